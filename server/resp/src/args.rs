@@ -52,23 +52,23 @@ impl<'a> Args<'a> {
         self.get(0).unwrap_or_default()
     }
 
-    /// The arguments from `index` on; none where there are fewer.
+    /// The arguments behind the first `count`; none where there are fewer.
     #[inline]
-    pub fn from(&self, index: usize) -> Args<'a> {
+    pub fn skip(&self, count: usize) -> Args<'a> {
         Args(match self.0 {
             View::Spans { bytes, spans } => View::Spans {
                 bytes,
-                spans: spans.get(index..).unwrap_or_default(),
+                spans: spans.get(count..).unwrap_or_default(),
             },
-            View::Slices(slices) => View::Slices(slices.get(index..).unwrap_or_default()),
-            View::Shared(shared) => View::Shared(shared.get(index..).unwrap_or_default()),
+            View::Slices(slices) => View::Slices(slices.get(count..).unwrap_or_default()),
+            View::Shared(shared) => View::Shared(shared.get(count..).unwrap_or_default()),
         })
     }
 
     /// Everything after the command's name.
     #[inline]
     pub fn tail(&self) -> Args<'a> {
-        self.from(1)
+        self.skip(1)
     }
 
     #[inline]
@@ -174,8 +174,8 @@ mod tests {
         assert_eq!(args.get(3), None);
         assert_eq!(args.tail().iter().collect::<Vec<_>>(), [&b"key"[..], b""]);
         assert_eq!(args.iter().len(), 3);
-        assert!(args.from(3).is_empty() && args.from(4).is_empty());
-        assert_eq!(args.from(4).name(), b"");
+        assert!(args.skip(3).is_empty() && args.skip(4).is_empty());
+        assert_eq!(args.skip(4).name(), b"");
         assert_eq!(format!("{args:?}"), r#"["SET", "key", ""]"#);
     }
 

@@ -32,6 +32,10 @@ pub struct Reply {
     links: VecDeque<Link>,
     /// Bytes left in `links`.
     linked: usize,
+    /// What was ever in `text`, and is no more: keeps marks meaningful when the front is dropped.
+    dropped_text: u64,
+    /// Likewise of `links`.
+    dropped_links: u64,
 }
 
 /// A shared value that stands in the output where `text` has reached offset `at`.
@@ -44,8 +48,8 @@ struct Link {
 /// A place in the output to go back to: see [`Reply::rewind`].
 #[derive(Debug, Clone, Copy)]
 pub struct Mark {
-    text: usize,
-    links: usize,
+    text: u64,
+    links: u64,
 }
 
 /// The buffer itself.
@@ -76,31 +80,31 @@ impl Reply {
     }
 
     pub fn clear(&mut self) {
+        self.dropped_text += self.text.len() as u64;
+        self.dropped_links += self.links.len() as u64;
         self.text.clear();
         self.written = 0;
         self.links.clear();
         self.linked = 0;
     }
 
-    /// Where the output ends now. Void once anything has been written out or cleared.
+    /// Where the output ends now.
     #[inline]
     pub fn mark(&self) -> Mark {
         Mark {
-            text: self.text.len(),
-            links: self.links.len(),
+            text: self.dropped_text + self.text.len() as u64,
+            links: self.dropped_links + self.links.len() as u64,
         }
     }
 
-    /// Takes back what was appended since `mark`.
+    /// Takes back what was appended since `mark`, as far as it has not been written out.
     pub fn rewind(&mut self, mark: Mark) {
-        debug_assert!(
-            mark.text >= self.written,
-            "a mark does not outlive what was written after it"
-        );
-        for link in self.links.drain(mark.links.min(self.links.len())..) {
+        let links = mark.links.saturating_sub(self.dropped_links) as usize;
+        for link in self.links.drain(links.min(self.links.len())..) {
             self.linked -= link.value.len();
         }
-        self.text.truncate(mark.text.max(self.written));
+        let text = mark.text.saturating_sub(self.dropped_text) as usize;
+        self.text.truncate(text.max(self.written));
     }
 
     /// Slices of what is waiting, in order, as many as fit; returns how many were set.
@@ -147,6 +151,7 @@ impl Reply {
 
     /// Moves what waits in `text` to its front.
     fn drop_written(&mut self) {
+        self.dropped_text += self.written as u64;
         self.text.drain(..self.written);
         for link in &mut self.links {
             link.at -= self.written;
@@ -200,6 +205,7 @@ impl Buf for Reply {
                 break;
             }
             self.links.pop_front();
+            self.dropped_links += 1;
         }
         self.written += left;
         self.drop_written_if_worthwhile();
