@@ -8,7 +8,8 @@ pub struct Limits {
     pub bulk: usize,
     /// Arguments in one request: 2³¹−1, as Redis has it.
     pub arguments: usize,
-    /// Bytes in a line, be it a request as text or the header of an array or an argument: 64 KiB.
+    /// Bytes in a line, be it a request as text or the header of an array or an argument: 64 KiB. Lines of 32 bytes
+    /// are always taken, since that is what headers may need.
     pub inline: usize,
     /// False while the connection still owes an `AUTH`: strangers get
     /// [`UNAUTHENTICATED_ARGUMENTS_MAX`] and [`UNAUTHENTICATED_BULK_MAX`].
@@ -98,7 +99,7 @@ impl Decoder {
     ) -> Result<Decoded, ProtocolError> {
         let (count, next) = match self.read_header(buf, b'*', limits.inline) {
             Header::Number { value, next } => (value, next),
-            Header::Unfinished { missing } => return Ok(Decoded::Incomplete { missing }),
+            Header::Unfinished => return Ok(Decoded::Incomplete { missing: 1 }),
             Header::TooLong => return Err(ProtocolError::TooBigMultibulkCount),
             Header::NotANumber | Header::OtherKind(_) => {
                 return Err(ProtocolError::InvalidMultibulkLength);
@@ -125,7 +126,7 @@ impl Decoder {
                 Some(length) => length,
                 None => match self.read_header(buf, b'$', limits.inline) {
                     Header::Number { value, next } => self.accept_bulk(value, next, limits)?,
-                    Header::Unfinished { missing } => return Ok(Decoded::Incomplete { missing }),
+                    Header::Unfinished => return Ok(Decoded::Incomplete { missing: 1 }),
                     Header::TooLong => return Err(ProtocolError::TooBigBulkCount),
                     Header::NotANumber => return Err(ProtocolError::InvalidBulkLength),
                     Header::OtherKind(got) => return Err(ProtocolError::ExpectedBulk(got)),
@@ -211,12 +212,12 @@ impl Decoder {
     fn read_unusual_header(&mut self, buf: &[u8], kind: u8, limit: usize) -> Header {
         let line = match self.find_line(buf, b'\r', limit) {
             Line::Ended(line) => line,
-            Line::Unfinished => return Header::Unfinished { missing: LINE_END },
+            Line::Unfinished => return Header::Unfinished,
             Line::TooLong => return Header::TooLong,
         };
         let next = self.position + line.len() + LINE_END;
         if next > buf.len() {
-            return Header::Unfinished { missing: 1 };
+            return Header::Unfinished;
         }
         // A header is judged only once its line is whole: until then even a wrong first byte waits.
         match line.split_first() {
@@ -230,6 +231,7 @@ impl Decoder {
     /// Looks for `end` in the line at `position`, going on where the last look stopped. A NUL hides what is behind
     /// it, as it does from Redis, so that such a line only ever ends by being too long.
     fn find_line<'a>(&mut self, buf: &'a [u8], end: u8, limit: usize) -> Line<'a> {
+        let limit = limit.max(LINE_MIN);
         let text = buf.get(self.position..).unwrap_or_default();
         let window = &text[..text.len().min(limit.saturating_add(1))];
         let from = self
@@ -262,6 +264,9 @@ impl Decoder {
 /// Bytes of `\r\n`.
 const LINE_END: usize = 2;
 
+/// Lines of so many bytes are taken whatever the limit.
+const LINE_MIN: usize = 32;
+
 /// Bytes that one request may take: what [`Span`] can point at.
 const REQUEST_MAX: usize = u32::MAX as usize;
 
@@ -282,7 +287,7 @@ enum Header {
     Number { value: i64, next: usize },
     NotANumber,
     OtherKind(u8),
-    Unfinished { missing: usize },
+    Unfinished,
     TooLong,
 }
 

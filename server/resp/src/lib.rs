@@ -14,8 +14,10 @@ mod decode;
 mod double;
 mod error;
 mod frame;
+mod head;
 mod inline;
 mod number;
+mod output;
 mod reply;
 
 pub use args::{Args, ArgsIter};
@@ -25,4 +27,5 @@ pub use decode::{
 pub use double::{DOUBLE_TEXT_MAX, FormattedDouble, format_double};
 pub use error::ProtocolError;
 pub use frame::Frame;
-pub use reply::{LINK_MIN, Mark, Protocol, Reply};
+pub use output::{LINK_MIN, Mark};
+pub use reply::{Protocol, Reply};
