@@ -1,0 +1,101 @@
+//! From a key to its group, in nanoseconds also when there is none.
+
+use crate::group::GroupId;
+use crate::pattern::{Captures, KeyPattern};
+
+/// A group that has a key, and where in the key its captures are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupMatch<'k> {
+    /// The group.
+    pub group: GroupId,
+    /// The captures, as ranges of the key.
+    pub captures: Captures,
+    key: &'k [u8],
+}
+
+impl<'k> GroupMatch<'k> {
+    /// The bytes of the capture at `index`, from 0.
+    pub fn capture(&self, index: usize) -> Option<&'k [u8]> {
+        self.key.get(self.captures.range(index)?)
+    }
+}
+
+/// A trie of the patterns' literal prefixes.
+///
+/// A key walks it byte by byte and leaves at the first byte that no pattern begins with, so a key of no group costs as
+/// many steps as it shares bytes with a pattern, and usually one. Where several groups have a key, the first one in
+/// the file wins.
+#[derive(Debug)]
+pub(crate) struct Dispatch {
+    patterns: Vec<KeyPattern>,
+    /// `nodes[0]` is the root.
+    nodes: Vec<Node>,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    children: Vec<(u8, u32)>,
+    /// The patterns whose prefix ends here, in the order of the file.
+    ending: Vec<u16>,
+}
+
+impl Dispatch {
+    /// Indexes `patterns`; a pattern's place among them is its group's id.
+    pub(crate) fn new(patterns: Vec<KeyPattern>) -> Self {
+        let mut dispatch = Dispatch { patterns: Vec::new(), nodes: vec![Node::default()] };
+        for (id, pattern) in (0..).zip(&patterns) {
+            let node = dispatch.grow(pattern.prefix());
+            dispatch.nodes[node].ending.push(id);
+        }
+        dispatch.patterns = patterns;
+        dispatch
+    }
+
+    /// The first group that has `key`.
+    pub(crate) fn find<'k>(&self, key: &'k [u8]) -> Option<GroupMatch<'k>> {
+        let mut best: Option<(u16, Captures)> = None;
+        let mut node = &self.nodes[0];
+        let mut rest = key.iter();
+        loop {
+            let limit = best.map_or(u16::MAX, |(id, _)| id);
+            best = self.first_of(node, key, limit).or(best);
+            let next = rest.next().and_then(|byte| node.child(*byte));
+            match next {
+                Some(child) => node = &self.nodes[child],
+                None => break,
+            }
+        }
+        best.map(|(id, captures)| GroupMatch { group: GroupId(id), captures, key })
+    }
+
+    /// The captures of `key` in a group that is known to have it.
+    pub(crate) fn captures(&self, group: GroupId, key: &[u8]) -> Option<Captures> {
+        self.patterns[usize::from(group.0)].matches(key)
+    }
+
+    fn first_of(&self, node: &Node, key: &[u8], below: u16) -> Option<(u16, Captures)> {
+        node.ending
+            .iter()
+            .take_while(|id| **id < below)
+            .find_map(|id| Some((*id, self.patterns[usize::from(*id)].matches(key)?)))
+    }
+
+    /// The node at the end of `prefix`, made where it is missing.
+    fn grow(&mut self, prefix: &[u8]) -> usize {
+        prefix.iter().fold(0, |at, byte| match self.nodes[at].child(*byte) {
+            Some(child) => child,
+            None => {
+                let child = self.nodes.len();
+                self.nodes.push(Node::default());
+                self.nodes[at].children.push((*byte, child as u32));
+                child
+            }
+        })
+    }
+}
+
+impl Node {
+    fn child(&self, byte: u8) -> Option<usize> {
+        self.children.iter().find(|(b, _)| *b == byte).map(|(_, child)| *child as usize)
+    }
+}

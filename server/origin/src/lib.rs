@@ -1,0 +1,36 @@
+//! The source of truth behind the cache: groups, and loads from Postgres or SQLite.
+//!
+//! [`Origin`] maps a key to its group, and loads it: misses that arrive together become one query, which the healthiest
+//! database answers. The crate knows nothing of the store that keeps what was loaded, nor of the wire.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | `group`, `group_file`, `pattern`, `dispatch` | what a configuration says, and which group has a key |
+//! | `origin`, `batch`, `window` | a load, and how loads become one query |
+//! | `target`, `breaker`, `connections` | the databases, their health, their connections |
+//! | `session`, `postgres`, `sqlite` | the only places that name sqlx |
+//! | `check` | what is wrong with a configuration once the databases are asked |
+
+mod breaker;
+mod config;
+mod dispatch;
+mod duration;
+mod fault;
+mod group;
+mod group_file;
+mod load;
+mod origin;
+mod pattern;
+mod placeholder;
+mod status;
+
+pub use breaker::{BreakerConfig, BreakerState};
+pub use config::OriginConfig;
+pub use dispatch::GroupMatch;
+pub use fault::Fault;
+pub use group::{Feed, Group, GroupConfig, GroupId, Invalidation, MAX_GROUPS, Refresh, Shape, WriteStrategy};
+pub use group_file::parse_groups;
+pub use load::{LoadError, Loaded, TargetId, Value};
+pub use origin::{Origin, check};
+pub use pattern::{Captures, KeyPattern, MAX_CAPTURES, PatternError};
+pub use status::{BATCH_SIZE_BOUNDS, GroupStatus, OriginStatus, Role, TargetStatus};
