@@ -297,3 +297,80 @@ enum Line<'a> {
     Unfinished,
     TooLong,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(stream: &[u8], limits: &Limits) -> Result<Decoded, ProtocolError> {
+        Decoder::new().decode(stream, limits, &mut Frame::new())
+    }
+
+    #[test]
+    fn what_is_missing_is_told() {
+        let limits = Limits::default();
+        for (stream, missing) in [
+            (&b""[..], 1),
+            (b"PING", 1),
+            (b"*1\r", 1),
+            (b"*1\r\n", 1),
+            (b"*1\r\n$4\r\n", 6),
+            (b"*1\r\n$4\r\nPING\r", 1),
+            (b"*2\r\n$3\r\nGET\r\n$536870912\r\nx", (512 << 20) + 1),
+        ] {
+            assert_eq!(
+                decode(stream, &limits),
+                Ok(Decoded::Incomplete { missing }),
+                "{}",
+                stream.escape_ascii()
+            );
+        }
+    }
+
+    #[test]
+    fn offsets_that_do_not_fit_are_refused_by_the_header() {
+        let limits = Limits {
+            bulk: usize::MAX,
+            ..Limits::default()
+        };
+        for (length, fits) in [
+            (REQUEST_MAX - 19, true),
+            (REQUEST_MAX - 18, false),
+            (i64::MAX as usize, false),
+        ] {
+            let found = decode(format!("*1\r\n${length}\r\n").as_bytes(), &limits);
+            assert_eq!(
+                found == Err(ProtocolError::TooBigRequest),
+                !fits,
+                "{length}: {found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_error_stays_one() {
+        let limits = Limits::default();
+        for stream in [
+            &b"*x\r\n"[..],
+            b"*1\r\n$x\r\n",
+            b"*1\r\nPING\r\n",
+            b"\"\r\n",
+            b"*2\r\n$1\r\na\r\n*\r\n",
+        ] {
+            let (mut decoder, mut frame) = (Decoder::new(), Frame::new());
+            let first = decoder.decode(stream, &limits, &mut frame);
+            assert!(first.is_err());
+            assert_eq!(decoder.decode(stream, &limits, &mut frame), first);
+        }
+    }
+
+    #[test]
+    fn a_buffer_that_shrank_is_not_read_past_its_end() {
+        let (mut decoder, mut frame, limits) = (Decoder::new(), Frame::new(), Limits::default());
+        for stream in [&b"*2\r\n$4\r\nECHO\r\n$9"[..], b"*2\r\n", b""] {
+            let found = decoder.decode(stream, &limits, &mut frame);
+            assert!(matches!(found, Ok(Decoded::Incomplete { .. })), "{found:?}");
+        }
+        assert_eq!(frame.args(b"*2").get(0), None);
+    }
+}
