@@ -1,0 +1,10 @@
+//! Who owns what: the pure part of the cluster.
+//!
+//! A key hashes to one of 16384 slots ([`slot`]); a [`topology::Topology`] says which node owns each slot at an epoch. Nothing here
+//! knows what a value or a command is.
+
+pub mod slot;
+pub mod topology;
+
+pub use slot::{SLOT_COUNT, slot_of};
+pub use topology::{Node, NodeId, Topology};

@@ -1,0 +1,187 @@
+//! A raw connection: what is sent and what comes back are bytes.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+use std::{error, fmt};
+
+use redis_protocol::{resp2, resp3};
+
+use crate::reply::Reply;
+use crate::text;
+
+/// How long a reply may take.
+const REPLY_DEADLINE: Duration = Duration::from_secs(20);
+
+/// The most that one reply may hold; a test that wants more is wrong.
+const REPLY_LIMIT: usize = 1 << 30;
+
+/// The version of the wire protocol that a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Resp2,
+    Resp3,
+}
+
+/// A connection to a server.
+pub struct Connection {
+    stream: TcpStream,
+    /// Bytes that arrived and belong to no reply handed out yet.
+    unread: Vec<u8>,
+}
+
+/// Why there is no reply.
+#[derive(Debug)]
+pub enum ReplyError {
+    Io(io::Error),
+    /// The server closed the connection.
+    Closed,
+    /// Nothing, or only a part of a reply, came in time.
+    Late { partial: Vec<u8> },
+    /// What came is not RESP.
+    Malformed { bytes: Vec<u8> },
+}
+
+impl Connection {
+    /// Connects, speaking RESP2.
+    pub fn open(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, REPLY_DEADLINE)?;
+        stream.set_nodelay(true)?;
+        stream.set_write_timeout(Some(REPLY_DEADLINE))?;
+        Ok(Self { stream, unread: Vec::new() })
+    }
+
+    /// Sends `args` as one command and reads its reply's raw bytes.
+    pub fn call(&mut self, args: &[impl AsRef<[u8]>]) -> Result<Vec<u8>, ReplyError> {
+        self.send(&encode(args))?;
+        self.read_raw()
+    }
+
+    /// Sends a command written as on a command line, and reads its reply.
+    ///
+    /// # Panics
+    /// When the line cannot be read or no reply comes.
+    pub fn command(&mut self, line: &str) -> Reply {
+        let args = text::split_arguments(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        let raw = self.call(&args).unwrap_or_else(|error| panic!("{line}: {error}"));
+        Reply::parse(&raw)
+    }
+
+    /// Switches to `protocol`.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub fn speak(&mut self, protocol: Protocol) {
+        let version = if protocol == Protocol::Resp3 { "3" } else { "2" };
+        let raw = self.call(&["HELLO", version]).expect("a reply to HELLO");
+        assert!(!raw.starts_with(b"-"), "HELLO {version}: {}", text::escape(&raw));
+    }
+
+    /// Sends bytes as they are.
+    pub fn send(&mut self, bytes: &[u8]) -> Result<(), ReplyError> {
+        Ok(self.stream.write_all(bytes)?)
+    }
+
+    /// Reads exactly one reply.
+    pub fn read_raw(&mut self) -> Result<Vec<u8>, ReplyError> {
+        let deadline = Instant::now() + REPLY_DEADLINE;
+        // A reply is framed anew only when the bytes have doubled: large replies stay linear.
+        let mut frame_at = 1;
+        loop {
+            if self.unread.len() >= frame_at || ends_a_line(&self.unread) {
+                if let Some(length) = frame_length(&self.unread)? {
+                    return Ok(self.unread.drain(..length).collect());
+                }
+                frame_at = self.unread.len() * 2;
+            }
+            self.receive(deadline)?;
+        }
+    }
+
+    /// Whether the server ends the connection, with nothing more to say.
+    pub fn is_closed(&mut self) -> bool {
+        self.unread.is_empty() && matches!(self.receive(Instant::now() + REPLY_DEADLINE), Err(ReplyError::Closed))
+    }
+
+    fn receive(&mut self, deadline: Instant) -> Result<(), ReplyError> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || self.unread.len() > REPLY_LIMIT {
+            return Err(ReplyError::Late { partial: self.unread.clone() });
+        }
+        self.stream.set_read_timeout(Some(left))?;
+        let mut chunk = [0; 64 * 1024];
+        match self.stream.read(&mut chunk) {
+            Ok(0) => Err(ReplyError::Closed),
+            Ok(length) => {
+                self.unread.extend_from_slice(&chunk[..length]);
+                Ok(())
+            }
+            Err(error) => Err(self.read_error(error)),
+        }
+    }
+
+    fn read_error(&self, error: io::Error) -> ReplyError {
+        match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ReplyError::Late { partial: self.unread.clone() },
+            // A server that closes with our bytes unread resets the connection.
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => ReplyError::Closed,
+            _ => ReplyError::Io(error),
+        }
+    }
+}
+
+/// A command as an array of bulk strings.
+pub fn encode(args: &[impl AsRef<[u8]>]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", args.len()).into_bytes();
+    for arg in args {
+        let arg = arg.as_ref();
+        bytes.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
+        bytes.extend_from_slice(arg);
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes
+}
+
+/// The length of the first whole reply in `bytes`, if it is whole.
+///
+/// Each version's decoder refuses the other's types, so what RESP2 does not know is asked of RESP3.
+fn frame_length(bytes: &[u8]) -> Result<Option<usize>, ReplyError> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    if let Ok(frame) = resp2::decode::decode_range(bytes) {
+        return Ok(frame.map(|(_, length)| length));
+    }
+    match resp3::decode::complete::decode_range(bytes) {
+        Ok(frame) => Ok(frame.map(|(_, length)| length)),
+        Err(_) => Err(ReplyError::Malformed { bytes: bytes.to_vec() }),
+    }
+}
+
+fn ends_a_line(bytes: &[u8]) -> bool {
+    bytes.ends_with(b"\r\n")
+}
+
+impl From<io::Error> for ReplyError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Self::Closed,
+            _ => Self::Io(error),
+        }
+    }
+}
+
+impl fmt::Display for ReplyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => write!(f, "the connection failed: {error}"),
+            Self::Closed => f.write_str("closed"),
+            Self::Late { partial } => {
+                write!(f, "no whole reply within {REPLY_DEADLINE:?}, only \"{}\"", text::escape(partial))
+            }
+            Self::Malformed { bytes } => write!(f, "not RESP: \"{}\"", text::escape(bytes)),
+        }
+    }
+}
+
+impl error::Error for ReplyError {}

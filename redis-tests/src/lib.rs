@@ -1,0 +1,21 @@
+//! The black-box tests: everything here speaks to a server over TCP and knows nothing of its inside.
+//!
+//! - [`server`] starts and ends real processes, Forebay and redis-server alike;
+//! - [`connection`] sends bytes and reads exactly one reply;
+//! - [`reply`] is a reply as a value that keeps what the wire said;
+//! - [`text`] is the notation that commands and replies are written and printed in;
+//! - [`expectation`] is what a case says of a reply;
+//! - [`cases`] reads the files under `cases/`, [`conformance`] runs them;
+//! - [`differential`] makes random commands and compares two servers.
+//!
+//! `README.md` of this directory tells how to write a case and how to run one file.
+
+pub mod cases;
+pub mod conformance;
+pub mod connection;
+pub mod differential;
+pub mod expectation;
+pub mod process;
+pub mod reply;
+pub mod server;
+pub mod text;

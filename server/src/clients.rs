@@ -1,0 +1,207 @@
+//! The registry of connections: what `CLIENT LIST` shows and `CLIENT KILL` reaches.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::task::Waker;
+
+use dashmap::DashMap;
+use forebay_store::UnixMillis;
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+
+/// A client's number; rises by one with every connection.
+pub type ClientId = u64;
+
+/// All connections of this node.
+#[derive(Default)]
+pub struct Clients {
+    by_id: DashMap<ClientId, Arc<Client>>,
+    last_id: AtomicU64,
+    /// Connections accepted since the start.
+    accepted: AtomicU64,
+    /// Connections refused because of `maxclients`.
+    refused: AtomicU64,
+}
+
+/// What others may see, and ask, of a connection. Written by its own task with relaxed stores.
+pub struct Client {
+    pub id: ClientId,
+    pub peer: SocketAddr,
+    pub local: SocketAddr,
+    /// The socket's descriptor number, for display.
+    pub descriptor: i32,
+    pub connected_at: UnixMillis,
+    pub last_request_at: AtomicI64,
+    pub db: AtomicU16,
+    pub protocol: AtomicU8,
+    /// [`Command::id`](crate::command::table::Command::id) of the last command; `u32::MAX` before the first.
+    pub last_command: AtomicU32,
+    /// Bytes in the query buffer, and its capacity.
+    pub query_bytes: AtomicUsize,
+    pub query_capacity: AtomicUsize,
+    /// Bytes of replies not yet sent.
+    pub reply_bytes: AtomicUsize,
+    pub no_evict: AtomicBool,
+    pub no_touch: AtomicBool,
+    pub labels: Mutex<Labels>,
+    ask: AtomicU8,
+    waker: AtomicWaker,
+}
+
+/// Names that a client gives itself.
+#[derive(Debug, Clone, Default)]
+pub struct Labels {
+    pub name: String,
+    pub library_name: String,
+    pub library_version: String,
+    pub user: String,
+}
+
+/// What another task wants of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Ask {
+    Nothing = 0,
+    /// Answer what has arrived, then close in good order.
+    Drain = 1,
+    /// Close now.
+    Kill = 2,
+}
+
+impl Clients {
+    /// Registers a connection, unless there are `limit` of them.
+    pub fn admit(
+        &self,
+        limit: usize,
+        peer: SocketAddr,
+        local: SocketAddr,
+        descriptor: i32,
+        now: UnixMillis,
+    ) -> Option<Arc<Client>> {
+        if self.by_id.len() >= limit {
+            self.refused.fetch_add(1, Relaxed);
+            return None;
+        }
+        self.accepted.fetch_add(1, Relaxed);
+        let id = self.last_id.fetch_add(1, Relaxed) + 1;
+        let client = Arc::new(Client::new(id, peer, local, descriptor, now));
+        self.by_id.insert(id, Arc::clone(&client));
+        Some(client)
+    }
+
+    /// Forgets a connection that has ended.
+    pub fn leave(&self, id: ClientId) {
+        self.by_id.remove(&id);
+    }
+
+    /// The connection with this number.
+    pub fn get(&self, id: ClientId) -> Option<Arc<Client>> {
+        self.by_id.get(&id).map(|client| Arc::clone(&client))
+    }
+
+    /// All connections by rising number. A copy: no lock is held while it is read.
+    pub fn all(&self) -> Vec<Arc<Client>> {
+        let mut all: Vec<_> = self.by_id.iter().map(|client| Arc::clone(&client)).collect();
+        all.sort_unstable_by_key(|client| client.id);
+        all
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Relaxed)
+    }
+
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Relaxed)
+    }
+
+    /// `CONFIG RESETSTAT`.
+    pub fn reset_counters(&self) {
+        self.accepted.store(0, Relaxed);
+        self.refused.store(0, Relaxed);
+    }
+}
+
+impl Client {
+    fn new(id: ClientId, peer: SocketAddr, local: SocketAddr, descriptor: i32, now: UnixMillis) -> Client {
+        Client {
+            id,
+            peer,
+            local,
+            descriptor,
+            connected_at: now,
+            last_request_at: AtomicI64::new(now),
+            db: AtomicU16::new(0),
+            protocol: AtomicU8::new(2),
+            last_command: AtomicU32::new(u32::MAX),
+            query_bytes: AtomicUsize::new(0),
+            query_capacity: AtomicUsize::new(0),
+            reply_bytes: AtomicUsize::new(0),
+            no_evict: AtomicBool::new(false),
+            no_touch: AtomicBool::new(false),
+            labels: Mutex::new(Labels { user: "default".to_owned(), ..Labels::default() }),
+            ask: AtomicU8::new(Ask::Nothing as u8),
+            waker: AtomicWaker::new(),
+        }
+    }
+
+    /// Asks something of the connection and wakes its task. A stronger request is never replaced by a weaker one.
+    pub fn ask(&self, ask: Ask) {
+        self.ask.fetch_max(ask as u8, Relaxed);
+        self.waker.wake();
+    }
+
+    /// What has been asked.
+    #[inline]
+    pub fn asked(&self) -> Ask {
+        match self.ask.load(Relaxed) {
+            0 => Ask::Nothing,
+            1 => Ask::Drain,
+            _ => Ask::Kill,
+        }
+    }
+
+    /// To be called by the connection's task before it waits; afterwards it must look at [`Client::asked`] once more, or a request
+    /// between its last look and this call would go unseen.
+    #[inline]
+    pub fn wake_me(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address() -> SocketAddr {
+        "127.0.0.1:1".parse().expect("an address")
+    }
+
+    #[test]
+    fn the_limit_refuses_and_a_leaver_makes_room() {
+        let clients = Clients::default();
+        let first = clients.admit(1, address(), address(), 3, 0).expect("room");
+        assert!(clients.admit(1, address(), address(), 4, 0).is_none());
+        assert_eq!(clients.refused(), 1);
+        clients.leave(first.id);
+        let second = clients.admit(1, address(), address(), 4, 0).expect("room again");
+        assert!(second.id > first.id);
+    }
+
+    #[test]
+    fn a_kill_is_not_softened_by_a_drain() {
+        let clients = Clients::default();
+        let client = clients.admit(1, address(), address(), 3, 0).expect("room");
+        client.ask(Ask::Kill);
+        client.ask(Ask::Drain);
+        assert_eq!(client.asked(), Ask::Kill);
+    }
+}

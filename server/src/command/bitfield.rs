@@ -1,0 +1,5 @@
+//! BITFIELD: integers of any width within a string.
+
+use super::spec::Spec;
+
+pub(super) static TABLE: &[Spec] = &[];

@@ -1,0 +1,5 @@
+//! Strings as arrays of bits.
+
+use super::spec::Spec;
+
+pub(super) static TABLE: &[Spec] = &[];

@@ -1,0 +1,66 @@
+//! What a handler is given: the arguments, the session they came by, and where the reply goes.
+
+use std::time::Duration;
+
+use forebay_resp::{Args, Reply};
+use forebay_store::{Key, UnixMillis};
+
+use super::error::CommandError;
+use super::table::Command;
+use crate::node::Node;
+use crate::session::Session;
+
+/// One run of one command.
+pub struct Call<'c> {
+    pub command: &'static Command,
+    pub args: Args<'c>,
+    /// The declared keys, in the order of the arguments.
+    pub keys: &'c [Key<'c>],
+    pub session: &'c mut Session,
+    pub reply: &'c mut Reply,
+    pub node: &'c Node,
+    /// The time of this request; a run sees no other.
+    pub now: UnixMillis,
+}
+
+/// What happens to the connection after a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// The next request.
+    Continue,
+    /// Send what is written, then close.
+    Close,
+    /// Nothing more from this connection until the time is over (`DEBUG SLEEP`).
+    Sleep(Duration),
+}
+
+impl<'c> Call<'c> {
+    /// Argument `at`.
+    ///
+    /// # Panics
+    /// When there is none: the arity is checked before, so this is an error of the table.
+    #[inline]
+    pub fn arg(&self, at: usize) -> &'c [u8] {
+        self.args.get(at).expect("the arity admits this argument")
+    }
+
+    /// Argument `at` as a 64-bit integer.
+    ///
+    /// # Errors
+    /// [`CommandError::NotAnInteger`].
+    #[inline]
+    pub fn integer(&self, at: usize) -> Result<i64, CommandError> {
+        forebay_store::parse_integer(self.arg(at)).ok_or(CommandError::NotAnInteger)
+    }
+
+    /// Argument `at` as text for a message or a name; what is not UTF-8 is replaced.
+    pub fn text(&self, at: usize) -> String {
+        String::from_utf8_lossy(self.arg(at)).into_owned()
+    }
+
+    /// Whether argument `at` is this word, in any case.
+    #[inline]
+    pub fn is(&self, at: usize, word: &str) -> bool {
+        self.arg(at).eq_ignore_ascii_case(word.as_bytes())
+    }
+}

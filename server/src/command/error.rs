@@ -1,0 +1,94 @@
+//! What a command may answer instead of a result: one type, whose text is the line that clients see after the `-`.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// An error reply. The words are Redis' own where Redis has the same error, since client libraries match on them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommandError {
+    /// The key holds another type than the command works on.
+    WrongType,
+    Syntax,
+    /// An argument or a stored value is no 64-bit integer.
+    NotAnInteger,
+    /// An argument or a stored value is no finite or infinite floating point number.
+    NotAFloat,
+    /// An argument lies outside what the command takes.
+    OutOfRange,
+    NoSuchKey,
+    /// The number of arguments does not fit; carries the full name (`client|kill`).
+    Arity(&'static str),
+    /// No command has the name of the request; carries the start of the request for the message.
+    UnknownCommand(String),
+    /// The container command has no such subcommand.
+    UnknownSubcommand { container: &'static str, subcommand: String },
+    /// An expiry argument is not a usable time; carries the command's name.
+    InvalidExpire(&'static str),
+    NoAuth,
+    WrongPass,
+    OutOfMemory,
+    /// The key's slot is another node's that cannot be reached.
+    SlotAway { slot: u16, owner: String },
+    /// The origin could not be asked, or answered with an error; the text is the origin's own reply line.
+    Origin(String),
+    /// A key of the request changed every time that it was loaded.
+    Unsettled,
+    /// Any other error, code word first.
+    Other(Cow<'static, str>),
+}
+
+impl CommandError {
+    /// An error of one command alone, code word first (`ERR …`).
+    pub const fn text(text: &'static str) -> CommandError {
+        CommandError::Other(Cow::Borrowed(text))
+    }
+
+    /// The code word, by which `INFO errorstats` counts.
+    pub fn code(line: &str) -> &str {
+        line.split(' ').next().unwrap_or(line)
+    }
+}
+
+impl From<forebay_store::WrongType> for CommandError {
+    fn from(_: forebay_store::WrongType) -> CommandError {
+        CommandError::WrongType
+    }
+}
+
+impl From<String> for CommandError {
+    fn from(text: String) -> CommandError {
+        CommandError::Other(Cow::Owned(text))
+    }
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CommandError::WrongType => f.write_str("WRONGTYPE Operation against a key holding the wrong kind of value"),
+            CommandError::Syntax => f.write_str("ERR syntax error"),
+            CommandError::NotAnInteger => f.write_str("ERR value is not an integer or out of range"),
+            CommandError::NotAFloat => f.write_str("ERR value is not a valid float"),
+            CommandError::OutOfRange => f.write_str("ERR index out of range"),
+            CommandError::NoSuchKey => f.write_str("ERR no such key"),
+            CommandError::Arity(name) => write!(f, "ERR wrong number of arguments for '{name}' command"),
+            CommandError::UnknownCommand(shown) => write!(f, "ERR unknown command {shown}"),
+            CommandError::UnknownSubcommand { container, subcommand } => {
+                write!(f, "ERR unknown subcommand '{subcommand}'. Try {} HELP.", container.to_uppercase())
+            }
+            CommandError::InvalidExpire(name) => write!(f, "ERR invalid expire time in '{name}' command"),
+            CommandError::NoAuth => f.write_str("NOAUTH Authentication required."),
+            CommandError::WrongPass => f.write_str("WRONGPASS invalid username-password pair or user is disabled."),
+            CommandError::OutOfMemory => f.write_str("OOM command not allowed when used memory > 'maxmemory'."),
+            CommandError::SlotAway { slot, owner } => {
+                write!(f, "CLUSTERDOWN slot {slot} is served by {owner}, which cannot be reached")
+            }
+            CommandError::Origin(line) => f.write_str(line),
+            CommandError::Unsettled => {
+                f.write_str("TRYAGAIN the keys of this request changed every time that they were loaded")
+            }
+            CommandError::Other(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for CommandError {}

@@ -1,0 +1,5 @@
+//! INFO.
+
+use super::spec::Spec;
+
+pub(super) static TABLE: &[Spec] = &[];

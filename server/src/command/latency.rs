@@ -1,0 +1,5 @@
+//! LATENCY: spikes and distributions.
+
+use super::spec::Spec;
+
+pub(super) static TABLE: &[Spec] = &[];

@@ -1,0 +1,5 @@
+//! MEMORY: what keys and the process occupy.
+
+use super::spec::Spec;
+
+pub(super) static TABLE: &[Spec] = &[];

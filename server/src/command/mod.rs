@@ -1,0 +1,51 @@
+//! The commands: one file per family, its table at the top.
+
+pub mod call;
+pub mod error;
+pub mod spec;
+pub mod table;
+
+mod bitfield;
+mod bitmaps;
+mod client;
+mod config;
+mod connection;
+mod debug;
+mod expiry;
+mod hashes;
+mod info;
+mod introspection;
+mod keys;
+mod latency;
+mod memory;
+mod numbers;
+mod scan;
+mod server;
+mod slowlog;
+mod strings;
+
+use spec::Spec;
+
+/// Every family's table.
+fn families() -> &'static [&'static [Spec]] {
+    &[
+        bitfield::TABLE,
+        bitmaps::TABLE,
+        client::TABLE,
+        config::TABLE,
+        connection::TABLE,
+        debug::TABLE,
+        expiry::TABLE,
+        hashes::TABLE,
+        info::TABLE,
+        introspection::TABLE,
+        keys::TABLE,
+        latency::TABLE,
+        memory::TABLE,
+        numbers::TABLE,
+        scan::TABLE,
+        server::TABLE,
+        slowlog::TABLE,
+        strings::TABLE,
+    ]
+}

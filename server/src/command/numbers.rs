@@ -1,0 +1,5 @@
+//! Strings as numbers.
+
+use super::spec::Spec;
+
+pub(super) static TABLE: &[Spec] = &[];

@@ -1,0 +1,5 @@
+//! Walking through the keyspace.
+
+use super::spec::Spec;
+
+pub(super) static TABLE: &[Spec] = &[];

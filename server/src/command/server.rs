@@ -1,0 +1,5 @@
+//! The server itself.
+
+use super::spec::Spec;
+
+pub(super) static TABLE: &[Spec] = &[];

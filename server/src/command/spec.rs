@@ -1,0 +1,385 @@
+//! The command table's row: everything the rest of the server wants to know about a command without running it.
+//!
+//! The names and numbers (arity, flags, key specifications, categories, tips) are Redis' own, since clients act on them; the
+//! meaning of each is documented at <https://redis.io/docs/latest/commands/command/>.
+
+use forebay_resp::Args;
+use forebay_store::Keyspace;
+use smallvec::SmallVec;
+
+use super::call::{Call, Flow};
+use super::error::CommandError;
+
+bitflags::bitflags! {
+    /// What a command does to the server and when it may run (Redis' command flags).
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Flags: u32 {
+        const WRITE = 1 << 0;
+        const READONLY = 1 << 1;
+        /// Refused when memory is above `maxmemory` and nothing can be evicted.
+        const DENYOOM = 1 << 2;
+        const ADMIN = 1 << 3;
+        const PUBSUB = 1 << 4;
+        const NOSCRIPT = 1 << 5;
+        const BLOCKING = 1 << 6;
+        const LOADING = 1 << 7;
+        const STALE = 1 << 8;
+        const SKIP_MONITOR = 1 << 9;
+        const SKIP_SLOWLOG = 1 << 10;
+        const ASKING = 1 << 11;
+        const FAST = 1 << 12;
+        /// Allowed before AUTH.
+        const NO_AUTH = 1 << 13;
+        const MAY_REPLICATE = 1 << 14;
+        const NO_ASYNC_LOADING = 1 << 15;
+        const NO_MULTI = 1 << 16;
+        const MOVABLE_KEYS = 1 << 17;
+        const ALLOW_BUSY = 1 << 18;
+        const NO_MANDATORY_KEYS = 1 << 19;
+        /// Not listed by `COMMAND`, as Redis hides its container subcommands' help.
+        const SENTINEL = 1 << 20;
+    }
+}
+
+bitflags::bitflags! {
+    /// ACL categories that do not follow from [`Flags`] (see [`Spec::acl_categories`] for those that do).
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Categories: u32 {
+        const KEYSPACE = 1 << 0;
+        const READ = 1 << 1;
+        const WRITE = 1 << 2;
+        const SET = 1 << 3;
+        const SORTEDSET = 1 << 4;
+        const LIST = 1 << 5;
+        const HASH = 1 << 6;
+        const STRING = 1 << 7;
+        const BITMAP = 1 << 8;
+        const HYPERLOGLOG = 1 << 9;
+        const GEO = 1 << 10;
+        const STREAM = 1 << 11;
+        const PUBSUB = 1 << 12;
+        const ADMIN = 1 << 13;
+        const FAST = 1 << 14;
+        const SLOW = 1 << 15;
+        const BLOCKING = 1 << 16;
+        const DANGEROUS = 1 << 17;
+        const CONNECTION = 1 << 18;
+        const TRANSACTION = 1 << 19;
+        const SCRIPTING = 1 << 20;
+    }
+}
+
+bitflags::bitflags! {
+    /// How a command uses the keys of one key specification.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct KeyUse: u16 {
+        const RO = 1 << 0;
+        const RW = 1 << 1;
+        const OW = 1 << 2;
+        const RM = 1 << 3;
+        const ACCESS = 1 << 4;
+        const UPDATE = 1 << 5;
+        const INSERT = 1 << 6;
+        const DELETE = 1 << 7;
+        const NOT_KEY = 1 << 8;
+        const INCOMPLETE = 1 << 9;
+        const VARIABLE_FLAGS = 1 << 10;
+    }
+}
+
+/// Where a run of keys stands among the arguments.
+#[derive(Debug, Clone, Copy)]
+pub struct KeySpec {
+    pub uses: KeyUse,
+    pub begin: Begin,
+    pub find: Find,
+    /// A remark that `COMMAND` shows, where a flag alone would mislead.
+    pub notes: Option<&'static str>,
+}
+
+/// The argument at which a run of keys begins.
+#[derive(Debug, Clone, Copy)]
+pub enum Begin {
+    /// At this argument; the command's name is argument 0.
+    Index(u16),
+    /// After this word, looked for from argument `from` on.
+    Keyword { word: &'static str, from: i16 },
+}
+
+/// How far a run of keys reaches.
+#[derive(Debug, Clone, Copy)]
+pub enum Find {
+    /// Up to `last`, relative to the first key; negative counts from the last argument. Every `step`-th argument is a key.
+    Range { last: i16, step: u16, limit: u16 },
+    /// An argument tells the number of keys.
+    Count { at: u16, first: u16, step: u16 },
+}
+
+/// Whether a missing key is loaded from the origin for this command.
+#[derive(Clone, Copy)]
+pub enum Load {
+    /// Never: the command does not look at the current value, or speaks of the cache itself.
+    Never,
+    /// When the command read a key and found nothing.
+    OnMiss,
+    /// Before the command runs, since it builds on the current value.
+    Before,
+    /// `Before` when these arguments make it depend on the current value (`SET … GET`), else `Never`.
+    BeforeWhen(fn(Args<'_>) -> bool),
+}
+
+/// What runs the command.
+#[derive(Clone, Copy)]
+pub enum Run {
+    /// Over a locked view of exactly the keys that the specification declares.
+    Keys(fn(&mut Call<'_>, &mut Keyspace<'_>) -> Result<(), CommandError>),
+    /// Over the session and the node. Takes the locks it needs itself.
+    Node(fn(&mut Call<'_>) -> Result<Flow, CommandError>),
+    /// By one of its subcommands.
+    Subcommand,
+}
+
+/// One command.
+#[derive(Clone, Copy)]
+pub struct Spec {
+    /// Lower case; a subcommand's is its own word alone.
+    pub name: &'static str,
+    /// Number of arguments with the name; negative for "at least".
+    pub arity: i16,
+    pub flags: Flags,
+    pub categories: Categories,
+    pub keys: &'static [KeySpec],
+    pub load: Load,
+    pub run: Run,
+    pub subcommands: &'static [Spec],
+    /// Hints for clients and proxies (`request_policy:…`, `nondeterministic_output` …).
+    pub tips: &'static [&'static str],
+    /// The Redis version in which the command appeared.
+    pub since: &'static str,
+    /// Redis' documentation group.
+    pub group: &'static str,
+    pub complexity: &'static str,
+    pub summary: &'static str,
+    /// The arguments in the notation of the documentation (`key [EX seconds | PX milliseconds]`), which `COMMAND DOCS` expands.
+    pub syntax: &'static str,
+}
+
+/// The positions of the keys among the arguments. Most commands have one.
+pub type Positions = SmallVec<[u32; 16]>;
+
+impl KeySpec {
+    /// One key, right after the name.
+    pub const fn one(uses: KeyUse) -> KeySpec {
+        KeySpec::range(uses, 1, 0, 1)
+    }
+
+    /// Keys from argument `first` to `last` (relative to the first key, negative from the end), every `step`-th.
+    pub const fn range(uses: KeyUse, first: u16, last: i16, step: u16) -> KeySpec {
+        KeySpec {
+            uses,
+            begin: Begin::Index(first),
+            find: Find::Range { last, step, limit: 0 },
+            notes: None,
+        }
+    }
+
+    /// `numkeys key [key …]`, with the number at argument `at`.
+    pub const fn counted(uses: KeyUse, at: u16) -> KeySpec {
+        KeySpec {
+            uses,
+            begin: Begin::Index(at),
+            find: Find::Count { at: 0, first: 1, step: 1 },
+            notes: None,
+        }
+    }
+
+    /// Adds a remark.
+    pub const fn noted(mut self, notes: &'static str) -> KeySpec {
+        self.notes = Some(notes);
+        self
+    }
+
+    fn collect(&self, args: Args<'_>, positions: &mut Positions) -> Result<(), InvalidKeyCount> {
+        let Some(begin) = self.begin.resolve(args) else {
+            return Ok(());
+        };
+        match self.find {
+            Find::Range { last, step, .. } => {
+                let end = match last {
+                    0.. => begin + last as usize,
+                    negative => args.len().saturating_sub(usize::from(negative.unsigned_abs())),
+                };
+                let end = end.min(args.len().saturating_sub(1));
+                positions.extend((begin..=end).step_by(usize::from(step)).map(|at| at as u32));
+                Ok(())
+            }
+            Find::Count { at, first, step } => {
+                let count = args
+                    .get(begin + usize::from(at))
+                    .and_then(forebay_store::parse_integer)
+                    .and_then(|count| usize::try_from(count).ok())
+                    .filter(|&count| count > 0)
+                    .ok_or(InvalidKeyCount)?;
+                let first = begin + usize::from(first);
+                let available = args.len().saturating_sub(first).div_ceil(usize::from(step));
+                if count > available {
+                    return Err(InvalidKeyCount);
+                }
+                positions.extend((0..count).map(|n| (first + n * usize::from(step)) as u32));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The argument that should tell the number of keys does not, or tells more than there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InvalidKeyCount;
+
+impl Begin {
+    fn resolve(self, args: Args<'_>) -> Option<usize> {
+        match self {
+            Begin::Index(index) => Some(usize::from(index)).filter(|&index| index < args.len()),
+            Begin::Keyword { word, from } => {
+                let matches = |&at: &usize| args[at].eq_ignore_ascii_case(word.as_bytes());
+                let found = match from {
+                    0.. => (from as usize..args.len()).find(matches),
+                    negative => {
+                        let last = args.len().checked_sub(usize::from(negative.unsigned_abs()))?;
+                        (1..=last).rev().find(matches)
+                    }
+                };
+                found.map(|at| at + 1)
+            }
+        }
+    }
+}
+
+impl Spec {
+    /// A row with the parts that every command has; the builder methods below add the rest.
+    pub const fn new(name: &'static str, arity: i16, flags: Flags, categories: Categories) -> Spec {
+        Spec {
+            name,
+            arity,
+            flags,
+            categories,
+            keys: &[],
+            load: Load::Never,
+            run: Run::Subcommand,
+            subcommands: &[],
+            tips: &[],
+            since: "1.0.0",
+            group: "generic",
+            complexity: "",
+            summary: "",
+            syntax: "",
+        }
+    }
+
+    pub const fn keys(mut self, keys: &'static [KeySpec]) -> Spec {
+        self.keys = keys;
+        self
+    }
+
+    pub const fn load(mut self, load: Load) -> Spec {
+        self.load = load;
+        self
+    }
+
+    /// Runs over the locked keys.
+    pub const fn on_keys(mut self, run: fn(&mut Call<'_>, &mut Keyspace<'_>) -> Result<(), CommandError>) -> Spec {
+        self.run = Run::Keys(run);
+        self
+    }
+
+    /// Runs over the session and the node.
+    pub const fn on_node(mut self, run: fn(&mut Call<'_>) -> Result<Flow, CommandError>) -> Spec {
+        self.run = Run::Node(run);
+        self
+    }
+
+    pub const fn subcommands(mut self, subcommands: &'static [Spec]) -> Spec {
+        self.subcommands = subcommands;
+        self
+    }
+
+    pub const fn tips(mut self, tips: &'static [&'static str]) -> Spec {
+        self.tips = tips;
+        self
+    }
+
+    /// The documentation of the command: group, first version, complexity, one sentence, and the arguments' syntax.
+    pub const fn docs(
+        mut self,
+        group: &'static str,
+        since: &'static str,
+        complexity: &'static str,
+        summary: &'static str,
+        syntax: &'static str,
+    ) -> Spec {
+        self.group = group;
+        self.since = since;
+        self.complexity = complexity;
+        self.summary = summary;
+        self.syntax = syntax;
+        self
+    }
+
+    /// Whether `count` arguments, the name included, are a right number.
+    #[inline]
+    pub fn accepts(&self, count: usize) -> bool {
+        match self.arity {
+            exact @ 0.. => count == exact as usize,
+            least => count >= usize::from(least.unsigned_abs()),
+        }
+    }
+
+    /// Where the keys stand in `args`.
+    ///
+    /// # Errors
+    /// When an argument that tells the number of keys is not a number that fits.
+    #[inline]
+    pub fn key_positions(&self, args: Args<'_>) -> Result<Positions, InvalidKeyCount> {
+        let mut positions = Positions::new();
+        for spec in self.keys {
+            if !spec.uses.contains(KeyUse::NOT_KEY) {
+                spec.collect(args, &mut positions)?;
+            }
+        }
+        Ok(positions)
+    }
+
+    /// First key, last key and step as `COMMAND` has listed them since before there were key specifications.
+    pub fn legacy_range(&self) -> (i64, i64, i64) {
+        let Some(spec) = self.keys.first() else {
+            return (0, 0, 0);
+        };
+        match (spec.begin, spec.find) {
+            (Begin::Index(first), Find::Range { last, step, .. }) => {
+                let first = i64::from(first);
+                let last = if last >= 0 { first + i64::from(last) } else { i64::from(last) };
+                (first, last, i64::from(step))
+            }
+            _ => (0, 0, 0),
+        }
+    }
+
+    /// All ACL categories: the row's own and those that follow from its flags.
+    pub fn acl_categories(&self) -> Categories {
+        let mut all = self.categories;
+        all.set(Categories::WRITE, self.flags.contains(Flags::WRITE));
+        let script = self.categories.contains(Categories::SCRIPTING);
+        all.set(Categories::READ, self.flags.contains(Flags::READONLY) && !script);
+        if self.flags.contains(Flags::ADMIN) {
+            all |= Categories::ADMIN | Categories::DANGEROUS;
+        }
+        if self.flags.contains(Flags::PUBSUB) {
+            all |= Categories::PUBSUB;
+        }
+        if self.flags.contains(Flags::BLOCKING) {
+            all |= Categories::BLOCKING;
+        }
+        let fast = self.flags.contains(Flags::FAST);
+        all | if fast { Categories::FAST } else { Categories::SLOW }
+    }
+}

@@ -1,0 +1,181 @@
+//! The command table: every family's rows, found by name.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use forebay_resp::Args;
+
+use super::error::CommandError;
+use super::spec::{Run, Spec};
+use super::{families, spec};
+
+/// Longest name that is looked up; longer ones are unknown without a look.
+const LONGEST_NAME: usize = 32;
+
+/// Characters of each argument, and of all of them, that "unknown command" shows (Redis' limit).
+const SHOWN_OF_UNKNOWN: usize = 128;
+
+/// A row in its place: with its number, which indexes the statistics, and its subcommands.
+pub struct Command {
+    pub spec: &'static Spec,
+    /// Dense, from 0, containers and subcommands alike.
+    pub id: usize,
+    /// `get`, `client|kill`.
+    pub full_name: &'static str,
+    pub subcommands: Vec<Command>,
+}
+
+/// All commands by lower-case name.
+pub struct Table {
+    by_name: HashMap<&'static [u8], Command, foldhash::fast::RandomState>,
+    /// Full names, by id.
+    names: Vec<&'static str>,
+}
+
+static TABLE: LazyLock<Table> = LazyLock::new(Table::build);
+
+impl Table {
+    /// The one table of the process.
+    pub fn get() -> &'static Table {
+        &TABLE
+    }
+
+    fn build() -> Table {
+        let mut table = Table { by_name: HashMap::default(), names: Vec::new() };
+        for spec in families().iter().flat_map(|family| family.iter()) {
+            let command = table.number(spec, None);
+            let twice = table.by_name.insert(spec.name.as_bytes(), command);
+            assert!(twice.is_none(), "two rows for {}", spec.name);
+        }
+        table
+    }
+
+    fn number(&mut self, spec: &'static Spec, container: Option<&str>) -> Command {
+        let full_name: &'static str = match container {
+            None => spec.name,
+            Some(container) => format!("{container}|{}", spec.name).leak(),
+        };
+        let id = self.names.len();
+        self.names.push(full_name);
+        let subcommands = spec.subcommands.iter().map(|sub| self.number(sub, Some(spec.name))).collect();
+        Command { spec, id, full_name, subcommands }
+    }
+
+    /// Number of commands and subcommands: the size of tables by [`Command::id`].
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// The full name of the command with this id.
+    pub fn name_of(&self, id: usize) -> &'static str {
+        self.names[id]
+    }
+
+    /// Every top-level command, in no order.
+    pub fn commands(&self) -> impl Iterator<Item = &Command> {
+        self.by_name.values()
+    }
+
+    /// The command with this name, in any case; of a container, itself.
+    pub fn by_name(&self, name: &[u8]) -> Option<&Command> {
+        let mut lower = [0; LONGEST_NAME];
+        let lower = lower.get_mut(..name.len())?;
+        lower.copy_from_slice(name);
+        lower.make_ascii_lowercase();
+        self.by_name.get(&*lower)
+    }
+
+    /// The command that a request names; of a container, the subcommand.
+    ///
+    /// # Errors
+    /// For an unknown name or subcommand, and a number of arguments that does not fit.
+    #[inline]
+    pub fn resolve(&self, args: Args<'_>) -> Result<&Command, CommandError> {
+        let command = self.by_name(&args[0]).ok_or_else(|| unknown(args))?;
+        let command = match command.spec.run {
+            Run::Subcommand if args.len() > 1 => command.subcommand(&args[1])?,
+            _ => command,
+        };
+        match command.spec.accepts(args.len()) && !matches!(command.spec.run, Run::Subcommand) {
+            true => Ok(command),
+            false => Err(CommandError::Arity(command.full_name)),
+        }
+    }
+}
+
+impl Command {
+    /// Whether this is a command of its own or one word of a container.
+    pub fn is_subcommand(&self) -> bool {
+        self.full_name.len() != self.spec.name.len()
+    }
+
+    fn subcommand(&self, name: &[u8]) -> Result<&Command, CommandError> {
+        self.subcommands
+            .iter()
+            .find(|sub| sub.spec.name.as_bytes().eq_ignore_ascii_case(name))
+            .ok_or_else(|| CommandError::UnknownSubcommand {
+                container: self.spec.name,
+                subcommand: shown(name),
+            })
+    }
+}
+
+fn shown(text: &[u8]) -> String {
+    String::from_utf8_lossy(&text[..text.len().min(SHOWN_OF_UNKNOWN)]).into_owned()
+}
+
+fn unknown(args: Args<'_>) -> CommandError {
+    let mut message = format!("'{}', with args beginning with: ", shown(&args[0]));
+    let mut room = SHOWN_OF_UNKNOWN;
+    for arg in args.iter().skip(1) {
+        if room == 0 {
+            break;
+        }
+        let part = String::from_utf8_lossy(&arg[..arg.len().min(room)]).into_owned();
+        room = room.saturating_sub(part.len() + 3);
+        message.push_str(&format!("'{part}' "));
+    }
+    CommandError::UnknownCommand(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::spec::{Find, Flags};
+    use super::*;
+
+    #[test]
+    fn names_are_lower_case_and_short_enough_to_be_found() {
+        for command in Table::get().commands() {
+            let name = command.spec.name;
+            assert_eq!(name, name.to_lowercase());
+            assert!(Table::get().by_name(name.to_uppercase().as_bytes()).is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn rows_say_what_they_need_to() {
+        fn check(command: &Command) {
+            let spec = command.spec;
+            assert!(!spec.summary.is_empty(), "{} has no summary", command.full_name);
+            assert_eq!(
+                matches!(spec.run, Run::Subcommand),
+                !spec.subcommands.is_empty(),
+                "{}: a container has subcommands, and nothing else has",
+                command.full_name
+            );
+            if matches!(spec.run, Run::Keys(_)) {
+                assert!(!spec.keys.is_empty(), "{} runs over keys and declares none", command.full_name);
+            }
+            for keys in spec.keys {
+                assert!(
+                    matches!(keys.find, Find::Range { step: 1.., .. } | Find::Count { step: 1.., .. }),
+                    "{} has a step of 0",
+                    command.full_name
+                );
+            }
+            assert!(!spec.flags.contains(Flags::WRITE | Flags::READONLY), "{}", command.full_name);
+            command.subcommands.iter().for_each(check);
+        }
+        Table::get().commands().for_each(check);
+    }
+}

@@ -1,0 +1,167 @@
+//! From what the origin gave to what the store keeps, and to what one request sees.
+//!
+//! A load's result reaches the store through the fence that was taken before the load (see `forebay-store`). A request that waited for
+//! the load runs again afterwards; should the store not hold the value any more (evicted, absence not remembered, kept out by a fence
+//! that closed after the request had joined), the result is *lent* to that one run under its locks and taken back before they open.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use forebay_origin::{Group, GroupId, LoadError, Loaded, Refresh, Value};
+use forebay_store::{Fence, Fill, FillOutcome, FillValue, Key, Keyspace, Presence, UnixMillis};
+use smallvec::SmallVec;
+
+/// What a flight brought for one key.
+#[derive(Clone)]
+pub struct Landed {
+    pub key: Bytes,
+    pub outcome: Outcome,
+}
+
+/// How a flight ended.
+#[derive(Clone)]
+pub enum Outcome {
+    /// The origin answered. `voided` is the round in which a fence kept the value out of the store.
+    Loaded { loaded: Arc<Loaded>, voided: Option<u32> },
+    /// Nothing to lend: the store had it, or the result must not be used.
+    Present,
+    Failed(Arc<LoadError>),
+}
+
+/// Keys that one run was lent, by their place among the request's keys.
+#[derive(Default)]
+pub(super) struct Lent<'k> {
+    keys: SmallVec<[Key<'k>; 1]>,
+}
+
+/// The rules of an entry that is filled at `now`.
+pub(super) fn rules(group: &Group, id: GroupId, loaded: &Loaded, now: UnixMillis) -> Rules {
+    if loaded.value.is_none() {
+        let kept = group.absent_ttl.map(|ttl| jittered(ttl.as_millis() as f64, group.ttl_jitter));
+        return Rules { keep: kept.is_some(), fill: Fill { deadline: kept.map(|ttl| now + ttl), filled_at: now, group: id.0, ..Fill::default() } };
+    }
+    let ttl = group.ttl.map(|ttl| jittered(ttl.as_millis() as f64, group.ttl_jitter));
+    let refresh_at = match (ttl, group.refresh) {
+        (Some(ttl), Refresh::Early) => Some(now + ttl - refresh_lead(ttl, loaded.took.as_secs_f64() * 1000.0)),
+        _ => None,
+    };
+    let stale = group.stale_if_error.map_or(0, |stale| u32::try_from(stale.as_millis()).unwrap_or(u32::MAX));
+    let fill = Fill {
+        deadline: ttl.map(|ttl| now + ttl),
+        stale_for_ms: stale,
+        refresh_at,
+        filled_at: now,
+        group: id.0,
+    };
+    Rules { keep: true, fill }
+}
+
+/// What becomes of a load's result.
+pub(super) struct Rules {
+    /// Whether the store keeps it at all: absence may be told not to be remembered.
+    keep: bool,
+    fill: Fill,
+}
+
+/// Puts what was loaded into the store, if the fence still stands.
+pub(super) fn store(
+    keyspace: &mut Keyspace<'_>,
+    key: &Key<'_>,
+    loaded: &Loaded,
+    rules: Rules,
+    fence: &Fence,
+) -> FillOutcome {
+    match rules.keep {
+        true => with_value(loaded, |value| keyspace.fill(key, value, rules.fill, fence)),
+        false => keyspace.end_load(key, fence),
+    }
+}
+
+/// Lends a run what was brought for its keys and is not in the store. A key whose load failed may be answered from an entry past its
+/// deadline, if its group allows that.
+#[inline]
+pub(super) fn lend<'k>(keyspace: &mut Keyspace<'_>, keys: &[Key<'k>], brought: &[Landed]) -> Lent<'k> {
+    let mut lent = Lent::default();
+    for landed in brought {
+        for key in keys.iter().filter(|key| key.bytes() == landed.key) {
+            match &landed.outcome {
+                Outcome::Loaded { loaded, .. } if keyspace.presence(key) == Presence::Missing => {
+                    lend_one(keyspace, key, loaded);
+                    lent.keys.push(*key);
+                }
+                Outcome::Failed(error) if error.is_origin_ill() => keyspace.set_allow_stale(true),
+                Outcome::Loaded { .. } | Outcome::Present | Outcome::Failed(_) => {}
+            }
+        }
+    }
+    lent
+}
+
+/// The error that the load of `key` ended with, if it did.
+pub(super) fn failure<'b>(key: &Key<'_>, brought: &'b [Landed]) -> Option<&'b LoadError> {
+    brought.iter().find_map(|landed| match &landed.outcome {
+        Outcome::Failed(error) if landed.key == key.bytes() => Some(&**error),
+        _ => None,
+    })
+}
+
+impl Lent<'_> {
+    /// Takes back what the run has not made its own by changing it.
+    #[inline]
+    pub(super) fn take_back(self, keyspace: &mut Keyspace<'_>) {
+        if keyspace.changes() == 0 {
+            for key in &self.keys {
+                keyspace.discard(key);
+            }
+        }
+    }
+}
+
+fn lend_one(keyspace: &mut Keyspace<'_>, key: &Key<'_>, loaded: &Loaded) {
+    let fence = keyspace.begin_load(key);
+    let filled_at = keyspace.now();
+    with_value(loaded, |value| keyspace.fill(key, value, Fill { filled_at, ..Fill::default() }, &fence));
+}
+
+fn with_value<R>(loaded: &Loaded, put: impl FnOnce(Option<FillValue<'_>>) -> R) -> R {
+    match &loaded.value {
+        None => put(None),
+        Some(Value::String(bytes)) => put(Some(FillValue::String(bytes))),
+        Some(Value::Hash(pairs)) => put(Some(FillValue::Hash(pairs))),
+    }
+}
+
+/// `ttl` milliseconds, more or less by up to `share` of it, and at least one.
+fn jittered(ttl: f64, share: f64) -> UnixMillis {
+    let factor = 1.0 + share * (rand::random::<f64>() * 2.0 - 1.0);
+    ((ttl * factor) as UnixMillis).max(1)
+}
+
+/// How long before the deadline an entry is to be loaded again, in milliseconds: the longer the load takes the earlier, and never the
+/// same for all (XFetch: Vattani, Chierichetti, Lowenstein, "Optimal Probabilistic Cache Stampede Prevention", VLDB 2015, with β = 1).
+/// The draw is made once, when the entry is filled, since one flight serves all readers of a key anyway. At most half of the ttl.
+fn refresh_lead(ttl: UnixMillis, load: f64) -> UnixMillis {
+    let draw = -(1.0 - rand::random::<f64>()).ln();
+    let lead = (load * draw).max(1.0) as UnixMillis;
+    lead.min(ttl / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_stays_within_its_share_and_spreads() {
+        let drawn: Vec<_> = (0..1000).map(|_| jittered(10_000.0, 0.1)).collect();
+        assert!(drawn.iter().all(|ttl| (9_000..=11_000).contains(ttl)));
+        assert!(drawn.iter().any(|ttl| *ttl < 9_500) && drawn.iter().any(|ttl| *ttl > 10_500));
+    }
+
+    #[test]
+    fn a_refresh_is_due_within_the_second_half_of_the_ttl() {
+        for load in [0.0, 1.0, 1_000.0, 1e9] {
+            let lead = refresh_lead(60_000, load);
+            assert!((1..=30_000).contains(&lead), "{lead} ms for a load of {load} ms");
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Flights: one load per key, however many requests wait for it.
+//!
+//! Invariants, each with what holds it:
+//! - *At most one flight per key.* [`Flights::depart`] inserts into the map under its entry lock.
+//! - *No load for what is there.* A request sees a key missing, but the flight that would have brought it may land before the request
+//!   looks for one. A new flight therefore looks into the store once more before it asks the origin, and a flight that lands fills
+//!   the store before it leaves the map.
+//! - *No request is answered by a load that began before a write which the request could know of.* A voided load is repeated
+//!   ([`Flight::round`] rises before the fence of the new round is taken); a request that joined in the round that was voided last
+//!   does not use its result and starts over.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering, Ordering::Relaxed};
+use std::time::Duration;
+
+use bytes::Bytes;
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use forebay_origin::{GroupId, LoadError};
+use forebay_store::{FillOutcome, Key, Presence, UnixMillis};
+use smallvec::SmallVec;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use super::fill::{self, Landed, Outcome};
+use crate::command::error::CommandError;
+use crate::node::Node;
+
+/// Flights under way at the same time; a request for one more is refused.
+const MAX_FLIGHTS: usize = 100_000;
+
+/// Requests that may wait for flights at the same time.
+const MAX_WAITING: u64 = 200_000;
+
+/// Times that a flight repeats a load that was voided before it lets its waiters decide.
+const MAX_ROUNDS: u32 = 3;
+
+/// The flights under way.
+pub(super) struct Flights {
+    inner: Arc<Inner>,
+    background: Handle,
+    tracker: TaskTracker,
+}
+
+struct Inner {
+    node: Arc<Node>,
+    by_key: DashMap<Bytes, Arc<Flight>>,
+}
+
+/// One load under way.
+pub(super) struct Flight {
+    key: Bytes,
+    group: GroupId,
+    round: AtomicU32,
+    outcome: watch::Sender<Option<Outcome>>,
+}
+
+/// A request's part in a flight.
+pub(super) struct Joined {
+    flight: Arc<Flight>,
+    /// The round in which the request joined.
+    round: u32,
+}
+
+impl Flights {
+    pub(super) fn new(node: Arc<Node>, background: Handle) -> Flights {
+        let inner = Arc::new(Inner { node, by_key: DashMap::new() });
+        Flights { inner, background, tracker: TaskTracker::new() }
+    }
+
+    /// Waits for the flights under way.
+    pub(super) async fn close(&self) {
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+
+    /// Joins the flights of `keys`, or begins them.
+    ///
+    /// # Errors
+    /// When the origin has just failed for one of the keys (it is in `brought`), and when too many flights are under way.
+    pub(super) fn join(
+        &self,
+        keys: &[Key<'_>],
+        brought: &[Landed],
+        now: UnixMillis,
+    ) -> Result<SmallVec<[Joined; 1]>, CommandError> {
+        if let Some(error) = keys.iter().find_map(|key| fill::failure(key, brought)) {
+            return Err(CommandError::Origin(error.reply()));
+        }
+        keys.iter().map(|key| self.join_one(key, now)).collect()
+    }
+
+    /// Loads again the entries that a read found due for it; nobody waits for them.
+    pub(super) fn refresh(&self, keys: &[Key<'_>], now: UnixMillis) {
+        for key in keys {
+            if let Some(group) = self.inner.group_of(key).filter(|_| self.inner.by_key.len() < MAX_FLIGHTS) {
+                self.inner.node.telemetry.loads.refreshed.fetch_add(1, Relaxed);
+                let _joined = self.depart(key, group, now, Departure::EvenIfPresent);
+            }
+        }
+    }
+
+    /// Waits for flights to land, no longer than a load may take.
+    pub(super) async fn land(&self, flights: SmallVec<[Joined; 1]>) -> SmallVec<[Landed; 1]> {
+        let loads = &self.inner.node.telemetry.loads;
+        loads.waiting.fetch_add(1, Relaxed);
+        let _waiting = Waiting(loads);
+        let limit = self.inner.load_timeout();
+        let deadline = tokio::time::Instant::now() + limit;
+        let mut landed = SmallVec::with_capacity(flights.len());
+        for joined in flights {
+            let outcome = match tokio::time::timeout_at(deadline, joined.flight.landed()).await {
+                Ok(outcome) => joined.seen_as(outcome),
+                Err(_) => Outcome::Failed(Arc::new(LoadError::Timeout { limit })),
+            };
+            landed.push(Landed { key: joined.flight.key.clone(), outcome });
+        }
+        landed
+    }
+
+    fn join_one(&self, key: &Key<'_>, now: UnixMillis) -> Result<Joined, CommandError> {
+        let loads = &self.inner.node.telemetry.loads;
+        let full = self.inner.by_key.len() >= MAX_FLIGHTS || loads.waiting.load(Relaxed) >= MAX_WAITING;
+        match self.inner.group_of(key) {
+            Some(group) if !full => Ok(self.depart(key, group, now, Departure::IfMissing)),
+            _ => Err(CommandError::text("ORIGINDOWN too many requests wait for loads already")),
+        }
+    }
+
+    fn depart(&self, key: &Key<'_>, group: GroupId, now: UnixMillis, departure: Departure) -> Joined {
+        let flight = match self.inner.by_key.entry(Bytes::copy_from_slice(key.bytes())) {
+            Entry::Occupied(entry) => {
+                self.inner.node.telemetry.loads.coalesced.fetch_add(1, Relaxed);
+                return Joined::to(entry.get());
+            }
+            Entry::Vacant(entry) => {
+                let flight = Arc::new(Flight::new(entry.key().clone(), group));
+                entry.insert(Arc::clone(&flight));
+                flight
+            }
+        };
+        // The map's lock is released here: the store's is never taken under it.
+        let joined = Joined::to(&flight);
+        if departure == Departure::IfMissing && self.inner.is_there(key, now) {
+            self.inner.land(&flight, Outcome::Present);
+            return joined;
+        }
+        let inner = Arc::clone(&self.inner);
+        self.tracker.spawn_on(async move { inner.fly(&flight).await }, &self.background);
+        joined
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Departure {
+    IfMissing,
+    EvenIfPresent,
+}
+
+impl Inner {
+    fn group_of(&self, key: &Key<'_>) -> Option<GroupId> {
+        let origin = self.node.origin.as_ref()?;
+        origin.matches(key.bytes()).map(|found| found.group())
+    }
+
+    fn load_timeout(&self) -> Duration {
+        self.node.origin.as_ref().map_or(Duration::ZERO, |origin| origin.load_timeout())
+    }
+
+    fn is_there(&self, key: &Key<'_>, now: UnixMillis) -> bool {
+        self.node.store.lock(key.slot(), now).presence(key) != Presence::Missing
+    }
+
+    /// Loads, and fills the store through the fence; repeats both when the fence has closed meanwhile.
+    async fn fly(&self, flight: &Arc<Flight>) {
+        let mut outcome = self.one_round(flight).await;
+        for round in 1..MAX_ROUNDS {
+            if !matches!(outcome, Outcome::Loaded { voided: Some(_), .. }) {
+                break;
+            }
+            // Before the new round's fence: who still reads the old number has joined before the new load.
+            flight.round.store(round, Ordering::Release);
+            outcome = self.one_round(flight).await;
+        }
+        self.land(flight, outcome);
+    }
+
+    async fn one_round(&self, flight: &Arc<Flight>) -> Outcome {
+        let Some(origin) = self.node.origin.as_ref() else {
+            unreachable!("a flight departs for a key of a group, and groups belong to an origin");
+        };
+        let slot = forebay_cluster::slot_of(&flight.key);
+        let key = self.node.store.key(0, slot, &flight.key);
+        let fence = self.node.store.lock(slot, self.node.clock.unix_millis()).begin_load(&key);
+        self.node.telemetry.loads.loads.fetch_add(1, Relaxed);
+        match origin.load(flight.group, flight.key.clone()).await {
+            Ok(loaded) => {
+                let now = self.node.clock.unix_millis();
+                let rules = fill::rules(origin.group(flight.group), flight.group, &loaded, now);
+                let mut keyspace = self.node.store.lock(slot, now);
+                let stored = fill::store(&mut keyspace, &key, &loaded, rules, &fence);
+                drop(keyspace);
+                let voided = (stored == FillOutcome::Fenced).then(|| flight.round.load(Relaxed));
+                if voided.is_some() {
+                    self.node.telemetry.loads.fenced.fetch_add(1, Relaxed);
+                }
+                Outcome::Loaded { loaded: Arc::new(loaded), voided }
+            }
+            Err(error) => {
+                self.node.store.lock(slot, self.node.clock.unix_millis()).end_load(&key, &fence);
+                self.node.telemetry.loads.failed.fetch_add(1, Relaxed);
+                Outcome::Failed(Arc::new(error))
+            }
+        }
+    }
+
+    /// Takes the flight out of the map and tells its waiters.
+    fn land(&self, flight: &Arc<Flight>, outcome: Outcome) {
+        self.by_key.remove(&flight.key);
+        flight.outcome.send_replace(Some(outcome));
+    }
+}
+
+impl Flight {
+    fn new(key: Bytes, group: GroupId) -> Flight {
+        Flight { key, group, round: AtomicU32::new(0), outcome: watch::Sender::new(None) }
+    }
+
+    async fn landed(&self) -> Outcome {
+        let mut outcome = self.outcome.subscribe();
+        let landed = outcome.wait_for(Option::is_some).await;
+        match landed.as_deref() {
+            Ok(Some(outcome)) => outcome.clone(),
+            // The sender lives in `self`, and `wait_for` returns what satisfied it.
+            _ => unreachable!("a flight outlives its waiters"),
+        }
+    }
+}
+
+impl Joined {
+    fn to(flight: &Arc<Flight>) -> Joined {
+        Joined { round: flight.round.load(Ordering::Acquire), flight: Arc::clone(flight) }
+    }
+
+    /// The outcome as far as it is of use to this request.
+    fn seen_as(&self, outcome: Outcome) -> Outcome {
+        match outcome {
+            Outcome::Loaded { voided: Some(round), .. } if self.round >= round => Outcome::Present,
+            outcome => outcome,
+        }
+    }
+}
+
+/// Counts a waiting request down again, whether it was answered or its client went away.
+struct Waiting<'a>(&'a crate::telemetry::LoadCounts);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,156 @@
+//! What may stop a request before it runs, in Redis' order: authentication, memory, pause.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering::Relaxed};
+
+use forebay_store::UnixMillis;
+use tokio::sync::Notify;
+
+use crate::clock::Clock;
+use crate::command::error::CommandError;
+use crate::command::spec::Flags;
+use crate::command::table::Command;
+use crate::memory;
+use crate::node::Node;
+use crate::session::Session;
+
+/// Entries that one request may evict to make room for itself. What it leaves over, the next requests and the housekeeping take.
+const EVICTIONS_PER_REQUEST: usize = 64;
+
+/// Gates that stand open or shut for all connections.
+#[derive(Default)]
+pub struct Gates {
+    /// SIGTERM has been received.
+    draining: AtomicBool,
+    pause: Pause,
+}
+
+/// `CLIENT PAUSE`.
+#[derive(Default)]
+struct Pause {
+    mode: AtomicU8,
+    until: AtomicI64,
+    over: Notify,
+}
+
+/// Which requests `CLIENT PAUSE` holds back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum PauseMode {
+    Off = 0,
+    Writes = 1,
+    All = 2,
+}
+
+/// What the gates say to a request.
+pub(super) enum Passage {
+    Open,
+    Refused(CommandError),
+    /// Wait for the end of the pause, then ask again.
+    Paused,
+}
+
+/// Lets a request through, or tells why not.
+#[inline]
+pub(super) fn pass(node: &Node, session: &Session, command: &Command) -> Passage {
+    let flags = command.spec.flags;
+    if !session.authenticated && !flags.contains(Flags::NO_AUTH) {
+        return Passage::Refused(CommandError::NoAuth);
+    }
+    if !make_room(node, session.now) && flags.contains(Flags::DENYOOM) {
+        return Passage::Refused(CommandError::OutOfMemory);
+    }
+    match node.gates.pause.holds(flags, session.now) && command.spec.name != "unpause" {
+        true => Passage::Paused,
+        false => Passage::Open,
+    }
+}
+
+/// Evicts until memory is below `maxmemory`, within bounds. Tells whether it is.
+#[inline]
+fn make_room(node: &Node, now: UnixMillis) -> bool {
+    let limit = node.settings.maxmemory.load(Relaxed);
+    limit == 0 || memory::used() <= limit || evict(node, limit, now)
+}
+
+#[cold]
+fn evict(node: &Node, limit: u64, now: UnixMillis) -> bool {
+    let mut left = EVICTIONS_PER_REQUEST;
+    while left > 0 && memory::used() > limit {
+        let step = node.store.evict_step(now, 1, &mut rand::random::<u64>);
+        if step.evicted == 0 {
+            return false;
+        }
+        left -= 1;
+    }
+    memory::used() <= limit
+}
+
+impl Gates {
+    /// Shuts the door for good: new connections are refused and the old ones are asked to end.
+    pub fn drain(&self) {
+        self.draining.store(true, Relaxed);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    /// Holds requests back until `until`. A pause under way is only made longer and stronger, as in Redis.
+    pub fn pause(&self, mode: PauseMode, until: UnixMillis, now: UnixMillis) {
+        let running = self.pause.until.load(Relaxed) > now;
+        match running {
+            true => {
+                self.pause.until.fetch_max(until, Relaxed);
+                self.pause.mode.fetch_max(mode as u8, Relaxed);
+            }
+            false => {
+                self.pause.until.store(until, Relaxed);
+                self.pause.mode.store(mode as u8, Relaxed);
+            }
+        }
+    }
+
+    /// Ends a pause.
+    pub fn unpause(&self) {
+        self.pause.mode.store(PauseMode::Off as u8, Relaxed);
+        self.pause.until.store(0, Relaxed);
+        self.pause.over.notify_waiters();
+    }
+
+    /// Whether a pause is under way, and until when.
+    pub fn paused(&self, now: UnixMillis) -> Option<(PauseMode, UnixMillis)> {
+        let until = self.pause.until.load(Relaxed);
+        match (self.pause.mode.load(Relaxed), until > now) {
+            (1, true) => Some((PauseMode::Writes, until)),
+            (2, true) => Some((PauseMode::All, until)),
+            _ => None,
+        }
+    }
+
+    /// Waits for the end of the pause.
+    pub(super) async fn unpaused(&self, clock: &Clock) {
+        loop {
+            let over = self.pause.over.notified();
+            let now = clock.unix_millis();
+            let Some((_, until)) = self.paused(now) else {
+                return;
+            };
+            let left = std::time::Duration::from_millis((until - now) as u64);
+            // Either way the loop looks again: the pause may have been made longer meanwhile.
+            let _elapsed = tokio::time::timeout(left, over).await;
+        }
+    }
+}
+
+impl Pause {
+    #[inline]
+    fn holds(&self, flags: Flags, now: UnixMillis) -> bool {
+        match self.mode.load(Relaxed) {
+            0 => false,
+            mode => {
+                let held = mode == PauseMode::All as u8 || flags.intersects(Flags::WRITE | Flags::MAY_REPLICATE);
+                held && self.until.load(Relaxed) > now
+            }
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The doors: how requests come in.
+
+pub mod http;
+pub mod resp;

@@ -1,0 +1,300 @@
+//! One connection: read what has come, answer every complete request of it, write all replies at once.
+
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Buf;
+use forebay_resp::{Decoded, Decoder, Frame, Limits, Protocol, ProtocolError};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio_util::io::{poll_read_buf, poll_write_buf};
+use tracing::debug;
+
+use super::bench::{Bench, READ_BYTES};
+use crate::clients::{Ask, Client};
+use crate::engine::{Engine, Step, Wait};
+use crate::session::Session;
+
+/// Bytes of replies at which they are written although the batch is not answered to its end.
+const FLUSH_BYTES: usize = 256 * 1024;
+
+/// Most bytes that the input buffer grows by ahead of what has arrived: a length in a header is only a claim.
+const GROWTH_BYTES: usize = 1024 * 1024;
+
+/// How long a closed connection waits for the peer's end, so that what the peer still sends does not turn the last replies into a
+/// reset (RFC 1122, 4.2.2.13).
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Requests of one batch whose loads are begun ahead of their turn.
+const PREFETCH_REQUESTS: usize = 4096;
+
+/// A connection and its state.
+pub(super) struct Connection<S> {
+    stream: S,
+    session: Session,
+    engine: Arc<Engine>,
+    decoder: Decoder,
+    protocol: Protocol,
+    /// Present while something is in work.
+    bench: Option<Bench>,
+}
+
+/// Why a connection ends.
+#[derive(Debug)]
+enum End {
+    /// The peer has closed.
+    ByPeer,
+    /// After a reply that says so, or because the server drains: what was written is to arrive.
+    InOrder,
+    /// At once: killed, or the peer broke a limit.
+    AtOnce,
+    Failed(io::Error),
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    pub(super) fn new(stream: S, session: Session, engine: Arc<Engine>) -> Connection<S> {
+        Connection { stream, session, engine, decoder: Decoder::new(), protocol: Protocol::Resp2, bench: None }
+    }
+
+    /// Serves the connection until it ends.
+    pub(super) async fn serve(mut self) {
+        let end = self.run().await;
+        debug!(id = self.session.client.id, ?end, "a connection has ended");
+        if matches!(end, End::InOrder) {
+            self.close_in_order().await;
+        }
+    }
+
+    async fn run(&mut self) -> End {
+        loop {
+            if let Err(end) = self.receive().await {
+                return end;
+            }
+            let answered = self.answer().await;
+            // What was answered before the end is sent even then.
+            if let Err(end) = self.flush().await {
+                return end;
+            }
+            if let Err(end) = answered {
+                return end;
+            }
+            self.rest();
+        }
+    }
+
+    /// Waits for bytes. Takes up a bench only when there are some.
+    async fn receive(&mut self) -> Result<(), End> {
+        let Connection { stream, session, bench, protocol, .. } = self;
+        let client = &session.client;
+        std::future::poll_fn(|context| {
+            let mut taken = bench.take().unwrap_or_else(Bench::take);
+            taken.reply.set_protocol(*protocol);
+            let read = poll_read_buf(Pin::new(&mut *stream), context, &mut taken.input);
+            match read {
+                Poll::Pending if taken.input.is_empty() => taken.leave(),
+                _ => *bench = Some(taken),
+            }
+            match read {
+                Poll::Ready(Ok(0)) => Poll::Ready(Err(End::ByPeer)),
+                Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
+                Poll::Ready(Err(error)) => Poll::Ready(Err(End::Failed(error))),
+                Poll::Pending => {
+                    client.wake_me(context.waker());
+                    match client.asked() {
+                        Ask::Nothing => Poll::Pending,
+                        Ask::Drain => Poll::Ready(Err(End::InOrder)),
+                        Ask::Kill => Poll::Ready(Err(End::AtOnce)),
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    /// Answers every complete request of the input.
+    async fn answer(&mut self) -> Result<(), End> {
+        self.note_arrival();
+        let mut prefetched = false;
+        loop {
+            let limits = self.limits();
+            let Some(bench) = &mut self.bench else {
+                return Ok(());
+            };
+            let consumed = match self.decoder.decode(&bench.input, &limits, &mut bench.frame) {
+                Ok(Decoded::Request { consumed }) => consumed,
+                Ok(Decoded::Nothing { consumed }) => {
+                    bench.input.advance(consumed);
+                    continue;
+                }
+                Ok(Decoded::Incomplete { missing }) => return self.make_room(missing),
+                Err(error) => return self.complain(error),
+            };
+            let args = bench.frame.args(&bench.input);
+            let mark = bench.reply.mark();
+            let step = match self.engine.begin(&mut self.session, args, &mut bench.reply) {
+                Step::Wait(wait) => {
+                    if matches!(wait, Wait::Loads(_)) && !prefetched {
+                        prefetched = true;
+                        prefetch(&self.engine, &self.session, &limits, &bench.input[consumed..]);
+                    }
+                    let client = Arc::clone(&self.session.client);
+                    let finish = self.engine.finish(&mut self.session, args, &mut bench.reply, wait);
+                    unless_killed(&client, finish).await?
+                }
+                step => step,
+            };
+            if !self.session.sends_reply() {
+                bench.reply.rewind(mark);
+            }
+            bench.input.advance(consumed);
+            let full = bench.reply.len() >= FLUSH_BYTES;
+            if matches!(step, Step::Close) {
+                return Err(End::InOrder);
+            }
+            if full {
+                self.flush().await?;
+            }
+            if self.session.client.asked() == Ask::Kill {
+                return Err(End::InOrder);
+            }
+        }
+    }
+
+    fn note_arrival(&mut self) {
+        let now = self.engine.node().clock.unix_millis();
+        self.session.now = now;
+        let bytes = self.bench.as_ref().map_or(0, |bench| bench.input.len());
+        let client = &self.session.client;
+        client.last_request_at.store(now, Relaxed);
+        client.query_bytes.store(bytes, Relaxed);
+        self.engine.node().telemetry.lanes.lane(self.session.lane).read(bytes);
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            bulk: self.engine.node().settings.proto_max_bulk_len.load(Relaxed),
+            authenticated: self.session.authenticated,
+            ..Limits::default()
+        }
+    }
+
+    /// Makes room for the rest of a request, within the limit and not far ahead of what has come.
+    fn make_room(&mut self, missing: usize) -> Result<(), End> {
+        let limit = self.engine.node().settings.client_query_buffer_limit.load(Relaxed);
+        let Some(bench) = &mut self.bench else {
+            return Ok(());
+        };
+        if bench.input.len() > limit {
+            debug!(id = self.session.client.id, limit, "the query buffer limit is passed");
+            return Err(End::AtOnce);
+        }
+        if !bench.input.is_empty() {
+            let most = bench.input.len().clamp(READ_BYTES, GROWTH_BYTES);
+            bench.input.reserve(missing.clamp(READ_BYTES, most));
+        }
+        Ok(())
+    }
+
+    /// Answers a violation of the protocol; after it nothing that comes can be understood.
+    fn complain(&mut self, error: ProtocolError) -> Result<(), End> {
+        if let Some(bench) = &mut self.bench {
+            bench.reply.protocol_error(error);
+        }
+        self.engine.node().telemetry.errors.count("ERR");
+        Err(End::InOrder)
+    }
+
+    /// Writes all replies.
+    async fn flush(&mut self) -> Result<(), End> {
+        let Connection { stream, session, bench: Some(bench), engine, .. } = self else {
+            return Ok(());
+        };
+        self.protocol = bench.reply.protocol();
+        if bench.reply.is_empty() {
+            return Ok(());
+        }
+        let client = &session.client;
+        let lane = engine.node().telemetry.lanes.lane(session.lane);
+        std::future::poll_fn(|context| {
+            while bench.reply.has_remaining() {
+                let Poll::Ready(written) = poll_write_buf(Pin::new(&mut *stream), context, &mut bench.reply) else {
+                    return stalled(client, bench.reply.len(), context);
+                };
+                match written {
+                    Ok(bytes) => lane.wrote(bytes),
+                    Err(error) => return Poll::Ready(Err(End::Failed(error))),
+                }
+            }
+            client.reply_bytes.store(0, Relaxed);
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
+    /// Gives the bench back when nothing is left on it.
+    fn rest(&mut self) {
+        if let Some(bench) = self.bench.take_if(|bench| bench.input.is_empty()) {
+            bench.leave();
+        }
+    }
+
+    /// Ends the sending side, and takes what the peer still sends until it ends as well.
+    async fn close_in_order(&mut self) {
+        if self.stream.shutdown().await.is_err() {
+            return;
+        }
+        let mut rest = [0; 1024];
+        let drained = async {
+            while matches!(tokio::io::AsyncReadExt::read(&mut self.stream, &mut rest).await, Ok(1..)) {}
+        };
+        // A peer that never ends is left to the system after this.
+        let _ended = tokio::time::timeout(LINGER, drained).await;
+    }
+}
+
+/// Begins the loads of the requests behind the one that waits.
+fn prefetch(engine: &Engine, session: &Session, limits: &Limits, input: &[u8]) {
+    let mut decoder = Decoder::new();
+    let mut frame = Frame::new();
+    let mut at = 0;
+    for _ in 0..PREFETCH_REQUESTS {
+        match decoder.decode(&input[at..], limits, &mut frame) {
+            Ok(Decoded::Request { consumed }) => {
+                engine.prefetch(session, frame.args(&input[at..]));
+                at += consumed;
+            }
+            Ok(Decoded::Nothing { consumed }) => at += consumed,
+            Ok(Decoded::Incomplete { .. }) | Err(_) => return,
+        }
+    }
+}
+
+/// Waits for `future`, unless the connection is killed meanwhile.
+async fn unless_killed<T>(client: &Client, future: impl Future<Output = T>) -> Result<T, End> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|context| {
+        if let Poll::Ready(done) = future.as_mut().poll(context) {
+            return Poll::Ready(Ok(done));
+        }
+        client.wake_me(context.waker());
+        match client.asked() {
+            Ask::Kill => Poll::Ready(Err(End::AtOnce)),
+            Ask::Nothing | Ask::Drain => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// The peer does not take its replies: wait, but not beyond a kill.
+fn stalled(client: &Client, unsent: usize, context: &mut Context<'_>) -> Poll<Result<(), End>> {
+    client.reply_bytes.store(unsent, Relaxed);
+    client.wake_me(context.waker());
+    match client.asked() {
+        Ask::Kill => Poll::Ready(Err(End::AtOnce)),
+        Ask::Nothing | Ask::Drain => Poll::Pending,
+    }
+}

@@ -1,0 +1,74 @@
+//! The RESP door: accepted sockets are handed to worker threads, each of which serves its connections to their end.
+
+mod bench;
+mod connection;
+mod workers;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
+use tracing::warn;
+
+use crate::engine::Engine;
+pub use workers::{Threads, Workers};
+
+/// How long accepting rests after the system had no descriptor or memory for a connection, so as not to spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// What a client over the limit is told (Redis' words).
+const TOO_MANY_CLIENTS: &[u8] = b"-ERR max number of clients reached\r\n";
+
+/// Accepts connections until the future is dropped.
+pub async fn accept(listener: TcpListener, engine: Arc<Engine>, workers: Arc<Workers>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => admit(&engine, &workers, stream, peer).await,
+            Err(error) => {
+                warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Registers a connection and hands it to a worker, or tells it that there are too many.
+async fn admit(engine: &Engine, workers: &Workers, stream: TcpStream, peer: SocketAddr) {
+    let node = engine.node();
+    let limit = node.settings.maxclients.load(Relaxed);
+    let now = node.clock.unix_millis();
+    let Ok(local) = stream.local_addr() else {
+        return;
+    };
+    let descriptor = std::os::fd::AsRawFd::as_raw_fd(&stream);
+    match node.clients.admit(limit, peer, local, descriptor, now) {
+        None => {
+            // The socket is new and its send buffer empty: this fits, or the peer is gone.
+            let _sent = stream.try_write(TOO_MANY_CLIENTS);
+        }
+        Some(client) => {
+            if let Err(error) = prepare(&stream, node.settings.tcp_keepalive.load(Relaxed)) {
+                warn!(%error, %peer, "socket options could not be set");
+            }
+            let id = client.id;
+            if !workers.serve(stream, client).await {
+                node.clients.leave(id);
+            }
+        }
+    }
+}
+
+/// No delay, since every reply is written whole, and keep-alive probes, which find dead peers.
+fn prepare(stream: &TcpStream, keepalive_seconds: u64) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    if keepalive_seconds > 0 {
+        let time = Duration::from_secs(keepalive_seconds);
+        let keepalive = TcpKeepalive::new().with_time(time).with_interval(time / 3).with_retries(3);
+        SockRef::from(stream).set_tcp_keepalive(&keepalive)?;
+    }
+    Ok(())
+}

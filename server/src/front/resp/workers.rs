@@ -1,0 +1,96 @@
+//! Worker threads. Each runs a scheduler of its own, so a connection stays on the thread that it was given to and nothing is stolen
+//! or shared between threads on a request's way.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread::JoinHandle;
+
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use super::connection::Connection;
+use crate::clients::Client;
+use crate::engine::Engine;
+use crate::session::Session;
+
+/// Accepted connections that may wait for a worker to take them up.
+const HANDOVER: usize = 1024;
+
+/// The worker threads and the way to them.
+pub struct Workers {
+    hands: Vec<mpsc::Sender<Arrival>>,
+    next: AtomicUsize,
+}
+
+/// The threads, to be joined once all connections have ended.
+pub struct Threads(Vec<JoinHandle<()>>);
+
+struct Arrival {
+    stream: std::net::TcpStream,
+    client: Arc<Client>,
+}
+
+impl Workers {
+    /// Starts `count` threads. They end when the returned [`Workers`] is dropped and their connections have ended.
+    ///
+    /// # Errors
+    /// When the system has no thread to give.
+    pub fn start(count: usize, engine: &Arc<Engine>) -> io::Result<(Workers, Threads)> {
+        let mut hands = Vec::with_capacity(count);
+        let mut threads = Vec::with_capacity(count);
+        for lane in 0..count {
+            let (hand, arrivals) = mpsc::channel(HANDOVER);
+            let engine = Arc::clone(engine);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{lane}"))
+                .spawn(move || runtime.block_on(work(arrivals, engine, lane)))?;
+            hands.push(hand);
+            threads.push(thread);
+        }
+        Ok((Workers { hands, next: AtomicUsize::new(0) }, Threads(threads)))
+    }
+
+    /// Hands a connection to the next worker in turn. False when it cannot be served because the workers have ended.
+    pub(super) async fn serve(&self, stream: TcpStream, client: Arc<Client>) -> bool {
+        let Ok(stream) = stream.into_std() else {
+            return false;
+        };
+        let turn = self.next.fetch_add(1, Relaxed) % self.hands.len();
+        self.hands[turn].send(Arrival { stream, client }).await.is_ok()
+    }
+}
+
+impl Threads {
+    /// Waits for all threads. Blocking.
+    pub fn join(self) {
+        for thread in self.0 {
+            if thread.join().is_err() {
+                tracing::error!("a worker thread ended by a panic");
+            }
+        }
+    }
+}
+
+async fn work(mut arrivals: mpsc::Receiver<Arrival>, engine: Arc<Engine>, lane: usize) {
+    let connections = TaskTracker::new();
+    while let Some(Arrival { stream, client }) = arrivals.recv().await {
+        let engine = Arc::clone(&engine);
+        connections.spawn(async move {
+            let id = client.id;
+            match TcpStream::from_std(stream) {
+                Ok(stream) => {
+                    let authenticated = !engine.node().settings.needs_password();
+                    let session = Session::new(client, lane, authenticated);
+                    Connection::new(stream, session, Arc::clone(&engine)).serve().await;
+                }
+                Err(error) => tracing::warn!(%error, "a connection could not be taken up"),
+            }
+            engine.node().clients.leave(id);
+        });
+    }
+    connections.close();
+    connections.wait().await;
+}

@@ -1,0 +1,17 @@
+//! Forebay: a Redis-wire-compatible, distributed, read-through cache in front of Postgres.
+//!
+//! ARCHITECTURE.md tells the way of a request through these modules.
+
+pub mod app;
+pub mod clients;
+pub mod clock;
+pub mod command;
+pub mod engine;
+pub mod front;
+pub mod housekeeping;
+pub mod identity;
+pub mod memory;
+pub mod node;
+pub mod session;
+pub mod settings;
+pub mod telemetry;

@@ -1,0 +1,104 @@
+//! The process's memory, counted where it is taken: a global allocator that adds up what is allocated.
+//!
+//! `maxmemory` is a promise about allocated bytes, so it is held against this count and not against an estimate that could drift.
+//! Each thread keeps its own difference and adds it to the total once it is worth it, so that allocating touches no shared cache
+//! line; the total is therefore off by at most [`SLACK`] per thread.
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+
+use forebay_store::allocated_size;
+use mimalloc::MiMalloc;
+
+/// Bytes that a thread may have allocated or freed without the total knowing.
+pub const SLACK: i64 = 32 * 1024;
+
+/// Counts around mimalloc.
+pub struct CountingAllocator;
+
+static TOTAL: AtomicI64 = AtomicI64::new(0);
+static PEAK: AtomicI64 = AtomicI64::new(0);
+
+thread_local! {
+    // Constant initialiser and no destructor: usable from within the allocator, at any point of a thread's life.
+    static DIFFERENCE: Cell<i64> = const { Cell::new(0) };
+}
+
+/// Bytes allocated by the process, within [`SLACK`] per thread.
+#[inline]
+pub fn used() -> u64 {
+    let mine = DIFFERENCE.with(Cell::get);
+    (TOTAL.load(Relaxed) + mine).max(0) as u64
+}
+
+/// The highest [`used`] since the start.
+pub fn peak() -> u64 {
+    (PEAK.load(Relaxed).max(0) as u64).max(used())
+}
+
+/// Bytes of physical memory that the process occupies (`VmRSS`), or 0 where the system does not tell.
+pub fn resident() -> u64 {
+    std::fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|statm| statm.split_whitespace().nth(1)?.parse::<u64>().ok())
+        .map_or(0, |pages| pages * PAGE)
+}
+
+/// Bytes of physical memory of the machine, or 0 where the system does not tell.
+pub fn of_machine() -> u64 {
+    std::fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|info| info.lines().next()?.split_whitespace().nth(1)?.parse::<u64>().ok())
+        .map_or(0, |kib| kib * 1024)
+}
+
+/// Bytes of a page on the systems that we run on (x86-64, and aarch64 as ECS has it).
+const PAGE: u64 = 4096;
+
+#[inline]
+fn count(bytes: i64) {
+    DIFFERENCE.with(|difference| {
+        let now = difference.get() + bytes;
+        match now.unsigned_abs() >= SLACK as u64 {
+            true => {
+                difference.set(0);
+                settle(now);
+            }
+            false => difference.set(now),
+        }
+    });
+}
+
+#[cold]
+fn settle(difference: i64) {
+    let total = TOTAL.fetch_add(difference, Relaxed) + difference;
+    PEAK.fetch_max(total, Relaxed);
+}
+
+// SAFETY: every call goes to mimalloc unchanged; counting touches a thread-local cell and atomics and never allocates.
+unsafe impl GlobalAlloc for CountingAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(allocated_size(layout.size()) as i64);
+        // SAFETY: the caller's contract is mimalloc's.
+        unsafe { MiMalloc.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(allocated_size(layout.size()) as i64);
+        // SAFETY: as above.
+        unsafe { MiMalloc.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(-(allocated_size(layout.size()) as i64));
+        // SAFETY: as above.
+        unsafe { MiMalloc.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        count(allocated_size(new_size) as i64 - allocated_size(layout.size()) as i64);
+        // SAFETY: as above.
+        unsafe { MiMalloc.realloc(pointer, layout, new_size) }
+    }
+}

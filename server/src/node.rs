@@ -1,0 +1,47 @@
+//! What one node is made of, as the command handlers see it.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use forebay_cluster::Topology;
+use forebay_origin::Origin;
+use forebay_store::Store;
+
+use crate::clients::Clients;
+use crate::clock::Clock;
+use crate::engine::gates::Gates;
+use crate::identity::Identity;
+use crate::settings::Settings;
+use crate::telemetry::Telemetry;
+
+/// The parts of a node. Each guards itself; there is no lock around the whole.
+pub struct Node {
+    pub identity: Identity,
+    pub settings: Settings,
+    pub clock: Clock,
+    pub store: Store,
+    /// None for a plain cache.
+    pub origin: Option<Arc<Origin>>,
+    pub topology: ArcSwap<Topology>,
+    pub clients: Clients,
+    pub gates: Gates,
+    pub telemetry: Telemetry,
+}
+
+impl Node {
+    /// Whether there is a group that could load a missing key.
+    #[inline]
+    pub fn reads_through(&self) -> bool {
+        self.origin.as_ref().is_some_and(|origin| !origin.is_empty())
+    }
+
+    /// Whether a group has keys like this one.
+    pub fn is_of_a_group(&self, key: &[u8]) -> bool {
+        self.origin.as_ref().is_some_and(|origin| origin.matches(key).is_some())
+    }
+
+    /// The lane that threads without one of their own (the background runtime) must not write, but HTTP's single thread does.
+    pub fn http_lane(&self) -> usize {
+        self.identity.worker_threads
+    }
+}

@@ -1,0 +1,93 @@
+//! What `CONFIG SET` may change while the server runs, in a form that the request path reads without a lock.
+//!
+//! The store keeps its own settings (encodings, eviction); these are the server's. `command/config.rs` has the table of names.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use arc_swap::ArcSwapOption;
+
+/// Run-time settings. Sizes are bytes.
+pub struct Settings {
+    /// Upper bound of the process's allocated bytes; 0 for none.
+    pub maxmemory: AtomicU64,
+    pub maxclients: AtomicUsize,
+    /// Password of the default user.
+    pub requirepass: ArcSwapOption<Vec<u8>>,
+    /// Seconds without a request after which a connection is closed; 0 for never.
+    pub timeout: AtomicU64,
+    /// Seconds between TCP keep-alive probes; 0 for none.
+    pub tcp_keepalive: AtomicU64,
+    /// Longest bulk string of a request.
+    pub proto_max_bulk_len: AtomicUsize,
+    /// Most bytes of one request that is not complete.
+    pub client_query_buffer_limit: AtomicUsize,
+    /// Microseconds from which a command is slow; negative for never, 0 for every command.
+    pub slowlog_log_slower_than: AtomicI64,
+    pub slowlog_max_len: AtomicUsize,
+    /// Milliseconds from which an event enters the latency history; 0 for off.
+    pub latency_monitor_threshold: AtomicU64,
+    /// Whether `LATENCY HISTOGRAM` and `INFO latencystats` have something to show.
+    pub latency_tracking: AtomicBool,
+    /// `DEBUG SET-ACTIVE-EXPIRE`.
+    pub active_expire: AtomicBool,
+}
+
+/// Redis' own defaults (redis.conf).
+mod defaults {
+    pub(super) const MAXCLIENTS: usize = 10_000;
+    pub(super) const TCP_KEEPALIVE_SECONDS: u64 = 300;
+    pub(super) const BULK: usize = 512 << 20;
+    pub(super) const QUERY_BUFFER: usize = 1 << 30;
+    pub(super) const SLOW_MICROS: i64 = 10_000;
+    pub(super) const SLOW_ENTRIES: usize = 128;
+}
+
+impl Settings {
+    /// Whether a new connection must authenticate before anything else.
+    pub fn needs_password(&self) -> bool {
+        self.requirepass.load().is_some()
+    }
+
+    /// Whether the default user may enter with `password`. Takes the same time wherever the first difference is.
+    pub fn admits(&self, password: &[u8]) -> bool {
+        match &*self.requirepass.load() {
+            None => true,
+            Some(right) => equal_in_constant_time(right, password),
+        }
+    }
+
+    /// Whether `micros` is slow enough for the slow log.
+    #[inline]
+    pub fn is_slow(&self, micros: u64) -> bool {
+        u64::try_from(self.slowlog_log_slower_than.load(Relaxed)).is_ok_and(|threshold| micros >= threshold)
+    }
+}
+
+/// Compares digests, so that neither the length nor a common prefix of the secret shows in the time taken.
+fn equal_in_constant_time(left: &[u8], right: &[u8]) -> bool {
+    use sha2::{Digest, Sha256};
+    let difference = Sha256::digest(left)
+        .iter()
+        .zip(Sha256::digest(right).iter())
+        .fold(0, |difference, (left, right)| difference | (left ^ right));
+    difference == 0
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            maxmemory: AtomicU64::new(0),
+            maxclients: AtomicUsize::new(defaults::MAXCLIENTS),
+            requirepass: ArcSwapOption::empty(),
+            timeout: AtomicU64::new(0),
+            tcp_keepalive: AtomicU64::new(defaults::TCP_KEEPALIVE_SECONDS),
+            proto_max_bulk_len: AtomicUsize::new(defaults::BULK),
+            client_query_buffer_limit: AtomicUsize::new(defaults::QUERY_BUFFER),
+            slowlog_log_slower_than: AtomicI64::new(defaults::SLOW_MICROS),
+            slowlog_max_len: AtomicUsize::new(defaults::SLOW_ENTRIES),
+            latency_monitor_threshold: AtomicU64::new(0),
+            latency_tracking: AtomicBool::new(true),
+            active_expire: AtomicBool::new(true),
+        }
+    }
+}
