@@ -17,11 +17,9 @@ pub(crate) const HEAD_MAX: usize = 23;
 
 /// All eight bytes are stored, which is one instruction, and the surplus is cut off.
 #[inline]
-fn append_small(output: &mut Vec<u8>, kind: u8, head: Head) {
-    let end = output.len() + usize::from(head.len);
-    let mut bytes = head.bytes;
-    bytes[0] = kind;
-    output.extend_from_slice(&bytes);
+fn append_small(output: &mut Vec<u8>, kind: u8, head: u64) {
+    let end = output.len() + (head >> LENGTH_SHIFT) as usize;
+    output.extend_from_slice(&(head | u64::from(kind)).to_le_bytes());
     output.truncate(end);
 }
 
@@ -32,21 +30,14 @@ fn append_any(output: &mut Vec<u8>, kind: u8, number: i64) {
     output.extend_from_slice(b"\r\n");
 }
 
-/// The lengths and numbers that most replies have.
-static SMALL: [Head; 256] = small_heads();
+/// The lengths and numbers that most replies have. From the lowest byte on: room for the kind, the digits, `\r\n`; in
+/// the highest byte the length of all that.
+static SMALL: [u64; 256] = small_heads();
 
-/// `?<number>\r\n`: the kind is put in front when it is used.
-#[derive(Clone, Copy)]
-struct Head {
-    bytes: [u8; 8],
-    len: u8,
-}
+const LENGTH_SHIFT: u32 = 56;
 
-const fn small_heads() -> [Head; 256] {
-    let mut heads = [Head {
-        bytes: [0; 8],
-        len: 0,
-    }; 256];
+const fn small_heads() -> [u64; 256] {
+    let mut heads = [0; 256];
     let mut number = 0;
     while number < heads.len() {
         heads[number] = small_head(number);
@@ -55,8 +46,8 @@ const fn small_heads() -> [Head; 256] {
     heads
 }
 
-/// `number` has at most five digits, or there is no room.
-const fn small_head(number: usize) -> Head {
+/// `number` has at most four digits, or there is no room.
+const fn small_head(number: usize) -> u64 {
     let digits = digits(number);
     let mut bytes = [0; 8];
     let mut rest = number;
@@ -68,10 +59,8 @@ const fn small_head(number: usize) -> Head {
     }
     bytes[digits + 1] = b'\r';
     bytes[digits + 2] = b'\n';
-    Head {
-        bytes,
-        len: digits as u8 + 3,
-    }
+    bytes[7] = digits as u8 + 3;
+    u64::from_le_bytes(bytes)
 }
 
 const fn digits(number: usize) -> usize {
