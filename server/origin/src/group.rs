@@ -112,7 +112,12 @@ impl GroupConfig {
     pub const DEFAULT_ABSENT_TTL: Duration = Duration::from_secs(30);
 
     /// A group with the default rules, for callers that have no file.
-    pub fn new(name: impl Into<String>, key: KeyPattern, load: impl Into<String>, as_: Shape) -> Self {
+    pub fn new(
+        name: impl Into<String>,
+        key: KeyPattern,
+        load: impl Into<String>,
+        as_: Shape,
+    ) -> Self {
         GroupConfig {
             name: name.into(),
             key,
@@ -133,7 +138,12 @@ impl GroupConfig {
     }
 
     /// A fault of this group's `setting`, with its place in the file if the group came from one.
-    pub(crate) fn fault(&self, setting: &'static str, problem: impl Into<String>, hint: impl Into<String>) -> Fault {
+    pub(crate) fn fault(
+        &self,
+        setting: &'static str,
+        problem: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Fault {
         let (line, column) = self.places.of(setting);
         Fault {
             file: self.places.file.clone(),

@@ -6,31 +6,44 @@
 //! | module | what is in it |
 //! |---|---|
 //! | `group`, `group_file`, `pattern`, `dispatch` | what a configuration says, and which group has a key |
-//! | `origin`, `batch`, `window` | a load, and how loads become one query |
-//! | `target`, `breaker`, `connections` | the databases, their health, their connections |
+//! | `origin`, `group_load`, `batch`, `window`, `waiting` | a load, and how loads become one query |
+//! | `target`, `breaker`, `latency` | the databases, their health, their connections |
 //! | `session`, `postgres`, `sqlite` | the only places that name sqlx |
 //! | `check` | what is wrong with a configuration once the databases are asked |
 
+mod batch;
 mod breaker;
+mod check;
 mod config;
 mod dispatch;
 mod duration;
 mod fault;
 mod group;
 mod group_file;
+mod group_load;
+mod latency;
 mod load;
 mod origin;
 mod pattern;
 mod placeholder;
+mod postgres;
+mod session;
+mod sqlite;
 mod status;
+mod target;
+mod waiting;
+mod window;
 
 pub use breaker::{BreakerConfig, BreakerState};
+pub use check::check;
 pub use config::OriginConfig;
 pub use dispatch::GroupMatch;
 pub use fault::Fault;
-pub use group::{Feed, Group, GroupConfig, GroupId, Invalidation, MAX_GROUPS, Refresh, Shape, WriteStrategy};
+pub use group::{
+    Feed, Group, GroupConfig, GroupId, Invalidation, MAX_GROUPS, Refresh, Shape, WriteStrategy,
+};
 pub use group_file::parse_groups;
 pub use load::{LoadError, Loaded, TargetId, Value};
-pub use origin::{Origin, check};
+pub use origin::Origin;
 pub use pattern::{Captures, KeyPattern, MAX_CAPTURES, PatternError};
 pub use status::{BATCH_SIZE_BOUNDS, GroupStatus, OriginStatus, Role, TargetStatus};

@@ -1,30 +1,109 @@
 //! The origin: which group has a key, and loading it.
 
-use bytes::Bytes;
+use std::sync::Arc;
 
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use crate::batch::{BatchLimits, Batcher, Request};
 use crate::config::OriginConfig;
 use crate::dispatch::{Dispatch, GroupMatch};
 use crate::fault::Fault;
 use crate::group::{Group, GroupConfig, GroupId};
-use crate::load::{LoadError, Loaded};
+use crate::group_file::{fault_group_set, fault_statements};
+use crate::group_load::GroupLoad;
+use crate::load::{LoadError, Loaded, TargetId};
+use crate::session::{Connector, Wanted};
 use crate::status::OriginStatus;
+use crate::target::Targets;
+use crate::waiting::WaitingLoads;
+use crate::window::WindowClock;
 
 /// The source of truth: groups, and the databases that answer their loads.
+///
+/// Dropping it stops everything at once; [`Origin::close`] lets queries under way end first.
 #[derive(Debug)]
 pub struct Origin {
+    config: OriginConfig,
     dispatch: Dispatch,
     groups: Vec<GroupConfig>,
+    loads: Vec<Arc<GroupLoad>>,
+    /// The queue of each group's batcher; empty once the origin is closed.
+    queues: Mutex<Vec<mpsc::Sender<Request>>>,
+    waiting: Arc<WaitingLoads>,
+    targets: Arc<Targets>,
+    batchers: tokio::sync::Mutex<JoinSet<()>>,
+    /// Those who look after the targets.
+    keepers: tokio::sync::Mutex<JoinSet<()>>,
 }
 
-impl Origin {
-    /// Starts the origin. A database that is down is no error, it is used once it is up; a bad configuration is.
-    pub async fn start(config: OriginConfig, groups: Vec<GroupConfig>) -> Result<Origin, Vec<Fault>> {
-        let faults = config.faults();
+/// What a configuration amounts to before any database is asked.
+pub(crate) struct Blueprint {
+    pub(crate) targets: Targets,
+    pub(crate) loads: Vec<Arc<GroupLoad>>,
+}
+
+impl Blueprint {
+    /// Reads URLs and statements; all that is wrong, at once.
+    pub(crate) fn draw(config: &OriginConfig, groups: &[GroupConfig]) -> Result<Self, Vec<Fault>> {
+        let mut faults = config.faults();
+        fault_group_set(groups, &mut faults);
+        groups
+            .iter()
+            .for_each(|group| fault_statements(group, &mut faults));
+        let connectors = connectors(config, groups.len(), &mut faults);
         if !faults.is_empty() {
             return Err(faults);
         }
-        let dispatch = Dispatch::new(groups.iter().map(|group| group.key.clone()).collect());
-        Ok(Origin { dispatch, groups })
+        let unreadable =
+            |group: &GroupConfig, error| vec![group.fault("load", format!("{error}"), "")];
+        let loads = groups.iter().map(|group| {
+            GroupLoad::new(group)
+                .map(Arc::new)
+                .map_err(|error| unreadable(group, error))
+        });
+        Ok(Blueprint {
+            loads: loads.collect::<Result<_, _>>()?,
+            targets: Targets::new(config, connectors),
+        })
+    }
+}
+
+impl Origin {
+    /// Starts the origin. A database that is down is no error: it is used once it is up. A bad configuration is.
+    ///
+    /// Must be called within a tokio runtime.
+    pub async fn start(
+        config: OriginConfig,
+        groups: Vec<GroupConfig>,
+    ) -> Result<Origin, Vec<Fault>> {
+        let Blueprint { targets, loads } = Blueprint::draw(&config, &groups)?;
+        let clock = WindowClock::start().map_err(|error| {
+            vec![Fault::unplaced(
+                "origin",
+                format!("no thread can be started: {error}"),
+                "",
+            )]
+        })?;
+        let targets = Arc::new(targets);
+        let (queues, batchers) = spawn_batchers(&config, &loads, &targets, Arc::new(clock));
+        let mut keepers = JoinSet::new();
+        for id in 0..targets.len() as u16 {
+            keepers.spawn(Arc::clone(&targets).look_after(TargetId(id)));
+        }
+        Ok(Origin {
+            dispatch: Dispatch::new(groups.iter().map(|group| group.key.clone()).collect()),
+            waiting: Arc::new(WaitingLoads::new(config.max_waiting_loads)),
+            queues: Mutex::new(queues),
+            batchers: tokio::sync::Mutex::new(batchers),
+            keepers: tokio::sync::Mutex::new(keepers),
+            config,
+            groups,
+            loads,
+            targets,
+        })
     }
 
     /// The group that has `key`; a few nanoseconds when there is none, and never an allocation.
@@ -47,27 +126,139 @@ impl Origin {
         self.groups.is_empty()
     }
 
-    /// Loads one key together with whatever else is missing in its group now.
+    /// Loads one key together with whatever else is missing in its group now; a key that the group's pattern does not
+    /// have is absent.
     ///
     /// Dropping the future costs nobody else anything: a query under way goes on for the others that joined it.
     pub async fn load(&self, group: GroupId, key: Bytes) -> Result<Loaded, LoadError> {
-        match self.dispatch.captures(group, &key) {
-            None => Ok(Loaded::absent_unasked()),
-            Some(_) => Err(LoadError::Closed),
+        let load = &self.loads[usize::from(group.0)];
+        load.counters.count_load();
+        let Some(captures) = self.dispatch.captures(group, &key) else {
+            return Ok(Loaded::absent_unasked());
+        };
+        let wanted = Wanted { key, captures };
+        if load.is_surely_absent(&wanted) {
+            load.counters.count_unasked();
+            return Ok(Loaded::absent_unasked());
+        }
+        let answer = self.enqueue(group, wanted)?;
+        let limit = self.config.load_timeout;
+        match tokio::time::timeout(limit, answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(LoadError::Closed),
+            Err(_) => {
+                load.counters.count_errors(1);
+                Err(LoadError::Timeout { limit })
+            }
+        }
+    }
+
+    fn enqueue(&self, group: GroupId, wanted: Wanted) -> Result<Reply, LoadError> {
+        let load = &self.loads[usize::from(group.0)];
+        let too_many = LoadError::TooManyWaiting {
+            limit: self.waiting.cap(),
+        };
+        let Some(waiting) = self.waiting.enter(&load.waiting) else {
+            return Err(too_many);
+        };
+        let (reply, answer) = oneshot::channel();
+        let request = Request {
+            wanted,
+            reply,
+            _waiting: waiting,
+        };
+        match self
+            .queues
+            .lock()
+            .get(usize::from(group.0))
+            .map(|queue| queue.try_send(request))
+        {
+            Some(Ok(())) => Ok(answer),
+            Some(Err(mpsc::error::TrySendError::Full(_))) => Err(too_many),
+            Some(Err(mpsc::error::TrySendError::Closed(_))) | None => Err(LoadError::Closed),
         }
     }
 
     /// Health and counters as they are now.
     pub fn status(&self) -> OriginStatus {
-        OriginStatus { targets: Vec::new(), groups: Vec::new(), waiting_loads: 0, refused_loads: 0 }
+        OriginStatus {
+            targets: self.targets.status(),
+            groups: self.loads.iter().map(|load| load.status()).collect(),
+            waiting_loads: self.waiting.now(),
+            refused_loads: self.waiting.refused(),
+        }
     }
 
-    /// Ends what runs and closes the connections. Loads that come later fail with [`LoadError::Closed`].
-    pub async fn close(&self) {}
+    /// Waits for the queries under way and closes the connections. Loads that come later fail with
+    /// [`LoadError::Closed`].
+    pub async fn close(&self) {
+        self.queues.lock().clear();
+        let mut batchers = self.batchers.lock().await;
+        while batchers.join_next().await.is_some() {}
+        self.keepers.lock().await.shutdown().await;
+        self.targets.close().await;
+    }
 }
 
-/// Connects to every target and prepares every group's statements there; all that is wrong, at once.
-pub async fn check(config: OriginConfig, groups: Vec<GroupConfig>) -> Vec<Fault> {
-    drop(groups);
-    config.faults()
+type Reply = oneshot::Receiver<Result<Loaded, LoadError>>;
+
+fn spawn_batchers(
+    config: &OriginConfig,
+    loads: &[Arc<GroupLoad>],
+    targets: &Arc<Targets>,
+    clock: Arc<WindowClock>,
+) -> (Vec<mpsc::Sender<Request>>, JoinSet<()>) {
+    let mut batchers = JoinSet::new();
+    let limits = BatchLimits {
+        window: config.batch_window,
+        max_keys: config.batch_max,
+        load_timeout: config.load_timeout,
+    };
+    let queues = loads.iter().map(|load| {
+        // The cap on waiting loads holds for all groups together, so no queue ever has more than that.
+        let (sender, queue) = mpsc::channel(config.max_waiting_loads);
+        let group = Arc::clone(load);
+        let batcher = Batcher {
+            group,
+            targets: Arc::clone(targets),
+            clock: Arc::clone(&clock),
+            queue,
+            limits,
+        };
+        batchers.spawn(batcher.run());
+        sender
+    });
+    (queues.collect(), batchers)
+}
+
+/// Reads the URLs of the targets.
+fn connectors(config: &OriginConfig, groups: usize, faults: &mut Vec<Fault>) -> Vec<Connector> {
+    let mut connectors: Vec<Connector> = Vec::new();
+    for (index, url) in config.targets().enumerate() {
+        let place = if index == 0 {
+            "origin".to_owned()
+        } else {
+            format!("origin replica {index}")
+        };
+        match Connector::parse(url, config.load_timeout, groups) {
+            Ok(connector)
+                if connectors
+                    .first()
+                    .is_some_and(|primary| !primary.same_kind(&connector)) =>
+            {
+                faults.push(Fault::unplaced(
+                    place,
+                    "it is not the kind of database that the primary is",
+                    "both are one kind",
+                ))
+            }
+            Ok(connector) => connectors.push(connector),
+            Err(problem) => faults.push(Fault::unplaced(
+                place,
+                problem,
+                "write postgres://user:password@host:5432/database or sqlite://FILE",
+            )),
+        }
+    }
+    connectors
 }

@@ -1,0 +1,273 @@
+//! One connection to Postgres.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use sqlx::error::DatabaseError;
+use sqlx::postgres::{
+    PgArguments, PgConnectOptions, PgConnection, PgDatabaseError, PgRow, PgTypeInfo,
+};
+use sqlx::query::Query as SqlxQuery;
+use sqlx::{
+    AssertSqlSafe, Column, ConnectOptions, Connection, Either, Executor, Postgres, Row, SqlSafeStr,
+    Statement, ValueRef,
+};
+
+use super::parameter::ParameterType;
+use super::plan::{Description, Output, Parameter, PostgresPlan, describable};
+use crate::load::Value;
+use crate::session::{Answer, KeyProblem, LoadQuery, SessionError, Wanted};
+
+/// The statements that a connection keeps prepared if there are only a few groups.
+const LEAST_STATEMENTS: usize = 100;
+
+/// An open connection.
+#[derive(Debug)]
+pub(crate) struct PostgresSession {
+    connection: PgConnection,
+}
+
+/// Reads a `postgres://` URL.
+pub(crate) fn connect_options(
+    url: &str,
+    timeout: Duration,
+    groups: usize,
+) -> Result<PgConnectOptions, String> {
+    let mut options = PgConnectOptions::from_str(url).map_err(|error| error.to_string())?;
+    if options.get_application_name().is_none() {
+        options = options.application_name("forebay");
+    }
+    if groups * 2 > LEAST_STATEMENTS {
+        options = options.statement_cache_capacity(groups * 2);
+    }
+    let millis = timeout.as_millis().max(1);
+    Ok(options
+        .options([("statement_timeout", millis)])
+        .disable_statement_logging())
+}
+
+impl PostgresSession {
+    pub(crate) async fn connect(options: &PgConnectOptions) -> Result<Self, SessionError> {
+        match options.connect().await {
+            Ok(connection) => Ok(PostgresSession { connection }),
+            Err(error) => Err(SessionError::Unreachable(in_words(&error))),
+        }
+    }
+
+    pub(crate) async fn ping(&mut self) -> Result<(), SessionError> {
+        self.connection.ping().await.map_err(session_error)
+    }
+
+    pub(crate) async fn close(self) {
+        // The connection is given up either way; a goodbye that fails changes nothing.
+        let _ = self.connection.close().await;
+    }
+
+    pub(crate) async fn prepare(&mut self, statement: &str) -> Result<(), SessionError> {
+        self.describe(statement.to_owned()).await.map(drop)
+    }
+
+    /// Describes the group's query, and finds a statement that answers it for many keys, or for one if need be.
+    pub(crate) async fn plan(&mut self, load: &LoadQuery) -> Result<PostgresPlan, SessionError> {
+        // A description that the connection remembers may be older than the schema.
+        self.connection
+            .clear_cached_statements()
+            .await
+            .map_err(session_error)?;
+        let (parameters, columns) = self.describe(describable(&load.query)).await?;
+        let description = Description::new(load, &parameters, &columns)?;
+        if description.has_parameters() {
+            let batched = description.batched();
+            match self.describe(batched.sql.as_str().to_owned()).await {
+                Ok(_) => return Ok(batched),
+                Err(SessionError::Statement { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let single = description.single();
+        self.describe(single.sql.as_str().to_owned()).await?;
+        Ok(single)
+    }
+
+    /// Loads keys whose captures the plan accepts.
+    pub(crate) async fn load(
+        &mut self,
+        plan: &PostgresPlan,
+        keys: &[Wanted],
+    ) -> Result<Vec<Answer>, SessionError> {
+        if plan.batched {
+            return self.ask(plan, keys).await;
+        }
+        let mut answers = Vec::with_capacity(keys.len());
+        for key in keys {
+            match self.ask(plan, std::slice::from_ref(key)).await {
+                Ok(answer) => answers.extend(answer),
+                Err(error) if error.may_be_one_keys() => {
+                    answers.push(Err(KeyProblem::Query(error.to_string().into())));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Sends the plan's statement once.
+    async fn ask(
+        &mut self,
+        plan: &PostgresPlan,
+        keys: &[Wanted],
+    ) -> Result<Vec<Answer>, SessionError> {
+        let query = sqlx::query(plan.sql.clone());
+        let query = plan.parameters.iter().fold(query, |query, parameter| {
+            if plan.batched {
+                bind_all(query, parameter, keys)
+            } else {
+                bind_first(query, parameter, keys)
+            }
+        });
+        let mut answers: Vec<Answer> = vec![Ok(None); keys.len()];
+        let mut seen = vec![false; keys.len()];
+        let mut rows = query.fetch(&mut self.connection);
+        while let Some(row) = rows.try_next().await.map_err(session_error)? {
+            let place = usize::try_from(row.try_get::<i64, _>(0).map_err(session_error)? - 1)
+                .unwrap_or(usize::MAX);
+            let (Some(answer), Some(seen)) = (answers.get_mut(place), seen.get_mut(place)) else {
+                return Err(SessionError::unfit(
+                    "the database answered for a key that was not asked for",
+                    "",
+                ));
+            };
+            // However many rows a key has, no more than one is held.
+            *answer = if *seen {
+                Err(two_rows())
+            } else {
+                Ok(plan.output.value(&row).map_err(session_error)?)
+            };
+            *seen = true;
+        }
+        Ok(answers)
+    }
+
+    async fn describe(
+        &mut self,
+        sql: String,
+    ) -> Result<(Vec<PgTypeInfo>, Vec<(String, PgTypeInfo)>), SessionError> {
+        let sql = AssertSqlSafe(sql).into_sql_str();
+        let statement = self.connection.prepare(sql).await.map_err(session_error)?;
+        let parameters = match statement.parameters() {
+            Some(Either::Left(types)) => types.to_vec(),
+            _ => Vec::new(),
+        };
+        let columns = statement.columns().iter();
+        let columns = columns
+            .map(|column| (column.name().to_owned(), column.type_info().clone()))
+            .collect();
+        Ok((parameters, columns))
+    }
+}
+
+impl Output {
+    fn value(&self, row: &PgRow) -> Result<Option<Value>, sqlx::Error> {
+        match self {
+            Output::Value => Ok(bytes_of(row, 1)?.map(Value::String)),
+            Output::Fields(names) => {
+                let mut fields = Vec::with_capacity(names.len());
+                for (name, column) in names.iter().zip(1..) {
+                    if let Some(value) = bytes_of(row, column)? {
+                        fields.push((Bytes::copy_from_slice(name.as_bytes()), value));
+                    }
+                }
+                // A row of nothing but NULLs would be an empty hash, which Redis has not.
+                Ok((!fields.is_empty()).then_some(Value::Hash(fields)))
+            }
+        }
+    }
+}
+
+/// A column's bytes: text and bytea are sent as they are; `None` for NULL.
+fn bytes_of(row: &PgRow, column: usize) -> Result<Option<Bytes>, sqlx::Error> {
+    let value = row.try_get_raw(column)?;
+    if value.is_null() {
+        return Ok(None);
+    }
+    value
+        .as_bytes()
+        .map(|bytes| Some(Bytes::copy_from_slice(bytes)))
+        .map_err(sqlx::Error::Decode)
+}
+
+fn two_rows() -> KeyProblem {
+    KeyProblem::Shape("the query gave more than one row for one key".into())
+}
+
+type Bound<'q> = SqlxQuery<'q, Postgres, PgArguments>;
+
+fn bind_all<'q>(query: Bound<'q>, parameter: &Parameter, keys: &'q [Wanted]) -> Bound<'q> {
+    let values = keys.iter().map(|key| key.parameter(parameter.number));
+    match parameter.of {
+        ParameterType::Bytea => query.bind(values.collect::<Vec<&[u8]>>()),
+        _ => query.bind(values.map(text).collect::<Vec<&str>>()),
+    }
+}
+
+fn bind_first<'q>(query: Bound<'q>, parameter: &Parameter, keys: &'q [Wanted]) -> Bound<'q> {
+    let value = keys
+        .first()
+        .map(|key| key.parameter(parameter.number))
+        .unwrap_or_default();
+    match parameter.of {
+        ParameterType::Bytea => query.bind(value),
+        _ => query.bind(text(value)),
+    }
+}
+
+/// A parameter as text; the plan accepts only UTF-8 where a text is due.
+fn text(value: &[u8]) -> &str {
+    std::str::from_utf8(value).unwrap_or_default()
+}
+
+/// Sorts an error by who is to blame.
+fn session_error(error: sqlx::Error) -> SessionError {
+    match &error {
+        sqlx::Error::Database(database) => database_error(database.as_ref()),
+        sqlx::Error::ColumnDecode { .. }
+        | sqlx::Error::Decode(_)
+        | sqlx::Error::ColumnIndexOutOfBounds { .. } => SessionError::unfit(error.to_string(), ""),
+        _ => SessionError::Unreachable(in_words(&error)),
+    }
+}
+
+/// Sorts by SQLSTATE: class 08 is "connection exception", 53 "insufficient resources", 57P "operator intervention"
+/// (shutting down, starting up), 25006 and 40001 on a standby that replay overtook, 57014 a cancelled query.
+fn database_error(error: &dyn DatabaseError) -> SessionError {
+    let code = error.code().unwrap_or_default();
+    match code.as_ref() {
+        "57014" => SessionError::TooSlow,
+        code if ["08", "53", "57P", "40001"]
+            .iter()
+            .any(|class| code.starts_with(class)) =>
+        {
+            SessionError::Unreachable(error.message().to_owned())
+        }
+        code => SessionError::Statement {
+            code: code.to_owned(),
+            message: error.message().to_owned(),
+            hint: error
+                .try_downcast_ref::<PgDatabaseError>()
+                .and_then(PgDatabaseError::hint)
+                .unwrap_or_default()
+                .to_owned(),
+        },
+    }
+}
+
+/// An error without the library's preamble.
+fn in_words(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(database) => database.message().to_owned(),
+        sqlx::Error::Io(io) => io.to_string(),
+        other => other.to_string(),
+    }
+}
