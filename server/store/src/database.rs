@@ -1,0 +1,141 @@
+//! One database's part of a shard: a table for each slot.
+
+use crate::UnixMillis;
+use crate::entry::Entry;
+use crate::key::{HashSeed, Key};
+use crate::table::{Place, Table};
+
+/// When nothing will expire.
+pub(crate) const NEVER: UnixMillis = UnixMillis::MAX;
+
+const PLACE_IS_GOOD: &str = "a place is good until its table changes";
+
+/// Slots are numbered here as the shard numbers its own, from 0.
+pub(crate) struct Database {
+    tables: Box<[Table<Entry>]>,
+    /// For each slot, no entry is dead before this time; [`NEVER`] if it has no deadlines. May be too early.
+    next_death: Box<[UnixMillis]>,
+    tally: Tally,
+}
+
+/// Counts over all slots.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    /// Entries of any kind.
+    pub(crate) entries: usize,
+    /// Entries of any kind with a deadline.
+    pub(crate) mortal: usize,
+    /// Keys, as clients see them: entries that are not absent.
+    pub(crate) keys: usize,
+    /// Keys with a deadline.
+    pub(crate) volatile_keys: usize,
+    /// The sum of those keys' deadlines: from it comes the average without a walk.
+    pub(crate) deadlines: i128,
+}
+
+impl Database {
+    pub(crate) fn new(slots: usize) -> Self {
+        Database {
+            tables: (0..slots).map(|_| Table::new()).collect(),
+            next_death: vec![NEVER; slots].into_boxed_slice(),
+            tally: Tally::default(),
+        }
+    }
+
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    pub(crate) fn slots(&self) -> usize {
+        self.tables.len()
+    }
+
+    pub(crate) fn table(&self, slot: usize) -> &Table<Entry> {
+        &self.tables[slot]
+    }
+
+    pub(crate) fn next_death(&self, slot: usize) -> UnixMillis {
+        self.next_death[slot]
+    }
+
+    pub(crate) fn set_next_death(&mut self, slot: usize, at: UnixMillis) {
+        self.next_death[slot] = at;
+    }
+
+    /// Notes that an entry of the slot will be dead by then.
+    pub(crate) fn lower_next_death(&mut self, slot: usize, at: UnixMillis) {
+        self.next_death[slot] = self.next_death[slot].min(at);
+    }
+
+    #[inline]
+    pub(crate) fn find(&self, slot: usize, key: &Key<'_>) -> Option<Place> {
+        self.tables[slot].find(key.hash(), |entry| entry.key() == key.bytes())
+    }
+
+    #[inline]
+    pub(crate) fn entry(&self, slot: usize, place: Place) -> &Entry {
+        self.tables[slot].at(place).expect(PLACE_IS_GOOD)
+    }
+
+    /// The entry, to be changed in what the tally does not count: see [`Self::change`].
+    #[inline]
+    pub(crate) fn entry_mut(&mut self, slot: usize, place: Place) -> &mut Entry {
+        self.tables[slot].at_mut(place).expect(PLACE_IS_GOOD)
+    }
+
+    /// Changes an entry in any way.
+    pub(crate) fn change(&mut self, slot: usize, place: Place, change: impl FnOnce(&mut Entry)) {
+        let entry = self.tables[slot].at_mut(place).expect(PLACE_IS_GOOD);
+        self.tally.forget(entry);
+        change(entry);
+        self.tally.count(entry);
+        if let Some(at) = entry.dead_at() {
+            self.lower_next_death(slot, at);
+        }
+    }
+
+    /// Adds an entry whose key is not there.
+    pub(crate) fn insert(&mut self, slot: usize, hash: u64, entry: Entry, seed: HashSeed) {
+        self.tally.count(&entry);
+        if let Some(at) = entry.dead_at() {
+            self.lower_next_death(slot, at);
+        }
+        self.tables[slot].insert(hash, entry, |other| seed.hash(other.key()));
+    }
+
+    pub(crate) fn remove(&mut self, slot: usize, place: Place) -> Entry {
+        let entry = self.tables[slot].remove(place).expect(PLACE_IS_GOOD);
+        self.tally.forget(&entry);
+        entry
+    }
+}
+
+impl Tally {
+    fn count(&mut self, entry: &Entry) {
+        self.entries += 1;
+        let deadline = entry.deadline();
+        self.mortal += usize::from(deadline.is_some());
+        if entry.is_absent() {
+            return;
+        }
+        self.keys += 1;
+        if let Some(deadline) = deadline {
+            self.volatile_keys += 1;
+            self.deadlines += i128::from(deadline);
+        }
+    }
+
+    fn forget(&mut self, entry: &Entry) {
+        self.entries -= 1;
+        let deadline = entry.deadline();
+        self.mortal -= usize::from(deadline.is_some());
+        if entry.is_absent() {
+            return;
+        }
+        self.keys -= 1;
+        if let Some(deadline) = deadline {
+            self.volatile_keys -= 1;
+            self.deadlines -= i128::from(deadline);
+        }
+    }
+}

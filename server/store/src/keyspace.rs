@@ -1,0 +1,366 @@
+//! A locked view of some keys: what a command works on.
+
+mod fills;
+mod hashes;
+mod strings;
+mod transfer;
+
+use smallvec::SmallVec;
+
+use crate::UnixMillis;
+use crate::entry::{Entry, Meta, Value};
+use crate::entry_ref::{EntryRef, ValueRef};
+use crate::eviction::Moment;
+use crate::garbage::Garbage;
+use crate::key::Key;
+use crate::settings::Settings;
+use crate::shard::{Found, LockedShard, Shard};
+use crate::store::Store;
+use crate::table::Place;
+
+pub use fills::{Fill, FillOutcome, FillValue};
+pub use transfer::OwnedEntry;
+
+/// The shards of one or more slots, locked, at one moment in time. Made by [`Store::lock`] and [`Store::lock_slots`].
+///
+/// A key of a slot that was not locked is a mistake in the caller, and panics.
+pub struct Keyspace<'s> {
+    store: &'s Store,
+    /// In ascending order of their numbers. Released before `garbage` is dropped, as fields drop in order.
+    shards: SmallVec<[LockedShard<'s>; 1]>,
+    garbage: Garbage,
+    now: UnixMillis,
+    access: Access,
+    changes: u64,
+    missed: bool,
+    refresh_due: bool,
+}
+
+/// How reads behave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Reads leave no trace in what eviction goes by.
+    pub no_touch: bool,
+    /// Values past their deadline are served within their time as stale ones.
+    pub allow_stale: bool,
+    /// Reads count as hits and misses.
+    pub count: bool,
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Access {
+            no_touch: false,
+            allow_stale: false,
+            count: true,
+        }
+    }
+}
+
+/// Whether a key exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It has a value.
+    Present,
+    /// It is known not to exist at the origin.
+    Absent,
+    /// Nothing is known about it.
+    Missing,
+}
+
+/// What becomes of a key's deadline when its value is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// It stays.
+    Keep,
+    /// It is taken away.
+    None,
+    /// It is set.
+    At(UnixMillis),
+}
+
+/// The key holds a value of another type than was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WrongType;
+
+impl std::fmt::Display for WrongType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the key holds a value of another type")
+    }
+}
+
+impl std::error::Error for WrongType {}
+
+impl<'s> Keyspace<'s> {
+    pub(crate) fn new(
+        store: &'s Store,
+        shards: SmallVec<[LockedShard<'s>; 1]>,
+        now: UnixMillis,
+    ) -> Self {
+        Keyspace {
+            store,
+            shards,
+            garbage: Garbage::default(),
+            now,
+            access: Access::default(),
+            changes: 0,
+            missed: false,
+            refresh_due: false,
+        }
+    }
+
+    /// The time of this view.
+    pub fn now(&self) -> UnixMillis {
+        self.now
+    }
+
+    /// How reads through this view behave.
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
+    /// Sets [`Self::access`].
+    pub fn set_access(&mut self, access: Access) {
+        self.access = access;
+    }
+
+    /// How many keys clients have changed through this view.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Whether a read met a key of which nothing is known, since the view was made or [`Self::clear_missed`].
+    pub fn missed(&self) -> bool {
+        self.missed
+    }
+
+    /// Forgets [`Self::missed`].
+    pub fn clear_missed(&mut self) {
+        self.missed = false;
+    }
+
+    /// Whether a read met an entry that is due for a refresh, since this was last asked. Each refresh is told to one
+    /// reader only.
+    pub fn refresh_due(&mut self) -> bool {
+        std::mem::take(&mut self.refresh_due)
+    }
+
+    /// The key's value, as a client reads it: counted as a hit or a miss, and recorded as a use.
+    #[inline]
+    pub fn read(&mut self, key: &Key<'_>) -> Option<ValueRef<'_>> {
+        let place = self.find_to_read(key)?;
+        ValueRef::of(self.shard(key).entry(key, place).value())
+    }
+
+    /// The key's entry, looked at without being used or counted.
+    pub fn peek(&mut self, key: &Key<'_>) -> Option<EntryRef<'_>> {
+        let place = match self.lookup(key) {
+            Found::Live(place) => place,
+            Found::Stale(place) if self.access.allow_stale => place,
+            Found::Stale(_) | Found::Absent(_) | Found::Nothing => return None,
+        };
+        let (settings, now) = (self.store.settings(), self.now);
+        let shard = self.shard(key);
+        Some(EntryRef::new(
+            shard.entry(key, place),
+            shard.index_share(key),
+            settings,
+            now,
+        ))
+    }
+
+    /// Whether the key exists; neither a use nor counted.
+    pub fn presence(&mut self, key: &Key<'_>) -> Presence {
+        match self.lookup(key) {
+            Found::Live(_) => Presence::Present,
+            Found::Stale(_) if self.access.allow_stale => Presence::Present,
+            Found::Absent(_) => Presence::Absent,
+            Found::Stale(_) | Found::Nothing => Presence::Missing,
+        }
+    }
+
+    /// Records a use of the key, whatever [`Access::no_touch`] says. Returns whether it exists.
+    pub fn touch(&mut self, key: &Key<'_>) -> bool {
+        let found = self.find_live(key);
+        if let Some(place) = found {
+            self.record_use(key, place);
+        }
+        found.is_some()
+    }
+
+    /// Removes the key for a client. Returns whether it existed; what was remembered about it is gone in any case.
+    pub fn remove(&mut self, key: &Key<'_>) -> bool {
+        let found = self.lookup(key);
+        if let Some(place) = found.place() {
+            let removed = self.shard_mut(key).remove(key, place);
+            self.garbage.add(removed);
+        }
+        let existed = matches!(found, Found::Live(_));
+        self.changed(key, u64::from(existed));
+        existed
+    }
+
+    /// The key's deadline: `None` if there is no such key, `Some(None)` if it has none.
+    pub fn deadline(&mut self, key: &Key<'_>) -> Option<Option<UnixMillis>> {
+        self.peek(key).map(|entry| entry.deadline())
+    }
+
+    /// Sets or takes away the key's deadline for a client. Returns whether the key exists.
+    pub fn set_deadline(&mut self, key: &Key<'_>, deadline: Option<UnixMillis>) -> bool {
+        let Some(place) = self.find_live(key) else {
+            return false;
+        };
+        self.shard_mut(key)
+            .change(key, place, |entry| entry.set_deadline(deadline));
+        self.changed(key, 1);
+        true
+    }
+
+    /// Looks the key up as a read: counts, notes what is missing and what is due, records the use.
+    fn find_to_read(&mut self, key: &Key<'_>) -> Option<Place> {
+        let found = self.lookup(key);
+        let place = match found {
+            Found::Live(place) => place,
+            Found::Stale(place) if self.access.allow_stale => place,
+            Found::Absent(_) => {
+                self.count(key, |counters| counters.absent_hits += 1);
+                return None;
+            }
+            Found::Stale(_) | Found::Nothing => {
+                self.missed = true;
+                self.count(key, |counters| counters.misses += 1);
+                return None;
+            }
+        };
+        self.count(key, |counters| {
+            counters.hits += 1;
+            counters.stale_served += u64::from(matches!(found, Found::Stale(_)));
+        });
+        let now = self.now;
+        let entry = self.entry_mut(key, place);
+        entry.make_shareable();
+        let refresh_due = entry.tell_refresh_due(now);
+        self.refresh_due |= refresh_due;
+        if !self.access.no_touch {
+            self.record_use(key, place);
+        }
+        Some(place)
+    }
+
+    /// The place of a key that a client may change: one that exists and is not past its deadline.
+    fn find_live(&mut self, key: &Key<'_>) -> Option<Place> {
+        match self.lookup(key) {
+            Found::Live(place) => Some(place),
+            Found::Stale(_) | Found::Absent(_) | Found::Nothing => None,
+        }
+    }
+
+    fn lookup(&mut self, key: &Key<'_>) -> Found {
+        let index = self.shard_index(key);
+        self.shards[index].lookup(key, self.now, &mut self.garbage)
+    }
+
+    fn record_use(&mut self, key: &Key<'_>, place: Place) {
+        let (settings, now) = (self.store.settings(), self.now);
+        let shard = self.shard_mut(key);
+        let moment = Moment {
+            now,
+            settings,
+            draw: shard.random.next() as u32,
+        };
+        let entry = shard.entry_mut(key, place);
+        entry.set_access(settings.policy().touched(entry.access(), &moment));
+    }
+
+    /// Replaces whatever the key holds, for a client.
+    fn write(&mut self, key: &Key<'_>, value: Value<'_>, expiry: Expiry) {
+        let found = self.lookup(key);
+        let kept = match (expiry, found) {
+            (Expiry::At(deadline), _) => Some(deadline),
+            (Expiry::Keep, Found::Live(place)) => self.shard(key).entry(key, place).deadline(),
+            (Expiry::Keep | Expiry::None, _) => None,
+        };
+        self.store_value(key, found, kept, None, value);
+        self.changed(key, 1);
+    }
+
+    /// Puts a value under the key, in place of what was found there.
+    fn store_value(
+        &mut self,
+        key: &Key<'_>,
+        found: Found,
+        deadline: Option<UnixMillis>,
+        fill: Option<crate::entry::FillInfo>,
+        value: Value<'_>,
+    ) {
+        let access = self.access_after_write(key, found);
+        let meta = Meta {
+            access,
+            deadline,
+            fill,
+        };
+        let index = self.shard_index(key);
+        self.shards[index].store(key, found.place(), &meta, value, &mut self.garbage);
+    }
+
+    /// A value that replaces another inherits its past.
+    fn access_after_write(&mut self, key: &Key<'_>, found: Found) -> u32 {
+        let (settings, now) = (self.store.settings(), self.now);
+        let shard = self.shard_mut(key);
+        let moment = Moment {
+            now,
+            settings,
+            draw: shard.random.next() as u32,
+        };
+        match found {
+            Found::Live(place) | Found::Stale(place) => settings
+                .policy()
+                .touched(shard.entry(key, place).access(), &moment),
+            Found::Absent(_) | Found::Nothing => settings.policy().admitted(&moment),
+        }
+    }
+
+    /// Notes a client's change of the key: nothing that is being loaded for it may be stored any more. Every path by
+    /// which a client changes a key ends here, or the fence would leak.
+    fn changed(&mut self, key: &Key<'_>, changes: u64) {
+        self.changes += changes;
+        self.shard_mut(key).loads.void(key);
+    }
+
+    fn count(&mut self, key: &Key<'_>, count: impl FnOnce(&mut crate::StoreCounters)) {
+        if self.access.count {
+            count(&mut self.shard_mut(key).counters);
+        }
+    }
+
+    fn settings(&self) -> &'s Settings {
+        self.store.settings()
+    }
+
+    fn entry_mut(&mut self, key: &Key<'_>, place: Place) -> &mut Entry {
+        self.shard_mut(key).entry_mut(key, place)
+    }
+
+    #[inline]
+    fn shard(&self, key: &Key<'_>) -> &Shard {
+        &self.shards[self.shard_index(key)]
+    }
+
+    #[inline]
+    fn shard_mut(&mut self, key: &Key<'_>) -> &mut Shard {
+        let index = self.shard_index(key);
+        &mut self.shards[index]
+    }
+
+    #[inline]
+    fn shard_index(&self, key: &Key<'_>) -> usize {
+        let number = self.store.placement().shard(key.slot());
+        if self.shards.len() == 1 && self.shards[0].number() == number {
+            return 0;
+        }
+        let found = self
+            .shards
+            .binary_search_by_key(&number, |shard| shard.number());
+        found.unwrap_or_else(|_| panic!("slot {} has not been locked", key.slot()))
+    }
+}

@@ -1,0 +1,120 @@
+//! Strings, as commands use them.
+
+use bytes::Bytes;
+
+use super::{Expiry, Keyspace, WrongType};
+use crate::entry::{ObjectMut, Value};
+use crate::entry_ref::ValueRef;
+use crate::key::Key;
+use crate::shard::Found;
+use crate::string::{StringMut, StringRef, changed_value, compact_shared, compact_value};
+use crate::table::Place;
+
+impl Keyspace<'_> {
+    /// As [`Keyspace::read`], for a key that must hold a string.
+    #[inline]
+    pub fn read_string(&mut self, key: &Key<'_>) -> Result<Option<StringRef<'_>>, WrongType> {
+        match self.read(key) {
+            None => Ok(None),
+            Some(ValueRef::String(string)) => Ok(Some(string)),
+            Some(ValueRef::Hash(_)) => Err(WrongType),
+        }
+    }
+
+    /// Sets the key to a string, whatever it held.
+    pub fn set_string(&mut self, key: &Key<'_>, value: &[u8], expiry: Expiry) {
+        let value = compact_value(value, self.settings().compress_over());
+        self.write(key, value, expiry);
+    }
+
+    /// As [`Self::set_string`], but a long value is kept without copying it.
+    pub fn set_string_shared(&mut self, key: &Key<'_>, value: &Bytes, expiry: Expiry) {
+        let value = compact_shared(value, self.settings().compress_over());
+        self.write(key, value, expiry);
+    }
+
+    /// Sets the key to a number, whatever it held.
+    pub fn set_integer(&mut self, key: &Key<'_>, value: i64, expiry: Expiry) {
+        self.write(key, Value::Integer(value), expiry);
+    }
+
+    /// Changes the string under the key in place. A missing key is an empty string if `create`, and comes into being if
+    /// `change` changes it; otherwise `change` is not called and the answer is `None`.
+    pub fn update_string<R>(
+        &mut self,
+        key: &Key<'_>,
+        create: bool,
+        change: impl FnOnce(&mut StringMut<'_>) -> R,
+    ) -> Result<Option<R>, WrongType> {
+        match self.lookup(key) {
+            Found::Live(place) => match self.entry_mut(key, place).object_mut() {
+                Some(ObjectMut::Hash(_)) => Err(WrongType),
+                Some(ObjectMut::Big(_)) => Ok(Some(self.change_big_string(key, place, change))),
+                None => Ok(Some(self.change_short_string(
+                    key,
+                    Found::Live(place),
+                    change,
+                ))),
+            },
+            _ if !create => Ok(None),
+            found => Ok(Some(self.change_short_string(key, found, change))),
+        }
+    }
+
+    fn change_big_string<R>(
+        &mut self,
+        key: &Key<'_>,
+        place: Place,
+        change: impl FnOnce(&mut StringMut<'_>) -> R,
+    ) -> R {
+        let entry = self.entry_mut(key, place);
+        let Some(ObjectMut::Big(string)) = entry.object_mut() else {
+            unreachable!("the caller has looked")
+        };
+        let mut string = StringMut::new(string.make_unique());
+        let result = change(&mut string);
+        if string.is_changed() {
+            entry.clear_fill();
+            self.record_use(key, place);
+            self.changed(key, 1);
+        }
+        result
+    }
+
+    /// Changes a string that lies in its entry, or is not there yet, in a buffer beside it.
+    fn change_short_string<R>(
+        &mut self,
+        key: &Key<'_>,
+        found: Found,
+        change: impl FnOnce(&mut StringMut<'_>) -> R,
+    ) -> R {
+        let mut buffer = std::mem::take(&mut self.shard_mut(key).scratch);
+        let deadline = self.copy_short_string(key, found, &mut buffer);
+        let mut string = StringMut::new(&mut buffer);
+        let result = change(&mut string);
+        if string.is_changed() {
+            self.store_value(key, found, deadline, None, changed_value(&mut buffer));
+            self.changed(key, 1);
+        }
+        self.shard_mut(key).scratch = buffer;
+        result
+    }
+
+    /// Fills the buffer with what is there, and tells the deadline.
+    fn copy_short_string(
+        &mut self,
+        key: &Key<'_>,
+        found: Found,
+        buffer: &mut Vec<u8>,
+    ) -> Option<i64> {
+        buffer.clear();
+        let Found::Live(place) = found else {
+            return None;
+        };
+        let entry = self.shard(key).entry(key, place);
+        if let Some(string) = StringRef::of(entry.value()) {
+            string.append_to(buffer);
+        }
+        entry.deadline()
+    }
+}

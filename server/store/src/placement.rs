@@ -1,0 +1,43 @@
+//! Which shard holds which slots.
+
+/// As many as Redis Cluster has.
+pub const SLOTS: u16 = 16384;
+
+/// Neighbouring slots go to different shards; a shard numbers its own slots from 0.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Placement {
+    /// log2 of the number of shards.
+    bits: u32,
+}
+
+impl Placement {
+    pub(crate) fn new(shards: usize) -> Self {
+        assert!(
+            shards.is_power_of_two() && shards <= usize::from(SLOTS),
+            "{shards} shards: a power of two up to {SLOTS} is needed"
+        );
+        Placement {
+            bits: shards.ilog2(),
+        }
+    }
+
+    pub(crate) fn shards(self) -> usize {
+        1 << self.bits
+    }
+
+    pub(crate) fn slots_per_shard(self) -> usize {
+        usize::from(SLOTS) >> self.bits
+    }
+
+    #[inline]
+    pub(crate) fn shard(self, slot: u16) -> usize {
+        debug_assert!(slot < SLOTS);
+        usize::from(slot) & (self.shards() - 1)
+    }
+
+    /// The slot's number within its shard.
+    #[inline]
+    pub(crate) fn index(self, slot: u16) -> usize {
+        usize::from(slot) >> self.bits
+    }
+}

@@ -1,0 +1,348 @@
+//! One lock's part of the store.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::UnixMillis;
+use crate::counters::StoreCounters;
+use crate::database::{Database, NEVER, Tally};
+use crate::entry::{Entry, Meta, Value};
+use crate::expiry::SlotPass;
+use crate::garbage::Garbage;
+use crate::key::{HashSeed, Key};
+use crate::loads::Loads;
+use crate::placement::Placement;
+use crate::random::Random;
+use crate::table::Place;
+
+/// A shard behind its lock, in cache lines of its own.
+#[repr(align(128))]
+pub(crate) struct ShardCell {
+    shard: Mutex<Shard>,
+    /// How many entries it holds, for those who would rather not lock it. Written when the lock is released.
+    entries: AtomicUsize,
+    /// How many of them have a deadline.
+    mortal: AtomicUsize,
+    /// As `Shard::next_death`.
+    next_death: AtomicI64,
+}
+
+/// A locked shard.
+pub(crate) struct LockedShard<'s> {
+    cell: &'s ShardCell,
+    shard: MutexGuard<'s, Shard>,
+}
+
+impl ShardCell {
+    pub(crate) fn new(shard: Shard) -> Self {
+        ShardCell {
+            shard: Mutex::new(shard),
+            entries: AtomicUsize::new(0),
+            mortal: AtomicUsize::new(0),
+            next_death: AtomicI64::new(NEVER),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn lock(&self) -> LockedShard<'_> {
+        LockedShard {
+            cell: self,
+            shard: self.shard.lock(),
+        }
+    }
+
+    pub(crate) fn entries(&self) -> usize {
+        self.entries.load(Relaxed)
+    }
+
+    pub(crate) fn mortal(&self) -> usize {
+        self.mortal.load(Relaxed)
+    }
+
+    pub(crate) fn next_death(&self) -> UnixMillis {
+        self.next_death.load(Relaxed)
+    }
+}
+
+impl Deref for LockedShard<'_> {
+    type Target = Shard;
+
+    #[inline]
+    fn deref(&self) -> &Shard {
+        &self.shard
+    }
+}
+
+impl DerefMut for LockedShard<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Shard {
+        &mut self.shard
+    }
+}
+
+impl Drop for LockedShard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.cell.entries.store(self.shard.entries, Relaxed);
+        self.cell.mortal.store(self.shard.mortal, Relaxed);
+        self.cell.next_death.store(self.shard.next_death, Relaxed);
+    }
+}
+
+pub(crate) struct Shard {
+    number: usize,
+    placement: Placement,
+    seed: HashSeed,
+    /// Made when first written to.
+    databases: Box<[Option<Box<Database>>]>,
+    /// Entries in all databases.
+    entries: usize,
+    /// Those of them that have a deadline.
+    mortal: usize,
+    /// No entry is dead before this time. May be too early.
+    next_death: UnixMillis,
+    /// The slot that active expiry is in the middle of.
+    pub(crate) pass: Option<SlotPass>,
+    pub(crate) loads: Loads,
+    pub(crate) counters: StoreCounters,
+    pub(crate) random: Random,
+    /// A buffer for changing short strings, kept so that it need not be allocated each time.
+    pub(crate) scratch: Vec<u8>,
+}
+
+/// What is known about a key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Found {
+    Nothing,
+    /// It is known not to exist at the origin.
+    Absent(Place),
+    /// Its deadline has passed, but it may be served if need be.
+    Stale(Place),
+    Live(Place),
+}
+
+impl Found {
+    /// Where something is remembered about the key, be it that it is absent.
+    pub(crate) fn place(self) -> Option<Place> {
+        match self {
+            Found::Nothing => None,
+            Found::Absent(place) | Found::Stale(place) | Found::Live(place) => Some(place),
+        }
+    }
+}
+
+impl Shard {
+    pub(crate) fn new(number: usize, placement: Placement, databases: u16, seed: HashSeed) -> Self {
+        Shard {
+            number,
+            placement,
+            seed,
+            databases: (0..databases).map(|_| None).collect(),
+            entries: 0,
+            mortal: 0,
+            next_death: NEVER,
+            pass: None,
+            loads: Loads::new(),
+            counters: StoreCounters::default(),
+            random: Random::new(number as u64),
+            scratch: Vec::new(),
+        }
+    }
+
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
+    pub(crate) fn seed(&self) -> HashSeed {
+        self.seed
+    }
+
+    pub(crate) fn database(&self, db: u16) -> Option<&Database> {
+        self.databases.get(usize::from(db))?.as_deref()
+    }
+
+    pub(crate) fn database_mut(&mut self, db: u16) -> Option<&mut Database> {
+        self.databases.get_mut(usize::from(db))?.as_deref_mut()
+    }
+
+    pub(crate) fn databases(&self) -> impl Iterator<Item = (u16, &Database)> {
+        (0..)
+            .zip(self.databases.iter())
+            .filter_map(|(db, database)| Some((db, database.as_deref()?)))
+    }
+
+    /// Counts of one database.
+    pub(crate) fn tally(&self, db: u16) -> Tally {
+        self.database(db)
+            .map(|database| *database.tally())
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn set_next_death(&mut self, at: UnixMillis) {
+        self.next_death = at;
+    }
+
+    /// Looks a key up, and removes it if it is of no more use.
+    #[inline]
+    pub(crate) fn lookup(
+        &mut self,
+        key: &Key<'_>,
+        now: UnixMillis,
+        garbage: &mut Garbage,
+    ) -> Found {
+        let slot = self.placement.index(key.slot());
+        let Some(database) = self.database(key.db()) else {
+            return Found::Nothing;
+        };
+        let Some(place) = database.find(slot, key) else {
+            return Found::Nothing;
+        };
+        let entry = database.entry(slot, place);
+        if entry.deadline().is_some_and(|deadline| deadline <= now) {
+            return self.lookup_late(key, place, now, garbage);
+        }
+        if entry.is_absent() {
+            Found::Absent(place)
+        } else {
+            Found::Live(place)
+        }
+    }
+
+    #[inline]
+    pub(crate) fn entry(&self, key: &Key<'_>, place: Place) -> &Entry {
+        let slot = self.placement.index(key.slot());
+        self.database(key.db())
+            .expect("an entry's database is there")
+            .entry(slot, place)
+    }
+
+    #[inline]
+    pub(crate) fn entry_mut(&mut self, key: &Key<'_>, place: Place) -> &mut Entry {
+        let slot = self.placement.index(key.slot());
+        self.database_mut(key.db())
+            .expect("an entry's database is there")
+            .entry_mut(slot, place)
+    }
+
+    /// The bytes of the index that one entry of the key's slot accounts for.
+    pub(crate) fn index_share(&self, key: &Key<'_>) -> usize {
+        let slot = self.placement.index(key.slot());
+        self.database(key.db()).map_or(0, |database| {
+            let table = database.table(slot);
+            table.allocated().div_ceil(table.len().max(1))
+        })
+    }
+
+    /// Changes what the tally counts of an entry.
+    pub(crate) fn change(&mut self, key: &Key<'_>, place: Place, change: impl FnOnce(&mut Entry)) {
+        let slot = self.placement.index(key.slot());
+        let database = self
+            .database_mut(key.db())
+            .expect("an entry's database is there");
+        let mortal_before = database.tally().mortal;
+        database.change(slot, place, change);
+        let mortal_after = database.tally().mortal;
+        let dead_at = database.entry(slot, place).dead_at();
+        self.mortal = self.mortal - mortal_before + mortal_after;
+        self.note_death(key.db(), slot, dead_at);
+    }
+
+    /// Puts a value in the place that was found for its key, or in a new one.
+    pub(crate) fn store(
+        &mut self,
+        key: &Key<'_>,
+        known: Option<Place>,
+        meta: &Meta,
+        value: Value<'_>,
+        garbage: &mut Garbage,
+    ) {
+        match known {
+            None => self.insert(key, Entry::new(key.bytes(), meta, value)),
+            Some(place) => self.change(key, place, |entry| {
+                if entry.is_large() {
+                    garbage.add(std::mem::replace(
+                        entry,
+                        Entry::new(key.bytes(), meta, value),
+                    ));
+                } else {
+                    entry.overwrite(key.bytes(), meta, value);
+                }
+            }),
+        }
+    }
+
+    /// Adds an entry whose key is not there.
+    pub(crate) fn insert(&mut self, key: &Key<'_>, entry: Entry) {
+        let slot = self.placement.index(key.slot());
+        let (seed, slots) = (self.seed, self.placement.slots_per_shard());
+        let dead_at = entry.dead_at();
+        let database = self.databases[usize::from(key.db())]
+            .get_or_insert_with(|| Box::new(Database::new(slots)));
+        database.insert(slot, key.hash(), entry, seed);
+        self.entries += 1;
+        self.mortal += usize::from(dead_at.is_some());
+        self.note_death(key.db(), slot, dead_at);
+    }
+
+    pub(crate) fn remove(&mut self, key: &Key<'_>, place: Place) -> Entry {
+        self.remove_at(key.db(), self.placement.index(key.slot()), place)
+    }
+
+    /// As [`Self::remove`]; the slot is numbered as the shard does.
+    pub(crate) fn remove_at(&mut self, db: u16, slot: usize, place: Place) -> Entry {
+        let database = self.database_mut(db).expect("an entry's database is there");
+        let entry = database.remove(slot, place);
+        self.entries -= 1;
+        self.mortal -= usize::from(entry.deadline().is_some());
+        entry
+    }
+
+    /// Takes databases away, with all that is being loaded for them.
+    pub(crate) fn flush(&mut self, flushed: impl Fn(u16) -> bool, garbage: &mut Garbage) {
+        for (db, database) in (0..).zip(self.databases.iter_mut()) {
+            if flushed(db) {
+                if let Some(database) = database.take() {
+                    self.entries -= database.tally().entries;
+                    self.mortal -= database.tally().mortal;
+                    garbage.add_database(database);
+                }
+            }
+        }
+        self.pass = None;
+        self.loads.void_databases(flushed, self.seed);
+    }
+
+    pub(crate) fn swap(&mut self, a: u16, b: u16) {
+        self.databases.swap(usize::from(a), usize::from(b));
+        self.pass = None;
+        self.loads
+            .void_databases(|db| db == a || db == b, self.seed);
+    }
+
+    #[cold]
+    fn lookup_late(
+        &mut self,
+        key: &Key<'_>,
+        place: Place,
+        now: UnixMillis,
+        garbage: &mut Garbage,
+    ) -> Found {
+        let entry = self.entry(key, place);
+        if entry.dead_at().is_some_and(|at| at > now) && !entry.is_absent() {
+            return Found::Stale(place);
+        }
+        garbage.add(self.remove(key, place));
+        self.counters.expired += 1;
+        Found::Nothing
+    }
+
+    fn note_death(&mut self, db: u16, slot: usize, dead_at: Option<UnixMillis>) {
+        let Some(at) = dead_at else { return };
+        self.next_death = self.next_death.min(at);
+        if let Some(pass) = &mut self.pass {
+            pass.note_death(db, slot, at);
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The index: linear hashing over cache-line buckets.
+//!
+//! Linear hashing (W. Litwin, "Linear Hashing: A New Tool for File and Table Addressing", VLDB 1980) grows and
+//! shrinks one bucket at a time, so there is never a pause to rehash, and it addresses buckets by the low bits of the
+//! hash, so each bucket covers one interval of *bit-reversed* hashes. A scan walks those intervals in order:
+//! splitting a bucket cuts its interval in two and merging joins two, but neither moves a record across the place
+//! where a scan stands. Hence the guarantee that SCAN needs: a record that is there from the start of a scan to its
+//! end is visited at least once.
+
+mod bucket;
+mod buckets;
+
+use bucket::Bucket;
+use buckets::Buckets;
+
+/// Bits of a scan's position. The rest of 64 is left for whoever must say which table a cursor belongs to.
+pub(crate) const CURSOR_BITS: u32 = 48;
+
+/// Records per bucket, on average, above which a bucket is split. High, because memory is what an index costs: the
+/// buckets that are yet to be split overflow often and the split ones hardly ever.
+const SPLIT_ABOVE: usize = 6;
+/// Records per bucket, on average, below which two buckets are merged; well apart from [`SPLIT_ABOVE`], so that adding
+/// and removing one record does not split and merge by turns.
+const MERGE_BELOW: usize = 4;
+
+/// A set of records found by hash. `R` is 8 bytes: a pointer, an index or a number. Equality and hashes are the
+/// caller's, who must give a record the same hash each time.
+pub(crate) struct Table<R> {
+    buckets: Buckets<R>,
+    len: usize,
+    /// Buckets in chains behind the addressed ones.
+    overflow: usize,
+}
+
+/// Where a record was found. Good until the table is changed; used after that, it finds another record or none, but
+/// does no harm.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    bucket: usize,
+    /// How many links to follow from the addressed bucket.
+    depth: u32,
+    index: u32,
+}
+
+impl<R> Table<R> {
+    pub(crate) const fn new() -> Self {
+        Table {
+            buckets: Buckets::new(),
+            len: 0,
+            overflow: 0,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// What the index itself has allocated, in bytes; the records' own memory is not in it.
+    pub(crate) fn allocated(&self) -> usize {
+        self.buckets.allocated() + self.overflow * size_of::<Bucket<R>>()
+    }
+
+    #[inline]
+    pub(crate) fn find(&self, hash: u64, mut equal: impl FnMut(&R) -> bool) -> Option<Place> {
+        if self.len == 0 {
+            return None;
+        }
+        let bucket = self.bucket_of(hash);
+        let mut link = Some(self.buckets.get(bucket));
+        let mut depth = 0;
+        while let Some(current) = link {
+            for index in current.candidates(tag(hash)) {
+                if current.record(index).is_some_and(&mut equal) {
+                    return Some(Place {
+                        bucket,
+                        depth,
+                        index: index as u32,
+                    });
+                }
+            }
+            link = current.link();
+            depth += 1;
+        }
+        None
+    }
+
+    #[inline]
+    pub(crate) fn at(&self, place: Place) -> Option<&R> {
+        let mut bucket = self.buckets.get(place.bucket);
+        for _ in 0..place.depth {
+            bucket = bucket.link()?;
+        }
+        bucket.record(place.index as usize)
+    }
+
+    #[inline]
+    pub(crate) fn at_mut(&mut self, place: Place) -> Option<&mut R> {
+        let mut bucket = self.buckets.get_mut(place.bucket);
+        for _ in 0..place.depth {
+            bucket = bucket.link_mut()?;
+        }
+        bucket.record_mut(place.index as usize)
+    }
+
+    /// Adds a record that is not in the table yet. `rehash` gives the hash of a record that is.
+    pub(crate) fn insert(&mut self, hash: u64, record: R, rehash: impl Fn(&R) -> u64) {
+        if self.len >= self.buckets.len() * SPLIT_ABOVE {
+            self.split(rehash);
+        }
+        let bucket = self.bucket_of(hash);
+        self.overflow += self.buckets.get_mut(bucket).push(tag(hash), record);
+        self.len += 1;
+    }
+
+    pub(crate) fn remove(&mut self, place: Place) -> Option<R> {
+        let record = self.take_from_chain(place)?;
+        self.len -= 1;
+        if self.len < self.buckets.len() * MERGE_BELOW {
+            self.merge();
+        }
+        Some(record)
+    }
+
+    /// Visits the records of one bucket and says where to go on; 0 when the scan is done. A scan starts at 0.
+    pub(crate) fn scan(&self, cursor: u64, mut visit: impl FnMut(&R)) -> u64 {
+        if self.buckets.len() == 0 {
+            return 0;
+        }
+        let reversed = cursor << (64 - CURSOR_BITS);
+        let bucket = self.bucket_of(reversed.reverse_bits());
+        self.visit_chain(bucket, &mut visit);
+        // The next interval starts one step of this bucket's depth further on.
+        let interval = 64 - self.depth_of(bucket);
+        let next = reversed.checked_shr(interval).unwrap_or(0) + 1;
+        next.checked_shl(interval).unwrap_or(0) >> (64 - CURSOR_BITS)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &R> {
+        (0..self.buckets.len())
+            .flat_map(|bucket| chain(self.buckets.get(bucket)).flat_map(Bucket::records))
+    }
+
+    /// All the records, out of the table.
+    pub(crate) fn into_records(mut self) -> Vec<R> {
+        let mut records = Vec::with_capacity(self.len);
+        while let Some(mut bucket) = self.buckets.pop() {
+            loop {
+                records.extend(std::iter::from_fn(|| {
+                    bucket.take_any().map(|(_, record)| record)
+                }));
+                match bucket.unlink() {
+                    Some(next) => bucket = *next,
+                    None => break,
+                }
+            }
+        }
+        records
+    }
+
+    /// A record from a bucket picked by `draw`, 64 random bits. Records in fuller buckets are a little less likely.
+    pub(crate) fn random(&self, draw: u64) -> Option<&R> {
+        if self.len == 0 {
+            return None;
+        }
+        let start = self.bucket_of(draw);
+        let buckets = self.buckets.len();
+        (0..buckets).find_map(|step| {
+            let first = self.buckets.get((start + step) % buckets);
+            let records = chain(first).map(Bucket::len).sum::<usize>();
+            let pick = (draw >> 32) as usize % records.max(1);
+            chain(first).flat_map(Bucket::records).nth(pick)
+        })
+    }
+
+    /// The hash's low bits, as many as there are buckets for.
+    #[inline]
+    fn bucket_of(&self, hash: u64) -> usize {
+        let buckets = self.buckets.len();
+        let round = 1 << buckets.ilog2();
+        let index = hash as usize & (2 * round - 1);
+        if index < buckets {
+            index
+        } else {
+            index - round
+        }
+    }
+
+    /// How many bits of the hash the bucket's records share.
+    fn depth_of(&self, bucket: usize) -> u32 {
+        let level = self.buckets.len().ilog2();
+        let round = 1 << level;
+        let split = bucket >= round || bucket + round < self.buckets.len();
+        level + u32::from(split)
+    }
+
+    fn visit_chain(&self, bucket: usize, visit: &mut impl FnMut(&R)) {
+        chain(self.buckets.get(bucket))
+            .flat_map(Bucket::records)
+            .for_each(visit);
+    }
+
+    /// Adds a bucket and deals it its share of the records of the one that it is split from.
+    fn split(&mut self, rehash: impl Fn(&R) -> u64) {
+        let added = self.buckets.len();
+        self.buckets.push();
+        if added == 0 {
+            return;
+        }
+        let source = added - (1 << added.ilog2());
+        let old = std::mem::replace(self.buckets.get_mut(source), Bucket::new());
+        self.deal(old, |table, record| table.bucket_of(rehash(record)));
+    }
+
+    /// Gives the last bucket's records back to the one that it was split from.
+    fn merge(&mut self) {
+        let Some(last) = self.buckets.pop() else {
+            return;
+        };
+        let removed = self.buckets.len();
+        if removed > 0 {
+            let target = removed - (1 << removed.ilog2());
+            self.deal(last, |_, _| target);
+        }
+    }
+
+    /// Puts the records of a chain that was taken out into the buckets that `place` says.
+    fn deal(&mut self, chain: Bucket<R>, place: impl Fn(&Self, &R) -> usize) {
+        let mut next = Some(Box::new(chain));
+        let mut removed = 0;
+        while let Some(mut bucket) = next {
+            while let Some((tag, record)) = bucket.take_any() {
+                let target = place(self, &record);
+                self.overflow += self.buckets.get_mut(target).push(tag, record);
+            }
+            next = bucket.unlink();
+            removed += usize::from(next.is_some());
+        }
+        self.overflow -= removed;
+    }
+
+    /// Takes a record out and closes the gap from the end of the chain, so that chains stay as short as they can be
+    /// and no bucket behind the first one is ever empty.
+    fn take_from_chain(&mut self, place: Place) -> Option<R> {
+        let first = self.buckets.get_mut(place.bucket);
+        let mut bucket = &mut *first;
+        for _ in 0..place.depth {
+            bucket = bucket.link_mut()?;
+        }
+        let (_, record) = bucket.take(place.index as usize)?;
+        if let Some(tail) = first.shorten() {
+            self.overflow -= usize::from(tail.freed);
+            if let Some((tag, moved)) = tail.record {
+                self.overflow += first.push(tag, moved);
+            }
+        }
+        Some(record)
+    }
+}
+
+/// Tags come from the top of the hash, which no table is large enough to use for addresses.
+#[inline]
+fn tag(hash: u64) -> u8 {
+    (hash >> 56) as u8
+}
+
+fn chain<R>(first: &Bucket<R>) -> impl Iterator<Item = &Bucket<R>> {
+    std::iter::successors(Some(first), |bucket| bucket.link())
+}

@@ -1,0 +1,271 @@
+//! One cache line of the table: up to seven records and what tells them apart.
+
+use std::mem::{ManuallyDrop, size_of};
+
+/// Records in a bucket that has no overflow; one less where a link to the next bucket takes the last place.
+pub(super) const BUCKET_RECORDS: usize = 7;
+const LINK_PLACE: usize = BUCKET_RECORDS - 1;
+/// The bit of `occupied` that says that the last place is a link.
+const LINKED: u8 = 1 << 7;
+
+/// Seven places of 8 bytes, a tag byte for each, and a byte that says which places are taken. Buckets that hold
+/// more are chained.
+#[repr(C, align(64))]
+pub(super) struct Bucket<R> {
+    places: [Place<R>; BUCKET_RECORDS],
+    /// Eight bits of each record's hash: a lookup follows only the pointers whose tag matches.
+    tags: [u8; BUCKET_RECORDS],
+    /// Bit `i` is set where place `i` holds a record; see also [`LINKED`].
+    occupied: u8,
+}
+
+/// What came off the end of a chain.
+pub(super) struct Tail<R> {
+    /// `None` if the last bucket was empty already.
+    pub(super) record: Option<(u8, R)>,
+    /// Whether its bucket is gone.
+    pub(super) freed: bool,
+}
+
+/// Eight bytes; which of the three it is, `Bucket::occupied` says.
+union Place<R> {
+    vacant: (),
+    record: ManuallyDrop<R>,
+    link: ManuallyDrop<Box<Bucket<R>>>,
+}
+
+impl<R> Bucket<R> {
+    const FITS_A_CACHE_LINE: () = assert!(size_of::<R>() == 8 && size_of::<Bucket<R>>() == 64);
+
+    pub(super) fn new() -> Self {
+        let () = Self::FITS_A_CACHE_LINE;
+        Bucket {
+            places: [const { Place { vacant: () } }; BUCKET_RECORDS],
+            tags: [0; BUCKET_RECORDS],
+            occupied: 0,
+        }
+    }
+
+    pub(super) fn record(&self, place: usize) -> Option<&R> {
+        if self.records_mask() & (1 << place) == 0 {
+            return None;
+        }
+        // SAFETY: the place's bit is set and it is not the link, so it holds a record.
+        Some(unsafe { &self.places[place].record })
+    }
+
+    pub(super) fn record_mut(&mut self, place: usize) -> Option<&mut R> {
+        if self.records_mask() & (1 << place) == 0 {
+            return None;
+        }
+        // SAFETY: as in `record`.
+        Some(unsafe { &mut self.places[place].record })
+    }
+
+    pub(super) fn records(&self) -> impl Iterator<Item = &R> {
+        ones(self.records_mask()).filter_map(|place| self.record(place))
+    }
+
+    /// How many records this bucket holds, its overflow not counted.
+    pub(super) fn len(&self) -> usize {
+        self.records_mask().count_ones() as usize
+    }
+
+    /// The next bucket of the chain.
+    pub(super) fn link(&self) -> Option<&Bucket<R>> {
+        if self.occupied & LINKED == 0 {
+            return None;
+        }
+        // SAFETY: `LINKED` says that the last place holds a link.
+        Some(unsafe { &self.places[LINK_PLACE].link })
+    }
+
+    pub(super) fn link_mut(&mut self) -> Option<&mut Bucket<R>> {
+        if self.occupied & LINKED == 0 {
+            return None;
+        }
+        // SAFETY: as in `link`.
+        Some(unsafe { &mut self.places[LINK_PLACE].link })
+    }
+
+    /// The places whose record has this tag, among them perhaps records of another hash.
+    #[inline]
+    pub(super) fn candidates(&self, tag: u8) -> impl Iterator<Item = usize> {
+        ones(equal_bytes(self.tag_word(), tag) & self.records_mask())
+    }
+
+    /// Puts a record in a free place of this bucket or its chain, which grows if it must. Says how many buckets were
+    /// added.
+    pub(super) fn push(&mut self, tag: u8, record: R) -> usize {
+        let mut bucket = self;
+        let mut added = 0;
+        loop {
+            if let Some(place) = bucket.free_place() {
+                bucket.put(place, tag, record);
+                return added;
+            }
+            if bucket.occupied & LINKED == 0 {
+                bucket.grow_link();
+                added += 1;
+            }
+            bucket = bucket
+                .link_mut()
+                .expect("a full bucket has just been linked");
+        }
+    }
+
+    /// Takes a record out of this bucket, not of its chain.
+    pub(super) fn take(&mut self, place: usize) -> Option<(u8, R)> {
+        if self.records_mask() & (1 << place) == 0 {
+            return None;
+        }
+        self.occupied &= !(1 << place);
+        // SAFETY: the place held a record, and its bit is now clear, so nobody takes it again.
+        Some((self.tags[place], unsafe {
+            ManuallyDrop::take(&mut self.places[place].record)
+        }))
+    }
+
+    /// Takes any record out of this bucket, not of its chain.
+    pub(super) fn take_any(&mut self) -> Option<(u8, R)> {
+        let place = ones(self.records_mask()).next()?;
+        self.take(place)
+    }
+
+    /// Takes the chain off this bucket.
+    pub(super) fn unlink(&mut self) -> Option<Box<Bucket<R>>> {
+        if self.occupied & LINKED == 0 {
+            return None;
+        }
+        self.occupied &= !LINKED;
+        // SAFETY: the last place held a link, and `LINKED` is now clear, so nobody takes it again.
+        Some(unsafe { ManuallyDrop::take(&mut self.places[LINK_PLACE].link) })
+    }
+
+    /// Takes a record out of the last bucket of the chain, and that bucket too if it is empty then. `None` if there is
+    /// no chain.
+    pub(super) fn shorten(&mut self) -> Option<Tail<R>> {
+        let mut parent = self;
+        while parent.link()?.link().is_some() {
+            parent = parent.link_mut()?;
+        }
+        let mut last = parent.unlink()?;
+        let record = last.take_any();
+        let freed = last.len() == 0;
+        if !freed {
+            parent.set_link(last);
+        }
+        Some(Tail { record, freed })
+    }
+
+    fn set_link(&mut self, next: Box<Bucket<R>>) {
+        debug_assert!(
+            self.occupied & (LINKED | 1 << LINK_PLACE) == 0,
+            "the last place must be free for a link"
+        );
+        self.places[LINK_PLACE].link = ManuallyDrop::new(next);
+        self.occupied |= LINKED;
+    }
+
+    /// Moves the record in the last place to a new bucket, whose link takes that place.
+    fn grow_link(&mut self) {
+        let mut next = Box::new(Bucket::new());
+        if let Some((tag, record)) = self.take(LINK_PLACE) {
+            next.put(0, tag, record);
+        }
+        self.set_link(next);
+    }
+
+    fn free_place(&self) -> Option<usize> {
+        let capacity = if self.occupied & LINKED == 0 {
+            BUCKET_RECORDS
+        } else {
+            LINK_PLACE
+        };
+        let place = self.records_mask().trailing_ones() as usize;
+        (place < capacity).then_some(place)
+    }
+
+    fn put(&mut self, place: usize, tag: u8, record: R) {
+        debug_assert!(self.occupied & (1 << place) == 0);
+        self.places[place].record = ManuallyDrop::new(record);
+        self.tags[place] = tag;
+        self.occupied |= 1 << place;
+    }
+
+    /// One bit for each place that holds a record.
+    fn records_mask(&self) -> u8 {
+        self.occupied & !LINKED
+    }
+
+    #[inline]
+    fn tag_word(&self) -> u64 {
+        let [a, b, c, d, e, f, g] = self.tags;
+        u64::from_le_bytes([a, b, c, d, e, f, g, 0])
+    }
+}
+
+impl<R> Drop for Bucket<R> {
+    fn drop(&mut self) {
+        while self.take_any().is_some() {}
+        // A loop and not recursion: one bucket may have a long chain where many hashes agree.
+        let mut next = self.unlink();
+        while let Some(mut bucket) = next {
+            next = bucket.unlink();
+        }
+    }
+}
+
+/// One bit for each byte of `word` that equals `byte`. Exact: no byte is taken for its neighbour.
+#[inline]
+fn equal_bytes(word: u64, byte: u8) -> u8 {
+    const LOW_BITS: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+    // Gathers the lowest bit of each byte in the topmost byte.
+    const GATHER: u64 = 0x0102_0408_1020_4080;
+    let difference = word ^ (u64::from(byte) * 0x0101_0101_0101_0101);
+    let zero_bytes = !(((difference & LOW_BITS) + LOW_BITS) | difference | LOW_BITS);
+    ((zero_bytes >> 7).wrapping_mul(GATHER) >> 56) as u8
+}
+
+#[inline]
+fn ones(mut mask: u8) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        (mask != 0).then(|| {
+            let place = mask.trailing_zeros() as usize;
+            mask &= mask - 1;
+            place
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn equal_bytes_finds_exactly_the_equal_ones(bytes: [u8; 8], byte in 0u8..4) {
+            let bytes = bytes.map(|byte| byte % 4);
+            let found = equal_bytes(u64::from_le_bytes(bytes), byte);
+            for (i, other) in bytes.into_iter().enumerate() {
+                prop_assert_eq!(found & (1 << i) != 0, other == byte, "byte {} of {:?}", i, bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn a_chain_gives_back_what_was_put_in() {
+        let mut bucket = Bucket::<Box<u32>>::new();
+        let added: usize = (0..20).map(|n| bucket.push(n as u8, Box::new(n))).sum();
+        assert_eq!(added, 2);
+        let mut seen = Vec::new();
+        let mut next = Some(&bucket);
+        while let Some(bucket) = next {
+            seen.extend(bucket.records().map(|record| **record));
+            next = bucket.link();
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, (0..20).collect::<Vec<_>>());
+    }
+}
