@@ -55,7 +55,7 @@ impl fmt::Display for Fault {
 impl std::error::Error for Fault {}
 
 /// The known word that `wrong` was most likely meant to be, if any is near enough.
-pub(crate) fn nearest<'w>(wrong: &str, known: &[&'w str]) -> Option<&'w str> {
+pub fn nearest<'w>(wrong: &str, known: &[&'w str]) -> Option<&'w str> {
     let tolerance = (wrong.chars().count() / 3).max(1);
     known
         .iter()

@@ -1,7 +1,6 @@
 //! Reads `[[group]]` tables and reports everything that is wrong with them at once, each fault with its place.
 
 use std::borrow::Cow;
-use std::ops::Range;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -12,6 +11,7 @@ use crate::fault::{Fault, nearest};
 use crate::group::{
     Feed, GroupConfig, Invalidation, MAX_GROUPS, Places, Refresh, Shape, WriteStrategy,
 };
+use crate::lines::{Lines, Span};
 use crate::pattern::KeyPattern;
 use crate::placeholder::Query;
 
@@ -38,11 +38,11 @@ const SETTINGS: [&str; 15] = [
 /// top are left to whoever knows them. `file` is only how faults name it.
 pub fn parse_groups(text: &str, file: &str) -> Result<Vec<GroupConfig>, Vec<Fault>> {
     let (document, errors) = DeTable::parse_recoverable(text);
-    let lines = Lines { text, file };
+    let lines = Lines::new(text, file);
     if !errors.is_empty() {
         return Err(errors
             .iter()
-            .map(|error| lines.syntax_fault(error))
+            .map(|error| lines.fault(error.span().unwrap_or(0..0), "syntax", error.message(), ""))
             .collect());
     }
     let mut faults = Vec::new();
@@ -149,18 +149,16 @@ fn value_follows(setting: &str) -> &'static str {
     }
 }
 
-type Place = Range<usize>;
-
 /// The tables of `group`, each with the place of its header.
 fn group_tables<'t, 'i>(
     document: &'t DeTable<'i>,
     lines: &Lines<'_>,
     faults: &mut Vec<Fault>,
-) -> Vec<(Place, &'t DeTable<'i>)> {
+) -> Vec<(Span, &'t DeTable<'i>)> {
     let Some((name, value)) = document.iter().find(|(name, _)| name.get_ref() == "group") else {
         return Vec::new();
     };
-    let mut refuse = |span: Place| {
+    let mut refuse = |span: Span| {
         faults.push(lines.fault(
             span,
             "group",
@@ -182,50 +180,10 @@ fn group_tables<'t, 'i>(
     found
 }
 
-/// Turns byte offsets into lines and columns.
-struct Lines<'t> {
-    text: &'t str,
-    file: &'t str,
-}
-
-impl Lines<'_> {
-    /// Line and column of a byte offset, both from 1, the column in characters.
-    fn of(&self, offset: usize) -> (usize, usize) {
-        let before = self.text.get(..offset).unwrap_or(self.text);
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        (
-            before.matches('\n').count() + 1,
-            before[line_start..].chars().count() + 1,
-        )
-    }
-
-    fn fault(
-        &self,
-        at: Place,
-        place: impl Into<String>,
-        problem: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Fault {
-        let (line, column) = self.of(at.start);
-        Fault {
-            file: self.file.to_owned(),
-            line,
-            column,
-            place: place.into(),
-            problem: problem.into(),
-            hint: hint.into(),
-        }
-    }
-
-    fn syntax_fault(&self, error: &toml::de::Error) -> Fault {
-        self.fault(error.span().unwrap_or(0..0), "syntax", error.message(), "")
-    }
-}
-
 /// Reads one table; what it cannot read becomes a fault, and it reads on.
 struct GroupReader<'r, 'i> {
     table: &'r DeTable<'i>,
-    span: Place,
+    span: Span,
     name: Option<String>,
     lines: &'r Lines<'r>,
     faults: &'r mut Vec<Fault>,
@@ -234,7 +192,7 @@ struct GroupReader<'r, 'i> {
 impl<'r, 'i> GroupReader<'r, 'i> {
     fn new(
         table: &'r DeTable<'i>,
-        span: Place,
+        span: Span,
         lines: &'r Lines<'r>,
         faults: &'r mut Vec<Fault>,
     ) -> Self {
@@ -554,11 +512,11 @@ impl<'r, 'i> GroupReader<'r, 'i> {
     fn places(&self) -> Places {
         let place = |setting: &&'static str| {
             let value = self.entry(setting)?;
-            Some((*setting, self.lines.of(value.span().start)))
+            Some((*setting, self.lines.place_of(value.span().start)))
         };
         Places {
-            file: self.lines.file.to_owned(),
-            table: self.lines.of(self.span.start),
+            file: self.lines.file().to_owned(),
+            table: self.lines.place_of(self.span.start),
             settings: SETTINGS.iter().filter_map(place).collect(),
         }
     }

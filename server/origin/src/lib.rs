@@ -22,6 +22,7 @@ mod group;
 mod group_file;
 mod group_load;
 mod latency;
+mod lines;
 mod load;
 mod origin;
 mod pattern;
@@ -38,11 +39,13 @@ pub use breaker::{BreakerConfig, BreakerState};
 pub use check::check;
 pub use config::OriginConfig;
 pub use dispatch::GroupMatch;
-pub use fault::Fault;
+pub use duration::parse as parse_duration;
+pub use fault::{Fault, nearest};
 pub use group::{
     Feed, Group, GroupConfig, GroupId, Invalidation, MAX_GROUPS, Refresh, Shape, WriteStrategy,
 };
 pub use group_file::parse_groups;
+pub use lines::{Lines, Span};
 pub use load::{LoadError, Loaded, TargetId, Value};
 pub use origin::Origin;
 pub use pattern::{Captures, KeyPattern, MAX_CAPTURES, PatternError};
