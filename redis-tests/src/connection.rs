@@ -5,9 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 use std::{error, fmt};
 
-use redis_protocol::{resp2, resp3};
-
-use crate::reply::Reply;
+use crate::reply::{Malformed, Reply};
 use crate::text;
 
 /// How long a reply may take.
@@ -37,9 +35,14 @@ pub enum ReplyError {
     /// The server closed the connection.
     Closed,
     /// Nothing, or only a part of a reply, came in time.
-    Late { partial: Vec<u8> },
+    Late {
+        partial: Vec<u8>,
+    },
     /// What came is not RESP.
-    Malformed { bytes: Vec<u8> },
+    Malformed {
+        fault: Malformed,
+        bytes: Vec<u8>,
+    },
 }
 
 impl Connection {
@@ -48,7 +51,10 @@ impl Connection {
         let stream = TcpStream::connect_timeout(&address, REPLY_DEADLINE)?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(REPLY_DEADLINE))?;
-        Ok(Self { stream, unread: Vec::new() })
+        Ok(Self {
+            stream,
+            unread: Vec::new(),
+        })
     }
 
     /// Sends `args` as one command and reads its reply's raw bytes.
@@ -63,7 +69,9 @@ impl Connection {
     /// When the line cannot be read or no reply comes.
     pub fn command(&mut self, line: &str) -> Reply {
         let args = text::split_arguments(line).unwrap_or_else(|error| panic!("{line}: {error}"));
-        let raw = self.call(&args).unwrap_or_else(|error| panic!("{line}: {error}"));
+        let raw = self
+            .call(&args)
+            .unwrap_or_else(|error| panic!("{line}: {error}"));
         Reply::parse(&raw)
     }
 
@@ -72,9 +80,17 @@ impl Connection {
     /// # Panics
     /// When the server refuses.
     pub fn speak(&mut self, protocol: Protocol) {
-        let version = if protocol == Protocol::Resp3 { "3" } else { "2" };
+        let version = if protocol == Protocol::Resp3 {
+            "3"
+        } else {
+            "2"
+        };
         let raw = self.call(&["HELLO", version]).expect("a reply to HELLO");
-        assert!(!raw.starts_with(b"-"), "HELLO {version}: {}", text::escape(&raw));
+        assert!(
+            !raw.starts_with(b"-"),
+            "HELLO {version}: {}",
+            text::escape(&raw)
+        );
     }
 
     /// Sends bytes as they are.
@@ -100,13 +116,19 @@ impl Connection {
 
     /// Whether the server ends the connection, with nothing more to say.
     pub fn is_closed(&mut self) -> bool {
-        self.unread.is_empty() && matches!(self.receive(Instant::now() + REPLY_DEADLINE), Err(ReplyError::Closed))
+        self.unread.is_empty()
+            && matches!(
+                self.receive(Instant::now() + REPLY_DEADLINE),
+                Err(ReplyError::Closed)
+            )
     }
 
     fn receive(&mut self, deadline: Instant) -> Result<(), ReplyError> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() || self.unread.len() > REPLY_LIMIT {
-            return Err(ReplyError::Late { partial: self.unread.clone() });
+            return Err(ReplyError::Late {
+                partial: self.unread.clone(),
+            });
         }
         self.stream.set_read_timeout(Some(left))?;
         let mut chunk = [0; 64 * 1024];
@@ -122,7 +144,9 @@ impl Connection {
 
     fn read_error(&self, error: io::Error) -> ReplyError {
         match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ReplyError::Late { partial: self.unread.clone() },
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ReplyError::Late {
+                partial: self.unread.clone(),
+            },
             // A server that closes with our bytes unread resets the connection.
             io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => ReplyError::Closed,
             _ => ReplyError::Io(error),
@@ -142,19 +166,14 @@ pub fn encode(args: &[impl AsRef<[u8]>]) -> Vec<u8> {
     bytes
 }
 
-/// The length of the first whole reply in `bytes`, if it is whole.
-///
-/// Each version's decoder refuses the other's types, so what RESP2 does not know is asked of RESP3.
+/// The length of the first reply in `bytes`, once it is whole.
 fn frame_length(bytes: &[u8]) -> Result<Option<usize>, ReplyError> {
-    if bytes.is_empty() {
-        return Ok(None);
-    }
-    if let Ok(frame) = resp2::decode::decode_range(bytes) {
-        return Ok(frame.map(|(_, length)| length));
-    }
-    match resp3::decode::complete::decode_range(bytes) {
+    match Reply::read(bytes) {
         Ok(frame) => Ok(frame.map(|(_, length)| length)),
-        Err(_) => Err(ReplyError::Malformed { bytes: bytes.to_vec() }),
+        Err(fault) => Err(ReplyError::Malformed {
+            fault,
+            bytes: bytes.to_vec(),
+        }),
     }
 }
 
@@ -177,9 +196,15 @@ impl fmt::Display for ReplyError {
             Self::Io(error) => write!(f, "the connection failed: {error}"),
             Self::Closed => f.write_str("closed"),
             Self::Late { partial } => {
-                write!(f, "no whole reply within {REPLY_DEADLINE:?}, only \"{}\"", text::escape(partial))
+                write!(
+                    f,
+                    "no whole reply within {REPLY_DEADLINE:?}, only \"{}\"",
+                    text::escape(partial)
+                )
             }
-            Self::Malformed { bytes } => write!(f, "not RESP: \"{}\"", text::escape(bytes)),
+            Self::Malformed { fault, bytes } => {
+                write!(f, "not RESP ({fault:?}): \"{}\"", text::escape(bytes))
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! A reply as a value that keeps exactly what the wire said: order, spelling of numbers, types.
 //!
-//! redis-protocol finds where a reply ends; its frames put maps into hash maps and doubles into
-//! floats, which a byte-exact comparison cannot use, so the tree is read here.
+//! The redis-protocol crate reads replies elsewhere in the project; here it would lose what is
+//! compared: it puts maps into hash maps and doubles into floats, and it refuses a set of maps, which
+//! `COMMAND INFO` replies with in RESP3.
 
 use std::fmt;
 
@@ -33,21 +34,34 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// Reads one whole reply.
+    /// Reads the reply at the front of `bytes`: the reply and its length, or nothing while it is
+    /// not whole yet.
+    pub fn read(bytes: &[u8]) -> Result<Option<(Self, usize)>, Malformed> {
+        let mut reader = Reader { rest: bytes };
+        match reader.reply(0) {
+            Ok(reply) => Ok(Some((reply, bytes.len() - reader.rest.len()))),
+            Err(ReadError::Incomplete) => Ok(None),
+            Err(ReadError::Malformed(fault)) => Err(fault),
+        }
+    }
+
+    /// Reads bytes that are exactly one reply.
     ///
     /// # Panics
-    /// When `raw` is not exactly one reply; the connection has framed it before.
+    /// When they are anything else; a connection hands out whole replies only.
     pub fn parse(raw: &[u8]) -> Self {
-        let mut reader = Reader { rest: raw };
-        let reply = reader.reply();
-        assert!(reader.rest.is_empty(), "bytes after the reply: {}", text::escape(reader.rest));
-        reply
+        match Self::read(raw) {
+            Ok(Some((reply, length))) if length == raw.len() => reply,
+            other => panic!("not exactly one reply ({other:?}): {}", text::escape(raw)),
+        }
     }
 
     /// The text of a reply that is text: simple, error, bulk, or verbatim without its format.
     pub fn text(&self) -> Option<&[u8]> {
         match self {
-            Self::Simple(text) | Self::Error(text) | Self::Bulk(text) | Self::Double(text) => Some(text),
+            Self::Simple(text) | Self::Error(text) | Self::Bulk(text) | Self::Double(text) => {
+                Some(text)
+            }
             Self::Verbatim(text) => text.get(4..),
             _ => None,
         }
@@ -67,63 +81,109 @@ impl Reply {
     }
 }
 
+/// Bytes that are no reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// No type begins with this byte.
+    UnknownType(u8),
+    /// A number that is none, or that is spelt in an unusual way: equal replies must be equal bytes.
+    Number,
+    /// A line or a bulk string that does not end as it should.
+    LineEnd,
+    /// Nested deeper than any reply of a Redis command.
+    TooDeep,
+}
+
+/// No command replies with more levels of nesting.
+const DEPTH_LIMIT: usize = 32;
+
 struct Reader<'a> {
     rest: &'a [u8],
 }
 
+enum ReadError {
+    Incomplete,
+    Malformed(Malformed),
+}
+
 impl<'a> Reader<'a> {
-    fn reply(&mut self) -> Reply {
-        let line = self.line();
-        let (kind, body) = line.split_first().expect("a type byte");
-        match kind {
+    fn reply(&mut self, depth: usize) -> Result<Reply, ReadError> {
+        if depth > DEPTH_LIMIT {
+            return Err(ReadError::Malformed(Malformed::TooDeep));
+        }
+        let (kind, body) = self.line()?;
+        Ok(match kind {
             b'+' => Reply::Simple(body.to_vec()),
             b'-' => Reply::Error(body.to_vec()),
-            b':' => Reply::Integer(number(body)),
+            b':' => Reply::Integer(number(body)?),
             b'$' if body == b"-1" => Reply::NilBulk,
-            b'$' => Reply::Bulk(self.blob(body)),
-            b'!' => Reply::Error(self.blob(body)),
-            b'=' => Reply::Verbatim(self.blob(body)),
+            b'$' => Reply::Bulk(self.blob(body)?),
+            b'!' => Reply::Error(self.blob(body)?),
+            b'=' => Reply::Verbatim(self.blob(body)?),
             b'_' => Reply::Null,
             b'#' => Reply::Boolean(body == b"t"),
             b',' => Reply::Double(body.to_vec()),
             b'(' => Reply::BigNumber(body.to_vec()),
             b'*' if body == b"-1" => Reply::NilArray,
-            b'*' => Reply::Array(self.replies(body)),
-            b'~' => Reply::Set(self.replies(body)),
-            b'>' => Reply::Push(self.replies(body)),
-            b'%' => Reply::Map((0..count(body)).map(|_| (self.reply(), self.reply())).collect()),
-            other => panic!("a reply of an unknown type: {}", text::escape(&[*other])),
+            b'*' => Reply::Array(self.replies(body, depth)?),
+            b'~' => Reply::Set(self.replies(body, depth)?),
+            b'>' => Reply::Push(self.replies(body, depth)?),
+            b'%' => Reply::Map(self.pairs(body, depth)?),
+            other => return Err(ReadError::Malformed(Malformed::UnknownType(other))),
+        })
+    }
+
+    fn replies(&mut self, length: &[u8], depth: usize) -> Result<Vec<Reply>, ReadError> {
+        (0..count(length)?).map(|_| self.reply(depth + 1)).collect()
+    }
+
+    fn pairs(&mut self, length: &[u8], depth: usize) -> Result<Vec<(Reply, Reply)>, ReadError> {
+        (0..count(length)?)
+            .map(|_| Ok((self.reply(depth + 1)?, self.reply(depth + 1)?)))
+            .collect()
+    }
+
+    fn blob(&mut self, length: &[u8]) -> Result<Vec<u8>, ReadError> {
+        let (blob, rest) = self
+            .rest
+            .split_at_checked(count(length)?)
+            .ok_or(ReadError::Incomplete)?;
+        let end = rest.get(..2).ok_or(ReadError::Incomplete)?;
+        if end != b"\r\n" {
+            return Err(ReadError::Malformed(Malformed::LineEnd));
         }
-    }
-
-    fn replies(&mut self, length: &[u8]) -> Vec<Reply> {
-        (0..count(length)).map(|_| self.reply()).collect()
-    }
-
-    fn blob(&mut self, length: &[u8]) -> Vec<u8> {
-        let (blob, rest) = self.rest.split_at(count(length));
-        self.rest = rest.strip_prefix(b"\r\n").expect("a line end after a bulk string");
-        blob.to_vec()
-    }
-
-    fn line(&mut self) -> &'a [u8] {
-        let end = self.rest.windows(2).position(|pair| pair == b"\r\n").expect("a line end");
-        let (line, rest) = self.rest.split_at(end);
         self.rest = &rest[2..];
-        line
+        Ok(blob.to_vec())
+    }
+
+    /// The type byte of a line and what follows it.
+    fn line(&mut self) -> Result<(u8, &'a [u8]), ReadError> {
+        let end = self
+            .rest
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .ok_or(ReadError::Incomplete)?;
+        let line = self.rest[..end]
+            .strip_suffix(b"\r")
+            .ok_or(ReadError::Malformed(Malformed::LineEnd))?;
+        self.rest = &self.rest[end + 1..];
+        let (kind, body) = line
+            .split_first()
+            .ok_or(ReadError::Malformed(Malformed::LineEnd))?;
+        Ok((*kind, body))
     }
 }
 
-/// Numbers have one spelling only, so that equal replies are equal bytes.
-fn number(digits: &[u8]) -> i64 {
-    let spelt = std::str::from_utf8(digits).expect("digits");
-    let number: i64 = spelt.parse().expect("a number");
-    assert_eq!(number.to_string(), spelt, "a number in an unusual spelling");
-    number
+fn number(digits: &[u8]) -> Result<i64, ReadError> {
+    let spelt = std::str::from_utf8(digits).unwrap_or_default();
+    match spelt.parse::<i64>() {
+        Ok(number) if number.to_string() == spelt => Ok(number),
+        _ => Err(ReadError::Malformed(Malformed::Number)),
+    }
 }
 
-fn count(digits: &[u8]) -> usize {
-    usize::try_from(number(digits)).expect("a length")
+fn count(digits: &[u8]) -> Result<usize, ReadError> {
+    usize::try_from(number(digits)?).map_err(|_| ReadError::Malformed(Malformed::Number))
 }
 
 /// The notation of the case files.
@@ -152,9 +212,14 @@ impl fmt::Display for Reply {
     }
 }
 
-/// Statuses and errors stand without quotes, so the quotes in them need no escape.
+/// Statuses and errors stand without quotes, so the quotes in them need no escape; a blank at the
+/// end does, or an editor would drop it.
 fn bare(bytes: &[u8]) -> String {
-    text::escape(bytes).replace("\\\"", "\"")
+    let escaped = text::escape(bytes).replace("\\\"", "\"");
+    match escaped.strip_suffix(' ') {
+        Some(front) => format!("{front}\\x20"),
+        None => escaped,
+    }
 }
 
 fn write_list(f: &mut fmt::Formatter<'_>, open: &str, items: &[Reply], close: &str) -> fmt::Result {
@@ -187,7 +252,10 @@ mod tests {
         assert_eq!(printed("-ERR no\r\n"), "-ERR no");
         assert_eq!(printed(":-7\r\n"), ":-7");
         assert_eq!(printed("$3\r\na\r\n\r\n"), "\"a\\r\\n\"");
-        assert_eq!(printed("*3\r\n$-1\r\n*-1\r\n_\r\n"), "[nil, nil-array, nil]");
+        assert_eq!(
+            printed("*3\r\n$-1\r\n*-1\r\n_\r\n"),
+            "[nil, nil-array, nil]"
+        );
         assert_eq!(printed("%1\r\n+k\r\n,1.50\r\n"), "{+k: ,1.50}");
         assert_eq!(printed("~1\r\n#t\r\n"), "set[#t]");
         assert_eq!(printed("=6\r\ntxt:ab\r\n"), "txt\"ab\"");
@@ -196,12 +264,35 @@ mod tests {
 
     #[test]
     fn the_order_of_a_map_is_kept() {
-        assert_eq!(printed("%2\r\n+b\r\n:1\r\n+a\r\n:2\r\n"), "{+b: :1, +a: :2}");
+        assert_eq!(
+            printed("%2\r\n+b\r\n:1\r\n+a\r\n:2\r\n"),
+            "{+b: :1, +a: :2}"
+        );
     }
 
     #[test]
-    #[should_panic(expected = "unusual spelling")]
-    fn an_unusual_spelling_of_a_number_is_a_fault() {
-        Reply::parse(b":007\r\n");
+    fn what_is_no_reply_is_told() {
+        for (raw, fault) in [
+            (":007\r\n", Malformed::Number),
+            ("$-2\r\n", Malformed::Number),
+            ("?\r\n", Malformed::UnknownType(b'?')),
+            ("+OK\n", Malformed::LineEnd),
+            ("$1\r\nabc", Malformed::LineEnd),
+        ] {
+            assert_eq!(Reply::read(raw.as_bytes()), Err(fault), "{raw:?}");
+        }
+        assert_eq!(Reply::read(&b"*1\r\n".repeat(100)), Err(Malformed::TooDeep));
+    }
+
+    #[test]
+    fn a_part_of_a_reply_is_no_reply_yet() {
+        let whole = b"*3\r\n$2\r\nab\r\n%1\r\n+k\r\n:1\r\n~1\r\n%1\r\n+k\r\n_\r\n";
+        for end in 0..whole.len() {
+            assert_eq!(Reply::read(&whole[..end]), Ok(None), "after {end} bytes");
+        }
+        let (_, length) = Reply::read(&[&whole[..], b"+next\r\n"].concat())
+            .unwrap()
+            .unwrap();
+        assert_eq!(length, whole.len());
     }
 }

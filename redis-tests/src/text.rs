@@ -48,8 +48,12 @@ pub fn take_quoted(text: &str) -> Result<(Vec<u8>, &str), LineError> {
     let Some(counted) = rest.strip_prefix('*') else {
         return Ok((word, rest));
     };
-    let digits = counted.find(|c: char| !c.is_ascii_digit()).unwrap_or(counted.len());
-    let count: usize = counted[..digits].parse().map_err(|_| LineError::BadRepeat)?;
+    let digits = counted
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(counted.len());
+    let count: usize = counted[..digits]
+        .parse()
+        .map_err(|_| LineError::BadRepeat)?;
     Ok((word.repeat(count), &counted[digits..]))
 }
 

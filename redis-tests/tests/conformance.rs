@@ -30,8 +30,29 @@ macro_rules! case_files {
 }
 
 case_files!(
-    arity, bitfield, bitmaps, bitop, client, command, config, connection, databases, expiry, getset, hashes,
-    hash_random_scan, incr, keys, lcs, object, protocol, scan, server, string_ranges, strings, wrong_type,
+    arity,
+    bitfield,
+    bitmaps,
+    bitop,
+    client,
+    command,
+    config,
+    connection,
+    databases,
+    expiry,
+    getset,
+    hashes,
+    hash_random_scan,
+    incr,
+    keys,
+    lcs,
+    object,
+    protocol,
+    scan,
+    server,
+    string_ranges,
+    strings,
+    wrong_type,
 );
 
 #[test]
@@ -39,7 +60,15 @@ fn every_file_is_run() {
     let on_disk: BTreeSet<String> = fs::read_dir(cases::directory())
         .expect("the directory of the cases")
         .map(|entry| entry.expect("an entry").path())
-        .map(|path| path.file_stem().expect("a name").to_string_lossy().into_owned())
+        .map(|path| {
+            path.file_stem()
+                .expect("a name")
+                .to_string_lossy()
+                .into_owned()
+        })
         .collect();
-    assert_eq!(on_disk, FILES.iter().map(|name| (*name).to_owned()).collect());
+    assert_eq!(
+        on_disk,
+        FILES.iter().map(|name| (*name).to_owned()).collect()
+    );
 }
