@@ -27,9 +27,7 @@ fn hash_tag(key: &[u8]) -> Option<&[u8]> {
 
 #[inline]
 fn crc16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0, |register, &byte| {
-        (register << 8) ^ TABLE[usize::from((register >> 8) as u8 ^ byte)]
-    })
+    bytes.iter().fold(0, |register, &byte| (register << 8) ^ TABLE[usize::from((register >> 8) as u8 ^ byte)])
 }
 
 const fn remainder_table() -> [u16; 256] {

@@ -43,12 +43,7 @@ pub struct Topology {
 impl Topology {
     /// The topology of a node that is alone: it owns every slot.
     pub fn solo(node: Node) -> Topology {
-        Topology {
-            epoch: 1,
-            nodes: vec![node],
-            owners: vec![0; usize::from(SLOT_COUNT)].into(),
-            here: 0,
-        }
+        Topology { epoch: 1, nodes: vec![node], owners: vec![0; usize::from(SLOT_COUNT)].into(), here: 0 }
     }
 
     /// The version, which rises by one with every change.
@@ -87,8 +82,7 @@ impl NodeId {
     /// # Errors
     /// When `text` is not 40 lowercase hexadecimal digits.
     pub fn parse(text: &str) -> Result<NodeId, InvalidNodeId> {
-        let valid = text.len() == NODE_ID_DIGITS
-            && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let valid = text.len() == NODE_ID_DIGITS && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         match valid {
             true => Ok(NodeId(text.into())),
             false => Err(InvalidNodeId(text.to_owned())),

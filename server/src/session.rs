@@ -35,15 +35,7 @@ pub enum Replies {
 impl Session {
     /// A new connection's session.
     pub fn new(client: Arc<Client>, lane: usize, authenticated: bool) -> Session {
-        Session {
-            client,
-            db: 0,
-            authenticated,
-            replies: Replies::On,
-            no_touch: false,
-            lane,
-            now: 0,
-        }
+        Session { client, db: 0, authenticated, replies: Replies::On, no_touch: false, lane, now: 0 }
     }
 
     /// Whether the reply to the request just run is sent; moves `CLIENT REPLY SKIP` on by one request.

@@ -121,6 +121,11 @@ impl Origin {
         &self.groups
     }
 
+    /// How long a load may take.
+    pub fn load_timeout(&self) -> std::time::Duration {
+        self.config.load_timeout
+    }
+
     /// Whether there are no groups, so that no key can be loaded.
     pub fn is_empty(&self) -> bool {
         self.groups.is_empty()

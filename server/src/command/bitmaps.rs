@@ -2,4 +2,4 @@
 
 use super::spec::Spec;
 
-pub(super) static TABLE: &[Spec] = &[];
+pub(super) const TABLE: &[Spec] = &[];

@@ -6,7 +6,7 @@ use super::spec::{Categories, Flags, Spec};
 
 const ANY_TIME: Flags = Flags::NOSCRIPT.union(Flags::LOADING).union(Flags::STALE);
 
-pub(super) static TABLE: &[Spec] = &[Spec::new("client", -2, Flags::empty(), Categories::empty())
+pub(super) const TABLE: &[Spec] = &[Spec::new("client", -2, Flags::empty(), Categories::empty())
     .subcommands(&[
         Spec::new("getname", 2, ANY_TIME, Categories::CONNECTION).on_node(getname).docs(
             "connection",

@@ -18,7 +18,7 @@ const ALWAYS: Flags = Flags::NOSCRIPT
     .union(Flags::NO_AUTH)
     .union(Flags::ALLOW_BUSY);
 
-pub(super) static TABLE: &[Spec] = &[
+pub(super) const TABLE: &[Spec] = &[
     Spec::new("auth", -2, ALWAYS, Categories::CONNECTION).on_node(auth).docs(
         "connection",
         "1.0.0",
@@ -26,13 +26,9 @@ pub(super) static TABLE: &[Spec] = &[
         "Authenticates the connection.",
         "[username] password",
     ),
-    Spec::new("echo", 2, Flags::LOADING.union(Flags::STALE).union(Flags::FAST), Categories::CONNECTION).on_node(echo).docs(
-        "connection",
-        "1.0.0",
-        "O(1)",
-        "Answers its argument.",
-        "message",
-    ),
+    Spec::new("echo", 2, Flags::LOADING.union(Flags::STALE).union(Flags::FAST), Categories::CONNECTION)
+        .on_node(echo)
+        .docs("connection", "1.0.0", "O(1)", "Answers its argument.", "message"),
     Spec::new("hello", -1, ALWAYS, Categories::CONNECTION).on_node(hello).docs(
         "connection",
         "6.0.0",

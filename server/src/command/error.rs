@@ -21,14 +21,20 @@ pub enum CommandError {
     /// No command has the name of the request; carries the start of the request for the message.
     UnknownCommand(String),
     /// The container command has no such subcommand.
-    UnknownSubcommand { container: &'static str, subcommand: String },
+    UnknownSubcommand {
+        container: &'static str,
+        subcommand: String,
+    },
     /// An expiry argument is not a usable time; carries the command's name.
     InvalidExpire(&'static str),
     NoAuth,
     WrongPass,
     OutOfMemory,
     /// The key's slot is another node's that cannot be reached.
-    SlotAway { slot: u16, owner: String },
+    SlotAway {
+        slot: u16,
+        owner: String,
+    },
     /// The origin could not be asked, or answered with an error; the text is the origin's own reply line.
     Origin(String),
     /// A key of the request changed every time that it was loaded.

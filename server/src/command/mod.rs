@@ -27,25 +27,23 @@ mod strings;
 use spec::Spec;
 
 /// Every family's table.
-fn families() -> &'static [&'static [Spec]] {
-    &[
-        bitfield::TABLE,
-        bitmaps::TABLE,
-        client::TABLE,
-        config::TABLE,
-        connection::TABLE,
-        debug::TABLE,
-        expiry::TABLE,
-        hashes::TABLE,
-        info::TABLE,
-        introspection::TABLE,
-        keys::TABLE,
-        latency::TABLE,
-        memory::TABLE,
-        numbers::TABLE,
-        scan::TABLE,
-        server::TABLE,
-        slowlog::TABLE,
-        strings::TABLE,
-    ]
-}
+static FAMILIES: &[&[Spec]] = &[
+    bitfield::TABLE,
+    bitmaps::TABLE,
+    client::TABLE,
+    config::TABLE,
+    connection::TABLE,
+    debug::TABLE,
+    expiry::TABLE,
+    hashes::TABLE,
+    info::TABLE,
+    introspection::TABLE,
+    keys::TABLE,
+    latency::TABLE,
+    memory::TABLE,
+    numbers::TABLE,
+    scan::TABLE,
+    server::TABLE,
+    slowlog::TABLE,
+    strings::TABLE,
+];

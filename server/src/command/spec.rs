@@ -175,22 +175,12 @@ impl KeySpec {
 
     /// Keys from argument `first` to `last` (relative to the first key, negative from the end), every `step`-th.
     pub const fn range(uses: KeyUse, first: u16, last: i16, step: u16) -> KeySpec {
-        KeySpec {
-            uses,
-            begin: Begin::Index(first),
-            find: Find::Range { last, step, limit: 0 },
-            notes: None,
-        }
+        KeySpec { uses, begin: Begin::Index(first), find: Find::Range { last, step, limit: 0 }, notes: None }
     }
 
     /// `numkeys key [key …]`, with the number at argument `at`.
     pub const fn counted(uses: KeyUse, at: u16) -> KeySpec {
-        KeySpec {
-            uses,
-            begin: Begin::Index(at),
-            find: Find::Count { at: 0, first: 1, step: 1 },
-            notes: None,
-        }
+        KeySpec { uses, begin: Begin::Index(at), find: Find::Count { at: 0, first: 1, step: 1 }, notes: None }
     }
 
     /// Adds a remark.

@@ -1,12 +1,12 @@
 //! Strings.
 
-use forebay_store::{Expiry, Keyspace, StringRef};
+use forebay_store::{Keyspace, StringRef};
 
 use super::call::Call;
 use super::error::CommandError;
 use super::spec::{Categories, Flags, KeySpec, KeyUse, Load, Spec};
 
-pub(super) static TABLE: &[Spec] = &[
+pub(super) const TABLE: &[Spec] = &[
     Spec::new("get", 2, Flags::READONLY.union(Flags::FAST), Categories::STRING)
         .keys(&[KeySpec::one(KeyUse::RO.union(KeyUse::ACCESS))])
         .load(Load::OnMiss)
@@ -17,7 +17,13 @@ pub(super) static TABLE: &[Spec] = &[
         .load(Load::OnMiss)
         .on_keys(mget)
         .tips(&["request_policy:multi_shard"])
-        .docs("string", "1.0.0", "O(N), N being the number of keys", "Tells the string values of several keys.", "key [key ...]"),
+        .docs(
+            "string",
+            "1.0.0",
+            "O(N), N being the number of keys",
+            "Tells the string values of several keys.",
+            "key [key ...]",
+        ),
 ];
 
 fn get(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), CommandError> {

@@ -5,9 +5,9 @@ use std::sync::LazyLock;
 
 use forebay_resp::Args;
 
+use super::FAMILIES;
 use super::error::CommandError;
 use super::spec::{Run, Spec};
-use super::{families, spec};
 
 /// Longest name that is looked up; longer ones are unknown without a look.
 const LONGEST_NAME: usize = 32;
@@ -42,7 +42,7 @@ impl Table {
 
     fn build() -> Table {
         let mut table = Table { by_name: HashMap::default(), names: Vec::new() };
-        for spec in families().iter().flat_map(|family| family.iter()) {
+        for spec in FAMILIES.iter().flat_map(|family| family.iter()) {
             let command = table.number(spec, None);
             let twice = table.by_name.insert(spec.name.as_bytes(), command);
             assert!(twice.is_none(), "two rows for {}", spec.name);
@@ -113,10 +113,7 @@ impl Command {
         self.subcommands
             .iter()
             .find(|sub| sub.spec.name.as_bytes().eq_ignore_ascii_case(name))
-            .ok_or_else(|| CommandError::UnknownSubcommand {
-                container: self.spec.name,
-                subcommand: shown(name),
-            })
+            .ok_or_else(|| CommandError::UnknownSubcommand { container: self.spec.name, subcommand: shown(name) })
     }
 }
 
@@ -140,8 +137,8 @@ fn unknown(args: Args<'_>) -> CommandError {
 
 #[cfg(test)]
 mod tests {
-    use super::spec::{Find, Flags};
     use super::*;
+    use crate::command::spec::{Find, Flags};
 
     #[test]
     fn names_are_lower_case_and_short_enough_to_be_found() {

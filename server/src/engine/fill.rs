@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use forebay_origin::{Group, GroupId, LoadError, Loaded, Refresh, Value};
-use forebay_store::{Fence, Fill, FillOutcome, FillValue, Key, Keyspace, Presence, UnixMillis};
+use forebay_store::{Access, Fence, Fill, FillOutcome, FillValue, Key, Keyspace, Presence, UnixMillis};
 use smallvec::SmallVec;
 
 /// What a flight brought for one key.
@@ -22,7 +22,10 @@ pub struct Landed {
 #[derive(Clone)]
 pub enum Outcome {
     /// The origin answered. `voided` is the round in which a fence kept the value out of the store.
-    Loaded { loaded: Arc<Loaded>, voided: Option<u32> },
+    Loaded {
+        loaded: Arc<Loaded>,
+        voided: Option<u32>,
+    },
     /// Nothing to lend: the store had it, or the result must not be used.
     Present,
     Failed(Arc<LoadError>),
@@ -38,7 +41,10 @@ pub(super) struct Lent<'k> {
 pub(super) fn rules(group: &Group, id: GroupId, loaded: &Loaded, now: UnixMillis) -> Rules {
     if loaded.value.is_none() {
         let kept = group.absent_ttl.map(|ttl| jittered(ttl.as_millis() as f64, group.ttl_jitter));
-        return Rules { keep: kept.is_some(), fill: Fill { deadline: kept.map(|ttl| now + ttl), filled_at: now, group: id.0, ..Fill::default() } };
+        return Rules {
+            keep: kept.is_some(),
+            fill: Fill { deadline: kept.map(|ttl| now + ttl), filled_at: now, group: id.0, ..Fill::default() },
+        };
     }
     let ttl = group.ttl.map(|ttl| jittered(ttl.as_millis() as f64, group.ttl_jitter));
     let refresh_at = match (ttl, group.refresh) {
@@ -46,13 +52,8 @@ pub(super) fn rules(group: &Group, id: GroupId, loaded: &Loaded, now: UnixMillis
         _ => None,
     };
     let stale = group.stale_if_error.map_or(0, |stale| u32::try_from(stale.as_millis()).unwrap_or(u32::MAX));
-    let fill = Fill {
-        deadline: ttl.map(|ttl| now + ttl),
-        stale_for_ms: stale,
-        refresh_at,
-        filled_at: now,
-        group: id.0,
-    };
+    let fill =
+        Fill { deadline: ttl.map(|ttl| now + ttl), stale_for_ms: stale, refresh_at, filled_at: now, group: id.0 };
     Rules { keep: true, fill }
 }
 
@@ -89,12 +90,16 @@ pub(super) fn lend<'k>(keyspace: &mut Keyspace<'_>, keys: &[Key<'k>], brought: &
                     lend_one(keyspace, key, loaded);
                     lent.keys.push(*key);
                 }
-                Outcome::Failed(error) if error.is_origin_ill() => keyspace.set_allow_stale(true),
+                Outcome::Failed(error) if error.is_origin_ill() => allow_stale(keyspace),
                 Outcome::Loaded { .. } | Outcome::Present | Outcome::Failed(_) => {}
             }
         }
     }
     lent
+}
+
+fn allow_stale(keyspace: &mut Keyspace<'_>) {
+    keyspace.set_access(Access { allow_stale: true, ..keyspace.access() });
 }
 
 /// The error that the load of `key` ended with, if it did.
@@ -126,8 +131,11 @@ fn lend_one(keyspace: &mut Keyspace<'_>, key: &Key<'_>, loaded: &Loaded) {
 fn with_value<R>(loaded: &Loaded, put: impl FnOnce(Option<FillValue<'_>>) -> R) -> R {
     match &loaded.value {
         None => put(None),
-        Some(Value::String(bytes)) => put(Some(FillValue::String(bytes))),
-        Some(Value::Hash(pairs)) => put(Some(FillValue::Hash(pairs))),
+        Some(Value::String(bytes)) => put(Some(FillValue::SharedString(bytes))),
+        Some(Value::Hash(pairs)) => {
+            let mut pairs = pairs.iter().map(|(field, value)| (&field[..], &value[..]));
+            put(Some(FillValue::Hash(&mut pairs)))
+        }
     }
 }
 

@@ -161,7 +161,7 @@ enum Departure {
 impl Inner {
     fn group_of(&self, key: &Key<'_>) -> Option<GroupId> {
         let origin = self.node.origin.as_ref()?;
-        origin.matches(key.bytes()).map(|found| found.group())
+        origin.matches(key.bytes()).map(|found| found.group)
     }
 
     fn load_timeout(&self) -> Duration {

@@ -13,7 +13,7 @@ mod route;
 use std::sync::Arc;
 
 use forebay_resp::{Args, Reply};
-use forebay_store::{Key, Keyspace, Presence};
+use forebay_store::{Access, Key, Keyspace, Presence};
 use smallvec::SmallVec;
 
 use crate::command::call::{Call, Flow};
@@ -291,7 +291,7 @@ impl Engine {
             [key] => self.node.store.lock(key.slot(), session.now),
             keys => self.node.store.lock_slots(keys.iter().map(Key::slot), session.now),
         };
-        keyspace.set_no_touch(session.no_touch);
+        keyspace.set_access(Access { no_touch: session.no_touch, ..Access::default() });
         keyspace
     }
 }

@@ -182,7 +182,9 @@ mod tests {
 
     #[test]
     fn a_bucket_holds_what_is_below_its_power_of_two() {
-        for (micros, expected) in [(0, 0), (1, 1), (2, 2), (3, 2), (4, 3), (1023, 10), (1024, 11), (u64::MAX, BUCKETS - 1)] {
+        for (micros, expected) in
+            [(0, 0), (1, 1), (2, 2), (3, 2), (4, 3), (1023, 10), (1024, 11), (u64::MAX, BUCKETS - 1)]
+        {
             assert_eq!(bucket(micros), expected, "{micros} µs");
         }
     }

@@ -11,7 +11,7 @@ const BINS_END: usize = 512 * 1024;
 const PAGE: usize = 4096;
 
 /// The bytes that the allocator sets aside for a request of `size` bytes; 0 for 0, which allocates nothing.
-pub(crate) const fn allocated_size(size: usize) -> usize {
+pub const fn allocated_size(size: usize) -> usize {
     if size == 0 {
         0
     } else if size <= WORD {

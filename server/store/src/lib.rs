@@ -44,6 +44,7 @@ mod table;
 mod varint;
 mod walk;
 
+pub use allocation::allocated_size;
 pub use counters::StoreCounters;
 pub use entry::FillInfo;
 pub use entry_ref::{EntryRef, ValueRef};

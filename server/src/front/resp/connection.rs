@@ -1,5 +1,6 @@
 //! One connection: read what has come, answer every complete request of it, write all replies at once.
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
@@ -44,7 +45,6 @@ pub(super) struct Connection<S> {
 }
 
 /// Why a connection ends.
-#[derive(Debug)]
 enum End {
     /// The peer has closed.
     ByPeer,
@@ -55,6 +55,17 @@ enum End {
     Failed(io::Error),
 }
 
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::ByPeer => f.write_str("the peer closed it"),
+            End::InOrder => f.write_str("closed in order"),
+            End::AtOnce => f.write_str("cut"),
+            End::Failed(error) => write!(f, "the socket failed: {error}"),
+        }
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(super) fn new(stream: S, session: Session, engine: Arc<Engine>) -> Connection<S> {
         Connection { stream, session, engine, decoder: Decoder::new(), protocol: Protocol::Resp2, bench: None }
@@ -63,7 +74,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Serves the connection until it ends.
     pub(super) async fn serve(mut self) {
         let end = self.run().await;
-        debug!(id = self.session.client.id, ?end, "a connection has ended");
+        debug!(id = self.session.client.id, %end, "a connection has ended");
         if matches!(end, End::InOrder) {
             self.close_in_order().await;
         }
@@ -248,9 +259,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return;
         }
         let mut rest = [0; 1024];
-        let drained = async {
-            while matches!(tokio::io::AsyncReadExt::read(&mut self.stream, &mut rest).await, Ok(1..)) {}
-        };
+        let drained =
+            async { while matches!(tokio::io::AsyncReadExt::read(&mut self.stream, &mut rest).await, Ok(1..)) {} };
         // A peer that never ends is left to the system after this.
         let _ended = tokio::time::timeout(LINGER, drained).await;
     }

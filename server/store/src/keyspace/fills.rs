@@ -21,7 +21,7 @@ pub enum FillValue<'v> {
 }
 
 /// How long what was loaded is good for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fill {
     /// When it expires; never, if `None`.
     pub deadline: Option<UnixMillis>,
@@ -52,9 +52,20 @@ impl Keyspace<'_> {
         shard.loads.begin(key, seed)
     }
 
-    /// Ends a load that brought nothing, because it failed.
-    pub fn end_load(&mut self, key: &Key<'_>, fence: &Fence) {
-        self.shard_mut(key).loads.finish(key, fence);
+    /// Ends a load whose result is not stored, because it failed or is not to be kept. Tells whether it could have been.
+    pub fn end_load(&mut self, key: &Key<'_>, fence: &Fence) -> FillOutcome {
+        match self.shard_mut(key).loads.finish(key, fence) {
+            true => FillOutcome::Stored,
+            false => FillOutcome::Fenced,
+        }
+    }
+
+    /// Takes out what was filled for one run alone. Unlike a client's delete it voids no load and counts as no change.
+    pub fn discard(&mut self, key: &Key<'_>) {
+        if let Some(place) = self.lookup(key).place() {
+            let removed = self.shard_mut(key).remove(key, place);
+            self.garbage.add(removed);
+        }
     }
 
     /// Ends a load and stores what it brought, `None` for absent, if no client has changed the key since it began.
