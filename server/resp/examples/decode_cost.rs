@@ -16,18 +16,9 @@ fn main() {
     report("decode GET key", best_of(get));
     report("decode MGET of 4 keys", best_of(mget));
     let mut reply = Reply::new();
-    report(
-        "bulk of 100 bytes",
-        best_of(|| say(&mut reply, |reply| reply.bulk(&[b'v'; 100]))),
-    );
-    report(
-        "integer 7",
-        best_of(|| say(&mut reply, |reply| reply.integer(7))),
-    );
-    report(
-        "integer 1234567",
-        best_of(|| say(&mut reply, |reply| reply.integer(1_234_567))),
-    );
+    report("bulk of 100 bytes", best_of(|| say(&mut reply, |reply| reply.bulk(&[b'v'; 100]))));
+    report("integer 7", best_of(|| say(&mut reply, |reply| reply.integer(7))));
+    report("integer 1234567", best_of(|| say(&mut reply, |reply| reply.integer(1_234_567))));
     report("null", best_of(|| say(&mut reply, Reply::null)));
 }
 

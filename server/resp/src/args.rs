@@ -56,10 +56,7 @@ impl<'a> Args<'a> {
     #[inline]
     pub fn skip(&self, count: usize) -> Args<'a> {
         Args(match self.0 {
-            View::Spans { bytes, spans } => View::Spans {
-                bytes,
-                spans: spans.get(count..).unwrap_or_default(),
-            },
+            View::Spans { bytes, spans } => View::Spans { bytes, spans: spans.get(count..).unwrap_or_default() },
             View::Slices(slices) => View::Slices(slices.get(count..).unwrap_or_default()),
             View::Shared(shared) => View::Shared(shared.get(count..).unwrap_or_default()),
         })
@@ -73,10 +70,7 @@ impl<'a> Args<'a> {
 
     #[inline]
     pub fn iter(&self) -> ArgsIter<'a> {
-        ArgsIter {
-            args: *self,
-            next: 0,
-        }
+        ArgsIter { args: *self, next: 0 }
     }
 }
 
@@ -121,9 +115,7 @@ impl Index<usize> for Args<'_> {
 
 impl fmt::Debug for Args<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list()
-            .entries(self.iter().map(|arg| arg.escape_ascii().to_string()))
-            .finish()
+        f.debug_list().entries(self.iter().map(|arg| arg.escape_ascii().to_string())).finish()
     }
 }
 

@@ -24,12 +24,7 @@ pub const UNAUTHENTICATED_BULK_MAX: usize = 16 * 1024;
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            bulk: 512 * 1024 * 1024,
-            arguments: i32::MAX as usize,
-            inline: 64 * 1024,
-            authenticated: true,
-        }
+        Self { bulk: 512 * 1024 * 1024, arguments: i32::MAX as usize, inline: 64 * 1024, authenticated: true }
     }
 }
 
@@ -72,12 +67,7 @@ impl Decoder {
     /// bytes and has more of them (it may have moved in memory). Otherwise drop `consumed` bytes once the arguments
     /// have been used. After an error the connection is lost: see [`ProtocolError`].
     #[inline]
-    pub fn decode(
-        &mut self,
-        buf: &[u8],
-        limits: &Limits,
-        frame: &mut Frame,
-    ) -> Result<Decoded, ProtocolError> {
+    pub fn decode(&mut self, buf: &[u8], limits: &Limits, frame: &mut Frame) -> Result<Decoded, ProtocolError> {
         if self.position > 0 {
             return self.decode_arguments(buf, limits, frame);
         }
@@ -91,12 +81,7 @@ impl Decoder {
 
     /// `*<count>`, then the arguments.
     #[inline]
-    fn decode_array(
-        &mut self,
-        buf: &[u8],
-        limits: &Limits,
-        frame: &mut Frame,
-    ) -> Result<Decoded, ProtocolError> {
+    fn decode_array(&mut self, buf: &[u8], limits: &Limits, frame: &mut Frame) -> Result<Decoded, ProtocolError> {
         let (count, next) = match self.read_header(buf, b'*', limits.inline) {
             Header::Number { value, next } => (value, next),
             Header::Unfinished => return Ok(Decoded::Incomplete { missing: 1 }),
@@ -115,12 +100,7 @@ impl Decoder {
     }
 
     #[inline]
-    fn decode_arguments(
-        &mut self,
-        buf: &[u8],
-        limits: &Limits,
-        frame: &mut Frame,
-    ) -> Result<Decoded, ProtocolError> {
+    fn decode_arguments(&mut self, buf: &[u8], limits: &Limits, frame: &mut Frame) -> Result<Decoded, ProtocolError> {
         while self.remaining > 0 {
             let length = match self.bulk {
                 Some(length) => length,
@@ -135,9 +115,7 @@ impl Decoder {
             let end = self.position + length + LINE_END;
             if end > buf.len() {
                 self.bulk = Some(length);
-                return Ok(Decoded::Incomplete {
-                    missing: end - buf.len(),
-                });
+                return Ok(Decoded::Incomplete { missing: end - buf.len() });
             }
             frame.push(Span::new(self.position, length));
             self.position = end;
@@ -150,12 +128,7 @@ impl Decoder {
 
     /// Takes the length that a header promises, and moves on to the argument behind the header at `next`.
     #[inline]
-    fn accept_bulk(
-        &mut self,
-        length: i64,
-        next: usize,
-        limits: &Limits,
-    ) -> Result<usize, ProtocolError> {
+    fn accept_bulk(&mut self, length: i64, next: usize, limits: &Limits) -> Result<usize, ProtocolError> {
         let length = usize::try_from(length).map_err(|_| ProtocolError::InvalidBulkLength)?;
         if length > limits.bulk {
             return Err(ProtocolError::InvalidBulkLength);
@@ -173,12 +146,7 @@ impl Decoder {
     /// A line of text. Kept out of the way of the requests that programs send.
     #[cold]
     #[inline(never)]
-    fn decode_inline(
-        &mut self,
-        buf: &[u8],
-        limits: &Limits,
-        frame: &mut Frame,
-    ) -> Result<Decoded, ProtocolError> {
+    fn decode_inline(&mut self, buf: &[u8], limits: &Limits, frame: &mut Frame) -> Result<Decoded, ProtocolError> {
         let line = match self.find_line(buf, b'\n', limits.inline) {
             Line::Ended(line) => line,
             Line::Unfinished => return Ok(Decoded::Incomplete { missing: 1 }),
@@ -197,10 +165,7 @@ impl Decoder {
     fn read_header(&mut self, buf: &[u8], kind: u8, limit: usize) -> Header {
         match buf.get(self.position..) {
             Some([first, digits @ ..]) if *first == kind => match number::ordinary(digits) {
-                Some((value, width)) => Header::Number {
-                    value: value as i64,
-                    next: self.position + 1 + width,
-                },
+                Some((value, width)) => Header::Number { value: value as i64, next: self.position + 1 + width },
                 None => self.read_unusual_header(buf, kind, limit),
             },
             _ => self.read_unusual_header(buf, kind, limit),
@@ -221,8 +186,9 @@ impl Decoder {
         }
         // A header is judged only once its line is whole: until then even a wrong first byte waits.
         match line.split_first() {
-            Some((first, digits)) if *first == kind => number::canonical(digits)
-                .map_or(Header::NotANumber, |value| Header::Number { value, next }),
+            Some((first, digits)) if *first == kind => {
+                number::canonical(digits).map_or(Header::NotANumber, |value| Header::Number { value, next })
+            }
             Some((&first, _)) => Header::OtherKind(first),
             None => Header::OtherKind(b'\r'),
         }
@@ -234,23 +200,14 @@ impl Decoder {
         let limit = limit.max(LINE_MIN);
         let text = buf.get(self.position..).unwrap_or_default();
         let window = &text[..text.len().min(limit.saturating_add(1))];
-        let from = self
-            .searched
-            .saturating_sub(self.position)
-            .min(window.len());
-        let stop = window[from..]
-            .iter()
-            .position(|&byte| byte == end || byte == 0);
+        let from = self.searched.saturating_sub(self.position).min(window.len());
+        let stop = window[from..].iter().position(|&byte| byte == end || byte == 0);
         let stop = stop.map_or(window.len(), |offset| from + offset);
         if window.get(stop) == Some(&end) {
             return Line::Ended(&text[..stop]);
         }
         self.searched = self.position + stop;
-        if text.len() > limit {
-            Line::TooLong
-        } else {
-            Line::Unfinished
-        }
+        if text.len() > limit { Line::TooLong } else { Line::Unfinished }
     }
 
     /// Ready for the next request.
@@ -318,45 +275,23 @@ mod tests {
             (b"*1\r\n$4\r\nPING\r", 1),
             (b"*2\r\n$3\r\nGET\r\n$536870912\r\nx", (512 << 20) + 1),
         ] {
-            assert_eq!(
-                decode(stream, &limits),
-                Ok(Decoded::Incomplete { missing }),
-                "{}",
-                stream.escape_ascii()
-            );
+            assert_eq!(decode(stream, &limits), Ok(Decoded::Incomplete { missing }), "{}", stream.escape_ascii());
         }
     }
 
     #[test]
     fn offsets_that_do_not_fit_are_refused_by_the_header() {
-        let limits = Limits {
-            bulk: usize::MAX,
-            ..Limits::default()
-        };
-        for (length, fits) in [
-            (REQUEST_MAX - 19, true),
-            (REQUEST_MAX - 18, false),
-            (i64::MAX as usize, false),
-        ] {
+        let limits = Limits { bulk: usize::MAX, ..Limits::default() };
+        for (length, fits) in [(REQUEST_MAX - 19, true), (REQUEST_MAX - 18, false), (i64::MAX as usize, false)] {
             let found = decode(format!("*1\r\n${length}\r\n").as_bytes(), &limits);
-            assert_eq!(
-                found == Err(ProtocolError::TooBigRequest),
-                !fits,
-                "{length}: {found:?}"
-            );
+            assert_eq!(found == Err(ProtocolError::TooBigRequest), !fits, "{length}: {found:?}");
         }
     }
 
     #[test]
     fn an_error_stays_one() {
         let limits = Limits::default();
-        for stream in [
-            &b"*x\r\n"[..],
-            b"*1\r\n$x\r\n",
-            b"*1\r\nPING\r\n",
-            b"\"\r\n",
-            b"*2\r\n$1\r\na\r\n*\r\n",
-        ] {
+        for stream in [&b"*x\r\n"[..], b"*1\r\n$x\r\n", b"*1\r\nPING\r\n", b"\"\r\n", b"*2\r\n$1\r\na\r\n*\r\n"] {
             let (mut decoder, mut frame) = (Decoder::new(), Frame::new());
             let first = decoder.decode(stream, &limits, &mut frame);
             assert!(first.is_err());

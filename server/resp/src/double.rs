@@ -14,17 +14,12 @@ pub struct FormattedDouble {
 ///
 /// Seventeen digits name every double exactly but are seldom the shortest: 0.1 is `0.10000000000000001`.
 pub fn format_double(value: f64) -> FormattedDouble {
-    let mut formatted = FormattedDouble {
-        text: [0; DOUBLE_TEXT_MAX],
-        len: 0,
-    };
+    let mut formatted = FormattedDouble { text: [0; DOUBLE_TEXT_MAX], len: 0 };
     match value {
         _ if value.is_nan() => formatted.push(b"nan"),
         f64::INFINITY => formatted.push(b"inf"),
         f64::NEG_INFINITY => formatted.push(b"-inf"),
-        _ if is_exact_integer(value) => {
-            formatted.push(itoa::Buffer::new().format(value as i64).as_bytes())
-        }
+        _ if is_exact_integer(value) => formatted.push(itoa::Buffer::new().format(value as i64).as_bytes()),
         _ => formatted.push_general(value),
     }
     formatted
@@ -103,11 +98,7 @@ fn significant_digits(value: f64) -> ([u8; PRECISION as usize], i32) {
     let mut scientific = Scientific::default();
     // Writing into a `Scientific` cannot fail.
     let _ = write!(scientific, "{:.16e}", value.abs());
-    let exponent = if scientific.negative_exponent {
-        -scientific.exponent
-    } else {
-        scientific.exponent
-    };
+    let exponent = if scientific.negative_exponent { -scientific.exponent } else { scientific.exponent };
     (scientific.digits, exponent)
 }
 
@@ -122,13 +113,7 @@ struct Scientific {
 
 impl Default for Scientific {
     fn default() -> Self {
-        Self {
-            digits: [b'0'; PRECISION as usize],
-            seen: 0,
-            in_exponent: false,
-            negative_exponent: false,
-            exponent: 0,
-        }
+        Self { digits: [b'0'; PRECISION as usize], seen: 0, in_exponent: false, negative_exponent: false, exponent: 0 }
     }
 }
 
@@ -138,9 +123,7 @@ impl Write for Scientific {
             match byte {
                 b'e' => self.in_exponent = true,
                 b'-' => self.negative_exponent = true,
-                b'0'..=b'9' if self.in_exponent => {
-                    self.exponent = self.exponent * 10 + i32::from(byte - b'0')
-                }
+                b'0'..=b'9' if self.in_exponent => self.exponent = self.exponent * 10 + i32::from(byte - b'0'),
                 b'0'..=b'9' if self.seen < self.digits.len() => {
                     self.digits[self.seen] = byte;
                     self.seen += 1;
@@ -154,10 +137,7 @@ impl Write for Scientific {
 
 /// At least one digit stays.
 fn trim_zeros(digits: &[u8]) -> &[u8] {
-    let end = digits
-        .iter()
-        .rposition(|&digit| digit != b'0')
-        .map_or(1, |last| last + 1);
+    let end = digits.iter().rposition(|&digit| digit != b'0').map_or(1, |last| last + 1);
     &digits[..end]
 }
 

@@ -21,10 +21,7 @@ impl Frame {
     /// bytes that the decoder was given. Arguments that lie outside `buf` are absent from the view.
     #[inline]
     pub fn args<'a>(&'a self, buf: &'a [u8]) -> Args<'a> {
-        Args::from_spans(
-            if self.is_inline { &self.unquoted } else { buf },
-            &self.spans,
-        )
+        Args::from_spans(if self.is_inline { &self.unquoted } else { buf }, &self.spans)
     }
 
     /// Gives back what a large request has left behind, down to room for `arguments` arguments.
@@ -83,10 +80,7 @@ impl Span {
     #[inline]
     pub(crate) fn new(start: usize, len: usize) -> Self {
         debug_assert!(start + len <= u32::MAX as usize);
-        Self {
-            start: start as u32,
-            len: len as u32,
-        }
+        Self { start: start as u32, len: len as u32 }
     }
 
     #[inline]

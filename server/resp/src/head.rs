@@ -3,10 +3,7 @@
 /// Appends `<kind><number>\r\n`. Small numbers are copied from a table, which takes a handful of instructions.
 #[inline]
 pub(crate) fn append(output: &mut Vec<u8>, kind: u8, number: i64) {
-    match usize::try_from(number)
-        .ok()
-        .and_then(|number| SMALL.get(number))
-    {
+    match usize::try_from(number).ok().and_then(|number| SMALL.get(number)) {
         Some(&head) => append_small(output, kind, head),
         None => append_any(output, kind, number),
     }
@@ -64,11 +61,7 @@ const fn small_head(number: usize) -> u64 {
 }
 
 const fn digits(number: usize) -> usize {
-    if number < 10 {
-        1
-    } else {
-        1 + digits(number / 10)
-    }
+    if number < 10 { 1 } else { 1 + digits(number / 10) }
 }
 
 #[cfg(test)]

@@ -32,16 +32,11 @@ fn take_word<'a>(text: &'a [u8], frame: &mut Frame) -> Result<&'a [u8], Protocol
     Ok(&[])
 }
 
-fn take_double_quoted<'a>(
-    mut text: &'a [u8],
-    frame: &mut Frame,
-) -> Result<&'a [u8], ProtocolError> {
+fn take_double_quoted<'a>(mut text: &'a [u8], frame: &mut Frame) -> Result<&'a [u8], ProtocolError> {
     loop {
         let (byte, behind) = match *text {
             [b'"', ref behind @ ..] => return after_closing_quote(behind),
-            [b'\\', b'x', high, low, ref behind @ ..]
-                if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
-            {
+            [b'\\', b'x', high, low, ref behind @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
                 (hex_digit(high) << 4 | hex_digit(low), behind)
             }
             [b'\\', escaped, ref behind @ ..] => (unescape(escaped), behind),
@@ -53,10 +48,7 @@ fn take_double_quoted<'a>(
     }
 }
 
-fn take_single_quoted<'a>(
-    mut text: &'a [u8],
-    frame: &mut Frame,
-) -> Result<&'a [u8], ProtocolError> {
+fn take_single_quoted<'a>(mut text: &'a [u8], frame: &mut Frame) -> Result<&'a [u8], ProtocolError> {
     loop {
         let (byte, behind) = match *text {
             [b'\'', ref behind @ ..] => return after_closing_quote(behind),

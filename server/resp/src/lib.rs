@@ -21,9 +21,7 @@ mod output;
 mod reply;
 
 pub use args::{Args, ArgsIter};
-pub use decode::{
-    Decoded, Decoder, Limits, UNAUTHENTICATED_ARGUMENTS_MAX, UNAUTHENTICATED_BULK_MAX,
-};
+pub use decode::{Decoded, Decoder, Limits, UNAUTHENTICATED_ARGUMENTS_MAX, UNAUTHENTICATED_BULK_MAX};
 pub use double::{DOUBLE_TEXT_MAX, FormattedDouble, format_double};
 pub use error::ProtocolError;
 pub use frame::Frame;

@@ -66,18 +66,7 @@ mod tests {
 
     #[test]
     fn the_short_way_agrees_with_the_long_one() {
-        for text in [
-            "0",
-            "9",
-            "10",
-            "999999999",
-            "00",
-            "01",
-            "",
-            "-1",
-            "1x",
-            "1234567890",
-        ] {
+        for text in ["0", "9", "10", "999999999", "00", "01", "", "-1", "1x", "1234567890"] {
             let line = format!("{text}\r\nrest");
             if let Some((value, next)) = ordinary(line.as_bytes()) {
                 assert_eq!(canonical(text.as_bytes()), Some(value as i64), "{text:?}");

@@ -59,10 +59,7 @@ impl Output {
             return self.text.extend_from_slice(&value);
         }
         self.linked += value.len();
-        self.links.push_back(Link {
-            at: self.text.len(),
-            value,
-        });
+        self.links.push_back(Link { at: self.text.len(), value });
     }
 
     pub(crate) fn clear(&mut self) {
@@ -76,10 +73,7 @@ impl Output {
 
     #[inline]
     pub(crate) fn mark(&self) -> Mark {
-        Mark {
-            text: self.dropped_text + self.text.len() as u64,
-            links: self.dropped_links + self.links.len() as u64,
-        }
+        Mark { text: self.dropped_text + self.text.len() as u64, links: self.dropped_links + self.links.len() as u64 }
     }
 
     pub(crate) fn rewind(&mut self, mark: Mark) {
@@ -94,16 +88,8 @@ impl Output {
     /// What is waiting, in order, in pieces that are not empty.
     pub(crate) fn chunks(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(self.written).chain(self.links.iter().map(|link| link.at));
-        let ends = self
-            .links
-            .iter()
-            .map(|link| link.at)
-            .chain(std::iter::once(self.text.len()));
-        let values = self
-            .links
-            .iter()
-            .map(|link| &link.value[..])
-            .chain(std::iter::once(&[][..]));
+        let ends = self.links.iter().map(|link| link.at).chain(std::iter::once(self.text.len()));
+        let values = self.links.iter().map(|link| &link.value[..]).chain(std::iter::once(&[][..]));
         starts
             .zip(ends)
             .zip(values)
@@ -161,11 +147,7 @@ impl Buf for Output {
     }
 
     fn advance(&mut self, count: usize) {
-        assert!(
-            count <= self.len(),
-            "advanced by {count} bytes where {} are waiting",
-            self.len()
-        );
+        assert!(count <= self.len(), "advanced by {count} bytes where {} are waiting", self.len());
         let mut left = count;
         while let Some(link) = self.links.front_mut() {
             let text = left.min(link.at - self.written);
@@ -219,9 +201,7 @@ mod tests {
 
     /// Bytes that differ from place to place, so that a wrong order shows.
     fn pattern(len: usize, seed: usize) -> Vec<u8> {
-        (0..len)
-            .map(|index| (index * 7 + index / 251 + seed) as u8)
-            .collect()
+        (0..len).map(|index| (index * 7 + index / 251 + seed) as u8).collect()
     }
 
     /// The model: every byte ever appended and not taken back, and how many of them are gone.
@@ -284,11 +264,7 @@ mod tests {
             output.advance(if round == 0 { 1 } else { 1024 });
         }
         assert_eq!(output.len(), 1023);
-        assert!(
-            output.allocated() <= 4 * COMPACT_MIN,
-            "{}",
-            output.allocated()
-        );
+        assert!(output.allocated() <= 4 * COMPACT_MIN, "{}", output.allocated());
     }
 
     #[test]

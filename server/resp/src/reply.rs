@@ -271,10 +271,7 @@ impl Reply {
             return self.bulk(text);
         }
         self.head(b'=', FORMAT_LETTERS + 1 + text.len());
-        let letters = format
-            .bytes()
-            .chain(std::iter::repeat(b' '))
-            .take(FORMAT_LETTERS);
+        let letters = format.bytes().chain(std::iter::repeat(b' ')).take(FORMAT_LETTERS);
         self.output.text().extend(letters);
         self.output.text().push(b':');
         self.output.text().extend_from_slice(text);
@@ -291,14 +288,7 @@ impl Reply {
 
     #[inline]
     fn array_like(&mut self, resp3: u8, count: usize) {
-        self.head(
-            if self.protocol == Protocol::Resp3 {
-                resp3
-            } else {
-                b'*'
-            },
-            count,
-        );
+        self.head(if self.protocol == Protocol::Resp3 { resp3 } else { b'*' }, count);
     }
 
     fn bulk_or_line(&mut self, resp3: u8, text: &[u8]) {
@@ -344,14 +334,8 @@ fn append_one_line(output: &mut Vec<u8>, text: &[u8]) {
 }
 
 fn trim_line_ends(text: &[u8]) -> &[u8] {
-    let start = text
-        .iter()
-        .position(|&byte| !is_line_end(byte))
-        .unwrap_or(text.len());
-    let end = text
-        .iter()
-        .rposition(|&byte| !is_line_end(byte))
-        .map_or(start, |last| last + 1);
+    let start = text.iter().position(|&byte| !is_line_end(byte)).unwrap_or(text.len());
+    let end = text.iter().rposition(|&byte| !is_line_end(byte)).map_or(start, |last| last + 1);
     &text[start..end]
 }
 

@@ -34,14 +34,8 @@ impl Client {
         let limits = Limits::default();
         match self {
             Self::Known => limits,
-            Self::Stranger => Limits {
-                authenticated: false,
-                ..limits
-            },
-            Self::SmallBulks => Limits {
-                bulk: 1 << 20,
-                ..limits
-            },
+            Self::Stranger => Limits { authenticated: false, ..limits },
+            Self::SmallBulks => Limits { bulk: 1 << 20, ..limits },
         }
     }
 }
@@ -72,37 +66,16 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 fn case(stream: impl AsRef<[u8]>, requests: &'static [&'static [&'static [u8]]], end: End) -> Case {
-    Case {
-        stream: stream.as_ref().to_vec(),
-        requests,
-        end,
-        client: Client::Known,
-    }
+    Case { stream: stream.as_ref().to_vec(), requests, end, client: Client::Known }
 }
 
 fn arrays() -> Vec<Case> {
     vec![
         case("*1\r\n$4\r\nPING\r\n", &[PING], End::Clean),
-        case(
-            "*2\r\n$4\r\nECHO\r\n$0\r\n\r\n",
-            &[&[b"ECHO", b""]],
-            End::Clean,
-        ),
-        case(
-            "*2\r\n$4\r\nECHO\r\n$4\r\n\r\n\0$\r\n",
-            &[&[b"ECHO", b"\r\n\0$"]],
-            End::Clean,
-        ),
-        case(
-            "*2\r\n$4\r\nECHO\r\n$12\r\nhello, world\r\n",
-            &[&[b"ECHO", b"hello, world"]],
-            End::Clean,
-        ),
-        case(
-            "*1\r\n$4\r\nPING\r\n*1\r\n$4\r\nPING\r\nPING\r\n",
-            &[PING, PING, PING],
-            End::Clean,
-        ),
+        case("*2\r\n$4\r\nECHO\r\n$0\r\n\r\n", &[&[b"ECHO", b""]], End::Clean),
+        case("*2\r\n$4\r\nECHO\r\n$4\r\n\r\n\0$\r\n", &[&[b"ECHO", b"\r\n\0$"]], End::Clean),
+        case("*2\r\n$4\r\nECHO\r\n$12\r\nhello, world\r\n", &[&[b"ECHO", b"hello, world"]], End::Clean),
+        case("*1\r\n$4\r\nPING\r\n*1\r\n$4\r\nPING\r\nPING\r\n", &[PING, PING, PING], End::Clean),
         case("*1\r\n$4\r\nPING\r\n*1\r\n$4\r\nPI", &[PING], End::Waiting),
         // Nothing is asked for.
         case("*0\r\n*1\r\n$4\r\nPING\r\n", &[PING], End::Clean),
@@ -147,10 +120,7 @@ fn wrong_counts() -> Vec<Case> {
         "111111111111111111111",
         "1\n",
     ];
-    let mut cases: Vec<_> = counts
-        .iter()
-        .map(|count| case(format!("*{count}\r\n"), &[], INVALID_COUNT))
-        .collect();
+    let mut cases: Vec<_> = counts.iter().map(|count| case(format!("*{count}\r\n"), &[], INVALID_COUNT)).collect();
     cases.push(case("PING\r\n*x\r\n", &[PING], INVALID_COUNT));
     cases
 }
@@ -176,62 +146,18 @@ fn wrong_bulks() -> Vec<Case> {
         "blabla",
         "$1",
     ];
-    let mut cases: Vec<_> = lengths
-        .iter()
-        .map(|length| {
-            case(
-                format!("*2\r\n$4\r\nPING\r\n${length}\r\n"),
-                &[],
-                INVALID_BULK,
-            )
-        })
-        .collect();
+    let mut cases: Vec<_> =
+        lengths.iter().map(|length| case(format!("*2\r\n$4\r\nPING\r\n${length}\r\n"), &[], INVALID_BULK)).collect();
     cases.extend([
-        case(
-            "*1\r\n*1\r\n",
-            &[],
-            End::Error(b"Protocol error: expected '$', got '*'"),
-        ),
-        case(
-            "*1\r\n+PING\r\n",
-            &[],
-            End::Error(b"Protocol error: expected '$', got '+'"),
-        ),
-        case(
-            "*3\r\n$3\r\nSET\r\n$1\r\nx\r\nfooz\r\n",
-            &[],
-            End::Error(b"Protocol error: expected '$', got 'f'"),
-        ),
-        case(
-            b"*1\r\n\xff\r\n",
-            &[],
-            End::Error(b"Protocol error: expected '$', got '\xff'"),
-        ),
-        case(
-            "*1\r\n'\r\n",
-            &[],
-            End::Error(b"Protocol error: expected '$', got '''"),
-        ),
-        case(
-            "*1\r\n\n\r\n",
-            &[],
-            End::Error(b"Protocol error: expected '$', got ' '"),
-        ),
-        case(
-            "*1\r\n\r\n",
-            &[],
-            End::Error(b"Protocol error: expected '$', got ' '"),
-        ),
-        case(
-            "*2\r\n$1\r\nabc\r\n",
-            &[],
-            End::Error(b"Protocol error: expected '$', got ' '"),
-        ),
-        case(
-            "*2\r\n$4\r\nPINGPING\r\n",
-            &[],
-            End::Error(b"Protocol error: expected '$', got 'N'"),
-        ),
+        case("*1\r\n*1\r\n", &[], End::Error(b"Protocol error: expected '$', got '*'")),
+        case("*1\r\n+PING\r\n", &[], End::Error(b"Protocol error: expected '$', got '+'")),
+        case("*3\r\n$3\r\nSET\r\n$1\r\nx\r\nfooz\r\n", &[], End::Error(b"Protocol error: expected '$', got 'f'")),
+        case(b"*1\r\n\xff\r\n", &[], End::Error(b"Protocol error: expected '$', got '\xff'")),
+        case("*1\r\n'\r\n", &[], End::Error(b"Protocol error: expected '$', got '''")),
+        case("*1\r\n\n\r\n", &[], End::Error(b"Protocol error: expected '$', got ' '")),
+        case("*1\r\n\r\n", &[], End::Error(b"Protocol error: expected '$', got ' '")),
+        case("*2\r\n$1\r\nabc\r\n", &[], End::Error(b"Protocol error: expected '$', got ' '")),
+        case("*2\r\n$4\r\nPINGPING\r\n", &[], End::Error(b"Protocol error: expected '$', got 'N'")),
     ]);
     cases
 }
@@ -247,11 +173,7 @@ fn lines() -> Vec<Case> {
         case("  ECHO \t hi  \r\n", &[&[b"ECHO", b"hi"]], End::Clean),
         case("ECHO\rhi\n", &[&[b"ECHO", b"hi"]], End::Clean),
         // Vertical tab and form feed are blanks before a word, and letters within one.
-        case(
-            "\x0bECHO \x0ca\x0bb\x0c\r\n",
-            &[&[b"ECHO", b"a\x0bb\x0c"]],
-            End::Clean,
-        ),
+        case("\x0bECHO \x0ca\x0bb\x0c\r\n", &[&[b"ECHO", b"a\x0bb\x0c"]], End::Clean),
         case("ECHO \\x41\\n\r\n", &[&[b"ECHO", b"\\x41\\n"]], End::Clean),
         case("ECHO $1*2\r\n", &[&[b"ECHO", b"$1*2"]], End::Clean),
         case(b"ECHO \xff\xfe\r\n", &[&[b"ECHO", b"\xff\xfe"]], End::Clean),
@@ -270,38 +192,14 @@ fn quoted_lines() -> Vec<Case> {
         case("ECHO \"a b\"\r\n", &[&[b"ECHO", b"a b"]], End::Clean),
         case("ECHO 'a b'\r\n", &[&[b"ECHO", b"a b"]], End::Clean),
         case("ECHO \"it's\"\r\n", &[&[b"ECHO", b"it's"]], End::Clean),
-        case(
-            "ECHO 'say \"hi\"'\r\n",
-            &[&[b"ECHO", b"say \"hi\""]],
-            End::Clean,
-        ),
+        case("ECHO 'say \"hi\"'\r\n", &[&[b"ECHO", b"say \"hi\""]], End::Clean),
         case("ECHO ab\"c d\"\r\n", &[&[b"ECHO", b"abc d"]], End::Clean),
         case("ECHO ab'c d'\r\n", &[&[b"ECHO", b"abc d"]], End::Clean),
-        case(
-            r#"ECHO "\n\r\t\b\a""#.to_owned() + "\n",
-            &[&[b"ECHO", b"\n\r\t\x08\x07"]],
-            End::Clean,
-        ),
-        case(
-            r#"ECHO "\"\\\'\q\0""#.to_owned() + "\n",
-            &[&[b"ECHO", b"\"\\'q0"]],
-            End::Clean,
-        ),
-        case(
-            r#"ECHO "\x00\xfF\X41""#.to_owned() + "\n",
-            &[&[b"ECHO", b"\x00\xffX41"]],
-            End::Clean,
-        ),
-        case(
-            r#"ECHO "\x4\x4g\xg4\x""#.to_owned() + "\n",
-            &[&[b"ECHO", b"x4x4gxg4x"]],
-            End::Clean,
-        ),
-        case(
-            r"ECHO '\n\x41\'\\ '".to_owned() + "\n",
-            &[&[b"ECHO", b"\\n\\x41'\\\\ "]],
-            End::Clean,
-        ),
+        case(r#"ECHO "\n\r\t\b\a""#.to_owned() + "\n", &[&[b"ECHO", b"\n\r\t\x08\x07"]], End::Clean),
+        case(r#"ECHO "\"\\\'\q\0""#.to_owned() + "\n", &[&[b"ECHO", b"\"\\'q0"]], End::Clean),
+        case(r#"ECHO "\x00\xfF\X41""#.to_owned() + "\n", &[&[b"ECHO", b"\x00\xffX41"]], End::Clean),
+        case(r#"ECHO "\x4\x4g\xg4\x""#.to_owned() + "\n", &[&[b"ECHO", b"x4x4gxg4x"]], End::Clean),
+        case(r"ECHO '\n\x41\'\\ '".to_owned() + "\n", &[&[b"ECHO", b"\\n\\x41'\\\\ "]], End::Clean),
         case(r"ECHO 'a\\'".to_owned() + "\n", &[], UNBALANCED),
         case("ECHO \"a\rb\"\r\n", &[&[b"ECHO", b"a\rb"]], End::Clean),
         case("ECHO \"a\"\x0b\r\n", &[&[b"ECHO", b"a"]], End::Clean),
@@ -326,39 +224,15 @@ fn too_long() -> Vec<Case> {
         case("x".repeat(KIB_64), &[], End::Waiting),
         case("x".repeat(KIB_64 + 1), &[], TOO_BIG_INLINE),
         case("\0".repeat(KIB_64), &[], End::Waiting),
-        case(
-            "\0".to_owned() + &"A\n".repeat(KIB_64 / 2),
-            &[],
-            TOO_BIG_INLINE,
-        ),
+        case("\0".to_owned() + &"A\n".repeat(KIB_64 / 2), &[], TOO_BIG_INLINE),
         case("*".repeat(KIB_64), &[], End::Waiting),
         case("*".repeat(KIB_64 + 1), &[], TOO_BIG_COUNT),
-        case(
-            "*\0".to_owned() + &"A\r\n".repeat(KIB_64 / 3),
-            &[],
-            TOO_BIG_COUNT,
-        ),
-        case(
-            "*".to_owned() + &"1".repeat(KIB_64 - 1) + "\r\n",
-            &[],
-            INVALID_COUNT,
-        ),
+        case("*\0".to_owned() + &"A\r\n".repeat(KIB_64 / 3), &[], TOO_BIG_COUNT),
+        case("*".to_owned() + &"1".repeat(KIB_64 - 1) + "\r\n", &[], INVALID_COUNT),
         case("*1\r\n".to_owned() + &"$".repeat(KIB_64), &[], End::Waiting),
-        case(
-            "*1\r\n".to_owned() + &"$".repeat(KIB_64 + 1),
-            &[],
-            TOO_BIG_BULK,
-        ),
-        case(
-            "*1\r\n".to_owned() + &"x".repeat(KIB_64 + 1),
-            &[],
-            TOO_BIG_BULK,
-        ),
-        case(
-            "*1\r\n$".to_owned() + &"1".repeat(KIB_64 - 1) + "\r\n",
-            &[],
-            INVALID_BULK,
-        ),
+        case("*1\r\n".to_owned() + &"$".repeat(KIB_64 + 1), &[], TOO_BIG_BULK),
+        case("*1\r\n".to_owned() + &"x".repeat(KIB_64 + 1), &[], TOO_BIG_BULK),
+        case("*1\r\n$".to_owned() + &"1".repeat(KIB_64 - 1) + "\r\n", &[], INVALID_BULK),
     ]
 }
 
@@ -378,10 +252,7 @@ fn strangers() -> Vec<Case> {
 }
 
 fn small_bulks() -> Vec<Case> {
-    let mut cases = vec![
-        case("*1\r\n$1048576\r\n", &[], End::Waiting),
-        case("*1\r\n$1048577\r\n", &[], INVALID_BULK),
-    ];
+    let mut cases = vec![case("*1\r\n$1048576\r\n", &[], End::Waiting), case("*1\r\n$1048577\r\n", &[], INVALID_BULK)];
     for case in &mut cases {
         case.client = Client::SmallBulks;
     }

@@ -17,11 +17,7 @@ fn every_case_ends_as_in_redis() {
             End::Clean | End::Waiting => None,
         };
         assert_eq!(error, expected, "{name}");
-        assert_eq!(
-            found.consumed == case.stream.len(),
-            case.end == End::Clean,
-            "{name}"
-        );
+        assert_eq!(found.consumed == case.stream.len(), case.end == End::Clean, "{name}");
     }
 }
 
@@ -32,8 +28,7 @@ fn every_case_ends_alike_byte_by_byte_and_split_anywhere() {
         let at_once = transcript::assert_alike_in_all_chunks(&case.stream, &limits, 7);
         for split in 1..case.stream.len().min(SPLITS_MAX) {
             let mut sizes = [split].into_iter();
-            let found =
-                transcript::read(&case.stream, &limits, || sizes.next().unwrap_or(usize::MAX));
+            let found = transcript::read(&case.stream, &limits, || sizes.next().unwrap_or(usize::MAX));
             assert_eq!(found, at_once, "{} split at {split}", shown(&case));
         }
     }
@@ -54,19 +49,12 @@ fn a_request_of_a_million_arguments_is_linear_byte_by_byte() {
 
 #[test]
 fn a_decoder_goes_on_to_the_next_request() {
-    let Transcript {
-        requests,
-        consumed,
-        error,
-    } = transcript::read(
+    let Transcript { requests, consumed, error } = transcript::read(
         b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n\r\nGET b\r\n*0\r\n*1\r\n$4\r\nPING\r\n*1\r\n",
         &Limits::default(),
         || 3,
     );
-    assert_eq!(
-        requests,
-        [vec![&b"GET"[..], b"a"], vec![b"GET", b"b"], vec![b"PING"]]
-    );
+    assert_eq!(requests, [vec![&b"GET"[..], b"a"], vec![b"GET", b"b"], vec![b"PING"]]);
     assert_eq!((consumed, error), (47, None));
 }
 
@@ -77,7 +65,5 @@ fn reply_to(error: ProtocolError) -> Vec<u8> {
 }
 
 fn shown(case: &Case) -> String {
-    case.stream[..case.stream.len().min(80)]
-        .escape_ascii()
-        .to_string()
+    case.stream[..case.stream.len().min(80)].escape_ascii().to_string()
 }

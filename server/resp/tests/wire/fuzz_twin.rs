@@ -9,11 +9,8 @@ const FRAMES: u64 = 200_000;
 
 #[test]
 fn mutated_frames_are_survived() {
-    let frames = std::env::var("FOREBAY_FUZZ_FRAMES").map_or(FRAMES, |frames| {
-        frames
-            .parse()
-            .expect("FOREBAY_FUZZ_FRAMES is a number of frames")
-    });
+    let frames = std::env::var("FOREBAY_FUZZ_FRAMES")
+        .map_or(FRAMES, |frames| frames.parse().expect("FOREBAY_FUZZ_FRAMES is a number of frames"));
     let mut maker = FrameMaker::new(SEED);
     for _ in 0..frames {
         transcript::exercise(maker.next_frame());
@@ -36,21 +33,13 @@ impl FrameMaker {
     fn new(seed: u64) -> Self {
         let mut seeds: Vec<_> = cases::cases().into_iter().map(|case| case.stream).collect();
         seeds.retain(|stream| stream.len() <= FRAME_MAX);
-        Self {
-            random: SplitMix(seed),
-            seeds,
-            frame: Vec::new(),
-        }
+        Self { random: SplitMix(seed), seeds, frame: Vec::new() }
     }
 
     fn next_frame(&mut self) -> &[u8] {
         let switches = self.random.below(256) as u8 & self.random.below(256) as u8;
         self.frame.clear();
-        self.frame.extend([
-            switches,
-            self.random.below(256) as u8,
-            self.random.below(16) as u8,
-        ]);
+        self.frame.extend([switches, self.random.below(256) as u8, self.random.below(16) as u8]);
         for _ in 0..=self.random.below(3) {
             let seed = self.random.below(self.seeds.len());
             self.frame.extend_from_slice(&self.seeds[seed]);

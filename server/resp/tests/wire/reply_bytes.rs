@@ -10,10 +10,7 @@ fn check(say: impl Fn(&mut Reply), resp2: &str, resp3: &str) {
         reply.set_protocol(protocol);
         say(&mut reply);
         let bytes: Vec<u8> = reply.chunks().flatten().copied().collect();
-        assert_eq!(
-            bytes.escape_ascii().to_string(),
-            expected.as_bytes().escape_ascii().to_string()
-        );
+        assert_eq!(bytes.escape_ascii().to_string(), expected.as_bytes().escape_ascii().to_string());
     }
 }
 
@@ -31,14 +28,8 @@ fn words_that_both_protocols_share() {
     check_both(|reply| reply.bulk(b""), "$0\r\n\r\n");
     check_both(|reply| reply.bulk(b"a\r\nb"), "$4\r\na\r\nb\r\n");
     check_both(|reply| reply.bulk_integer(1234), "$4\r\n1234\r\n");
-    check_both(
-        |reply| reply.bulk_text(format_args!("plain")),
-        "$5\r\nplain\r\n",
-    );
-    check_both(
-        |reply| reply.bulk_text(format_args!("{}-{}", 1, "x")),
-        "$3\r\n1-x\r\n",
-    );
+    check_both(|reply| reply.bulk_text(format_args!("plain")), "$5\r\nplain\r\n");
+    check_both(|reply| reply.bulk_text(format_args!("{}-{}", 1, "x")), "$3\r\n1-x\r\n");
     check_both(|reply| reply.array(0), "*0\r\n");
     check_both(|reply| reply.array(1000), "*1000\r\n");
     check_both(|reply| reply.raw(b":1\r\n"), ":1\r\n");
@@ -54,37 +45,17 @@ fn words_that_only_resp3_has() {
     check(|reply| reply.set(2), "*2\r\n", "~2\r\n");
     check(|reply| reply.push(2), "*2\r\n", ">2\r\n");
     check(|reply| reply.double(1.5), "$3\r\n1.5\r\n", ",1.5\r\n");
-    check(
-        |reply| reply.double(f64::INFINITY),
-        "$3\r\ninf\r\n",
-        ",inf\r\n",
-    );
-    check(
-        |reply| reply.double(f64::NEG_INFINITY),
-        "$4\r\n-inf\r\n",
-        ",-inf\r\n",
-    );
+    check(|reply| reply.double(f64::INFINITY), "$3\r\ninf\r\n", ",inf\r\n");
+    check(|reply| reply.double(f64::NEG_INFINITY), "$4\r\n-inf\r\n", ",-inf\r\n");
     check(|reply| reply.double(f64::NAN), "$3\r\nnan\r\n", ",nan\r\n");
     check(
         |reply| reply.big_number("12345678901234567890"),
         "$20\r\n12345678901234567890\r\n",
         "(12345678901234567890\r\n",
     );
-    check(
-        |reply| reply.verbatim("txt", b"hi\r\n"),
-        "$4\r\nhi\r\n\r\n",
-        "=8\r\ntxt:hi\r\n\r\n",
-    );
-    check(
-        |reply| reply.verbatim("m", b""),
-        "$0\r\n\r\n",
-        "=4\r\nm  :\r\n",
-    );
-    check(
-        |reply| reply.verbatim("mark", b""),
-        "$0\r\n\r\n",
-        "=4\r\nmar:\r\n",
-    );
+    check(|reply| reply.verbatim("txt", b"hi\r\n"), "$4\r\nhi\r\n\r\n", "=8\r\ntxt:hi\r\n\r\n");
+    check(|reply| reply.verbatim("m", b""), "$0\r\n\r\n", "=4\r\nm  :\r\n");
+    check(|reply| reply.verbatim("mark", b""), "$0\r\n\r\n", "=4\r\nmar:\r\n");
 }
 
 #[test]
@@ -104,10 +75,7 @@ fn attributes_are_for_resp3_alone() {
 
 #[test]
 fn an_error_cannot_hold_a_second_reply() {
-    check_both(
-        |reply| reply.error("ERR no such key"),
-        "-ERR no such key\r\n",
-    );
+    check_both(|reply| reply.error("ERR no such key"), "-ERR no such key\r\n");
     check_both(|reply| reply.error("ERR a\r\n+OK\r\n"), "-ERR a  +OK\r\n");
     check_both(|reply| reply.error("\r\n"), "-\r\n");
     check_both(|reply| reply.simple("a\nb\r"), "+a b\r\n");
@@ -118,14 +86,8 @@ fn an_error_cannot_hold_a_second_reply() {
 fn a_protocol_error_repeats_the_byte_that_was_wrong() {
     let mut reply = Reply::new();
     reply.protocol_error(ProtocolError::ExpectedBulk(0xff));
-    assert_eq!(
-        reply.chunks().collect::<Vec<_>>(),
-        [b"-ERR Protocol error: expected '$', got '\xff'\r\n"]
-    );
-    assert_eq!(
-        ProtocolError::ExpectedBulk(b'x').to_string(),
-        "Protocol error: expected '$', got 'x'"
-    );
+    assert_eq!(reply.chunks().collect::<Vec<_>>(), [b"-ERR Protocol error: expected '$', got '\xff'\r\n"]);
+    assert_eq!(ProtocolError::ExpectedBulk(b'x').to_string(), "Protocol error: expected '$', got 'x'");
 }
 
 #[test]

@@ -144,71 +144,35 @@ impl Said {
             Self::Array(items) | Self::Push(items) | Self::Set(items) => {
                 Resp2::Array(items.iter().map(Self::in_resp2).collect())
             }
-            Self::Map(pairs) => Resp2::Array(
-                pairs
-                    .iter()
-                    .flat_map(|(key, value)| [key.in_resp2(), value.in_resp2()])
-                    .collect(),
-            ),
+            Self::Map(pairs) => {
+                Resp2::Array(pairs.iter().flat_map(|(key, value)| [key.in_resp2(), value.in_resp2()]).collect())
+            }
             other => Resp2::BulkString(other.text()),
         }
     }
 
     fn in_resp3(&self) -> Resp3 {
         match self {
-            Self::Simple(text) => Resp3::SimpleString {
-                data: text.clone().into_bytes(),
-                attributes: None,
-            },
-            Self::Error(text) => Resp3::SimpleError {
-                data: text.clone(),
-                attributes: None,
-            },
-            Self::Integer(value) => Resp3::Number {
-                data: *value,
-                attributes: None,
-            },
+            Self::Simple(text) => Resp3::SimpleString { data: text.clone().into_bytes(), attributes: None },
+            Self::Error(text) => Resp3::SimpleError { data: text.clone(), attributes: None },
+            Self::Integer(value) => Resp3::Number { data: *value, attributes: None },
             Self::Null | Self::NullArray => Resp3::Null,
-            Self::Boolean(value) => Resp3::Boolean {
-                data: *value,
-                attributes: None,
-            },
-            Self::Double(value) => Resp3::Double {
-                data: *value,
-                attributes: None,
-            },
-            Self::BigNumber(digits) => Resp3::BigNumber {
-                data: digits.clone().into_bytes(),
-                attributes: None,
-            },
+            Self::Boolean(value) => Resp3::Boolean { data: *value, attributes: None },
+            Self::Double(value) => Resp3::Double { data: *value, attributes: None },
+            Self::BigNumber(digits) => Resp3::BigNumber { data: digits.clone().into_bytes(), attributes: None },
             Self::Verbatim(text) => Resp3::VerbatimString {
                 data: text.clone().into_bytes(),
                 format: redis_protocol::resp3::types::VerbatimStringFormat::Text,
                 attributes: None,
             },
-            Self::Array(items) => Resp3::Array {
-                data: items.iter().map(Self::in_resp3).collect(),
-                attributes: None,
-            },
-            Self::Push(items) => Resp3::Push {
-                data: items.iter().map(Self::in_resp3).collect(),
-                attributes: None,
-            },
-            Self::Set(items) => Resp3::Set {
-                data: items.iter().map(Self::in_resp3).collect(),
-                attributes: None,
-            },
+            Self::Array(items) => Resp3::Array { data: items.iter().map(Self::in_resp3).collect(), attributes: None },
+            Self::Push(items) => Resp3::Push { data: items.iter().map(Self::in_resp3).collect(), attributes: None },
+            Self::Set(items) => Resp3::Set { data: items.iter().map(Self::in_resp3).collect(), attributes: None },
             Self::Map(pairs) => Resp3::Map {
-                data: pairs
-                    .iter()
-                    .map(|(key, value)| (key.in_resp3(), value.in_resp3()))
-                    .collect(),
+                data: pairs.iter().map(|(key, value)| (key.in_resp3(), value.in_resp3())).collect(),
                 attributes: None,
             },
-            other => Resp3::BlobString {
-                data: other.text(),
-                attributes: None,
-            },
+            other => Resp3::BlobString { data: other.text(), attributes: None },
         }
     }
 

@@ -24,18 +24,10 @@ pub(crate) fn read(stream: &[u8], limits: &Limits, mut sizes: impl FnMut() -> us
 }
 
 /// The stream decoded at once, byte by byte, and in chunks of `chunk` bytes must say the same.
-pub(crate) fn assert_alike_in_all_chunks(
-    stream: &[u8],
-    limits: &Limits,
-    chunk: usize,
-) -> Transcript {
+pub(crate) fn assert_alike_in_all_chunks(stream: &[u8], limits: &Limits, chunk: usize) -> Transcript {
     let at_once = read(stream, limits, || stream.len());
     assert_eq!(read(stream, limits, || 1), at_once, "byte by byte");
-    assert_eq!(
-        read(stream, limits, || chunk),
-        at_once,
-        "in chunks of {chunk}"
-    );
+    assert_eq!(read(stream, limits, || chunk), at_once, "in chunks of {chunk}");
     at_once
 }
 
@@ -47,11 +39,7 @@ pub(crate) fn exercise(data: &[u8]) {
     let scale = usize::from(scale);
     let limits = Limits {
         bulk: if switches & 1 == 0 { 512 << 20 } else { scale },
-        arguments: if switches & 2 == 0 {
-            i32::MAX as usize
-        } else {
-            scale
-        },
+        arguments: if switches & 2 == 0 { i32::MAX as usize } else { scale },
         inline: if switches & 4 == 0 { 64 * 1024 } else { scale },
         authenticated: switches & 8 == 0,
     };
@@ -82,34 +70,21 @@ impl Reader {
                 }
                 Err(error) => self.transcript.error = Some(error),
             }
-            assert!(
-                received.len() >= self.wanted,
-                "{decoded:?} came before the bytes it needs"
-            );
+            assert!(received.len() >= self.wanted, "{decoded:?} came before the bytes it needs");
         }
     }
 
     fn take_request(&mut self, buf: &[u8], consumed: usize) {
         let args = self.frame.args(&buf[..consumed]);
         assert!(!args.is_empty(), "a request has a name");
-        assert_eq!(
-            args.iter().count(),
-            args.len(),
-            "every argument lies within the request"
-        );
-        self.transcript
-            .requests
-            .push(args.iter().map(<[u8]>::to_vec).collect());
+        assert_eq!(args.iter().count(), args.len(), "every argument lies within the request");
+        self.transcript.requests.push(args.iter().map(<[u8]>::to_vec).collect());
         self.take(buf, consumed);
     }
 
     fn take(&mut self, buf: &[u8], consumed: usize) {
         assert!(consumed > 0, "no progress");
-        assert!(
-            consumed <= buf.len(),
-            "consumed {consumed} of {}",
-            buf.len()
-        );
+        assert!(consumed <= buf.len(), "consumed {consumed} of {}", buf.len());
         self.transcript.consumed += consumed;
     }
 
@@ -122,10 +97,6 @@ impl Reader {
     /// wire and eight in the frame, where room doubles.
     fn assert_bounded(&self, received: usize) {
         let bound = 64 + 16 * received;
-        assert!(
-            self.frame.allocated() <= bound,
-            "{} bytes held for {received}",
-            self.frame.allocated()
-        );
+        assert!(self.frame.allocated() <= bound, "{} bytes held for {received}", self.frame.allocated());
     }
 }
