@@ -99,40 +99,26 @@ impl CaseFile {
     /// When the file cannot be read.
     pub fn load(name: &str) -> Result<Self, CaseError> {
         let path = directory().join(format!("{name}.cases"));
-        let text =
-            fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         Self::parse(&path, &text)
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, CaseError> {
-        let at = |line: usize| {
-            move |fault| CaseError {
-                path: path.to_owned(),
-                line,
-                fault,
-            }
-        };
+        let at = |line: usize| move |fault| CaseError { path: path.to_owned(), line, fault };
         let mut cases: Vec<Case> = Vec::new();
         for block in Block::cut(text) {
             if let Some(title) = block.head.strip_prefix("== ") {
                 cases.push(Case::new(title, block.line));
                 continue;
             }
-            let case = cases
-                .last_mut()
-                .ok_or(CaseFault::StepBeforeTitle)
-                .map_err(at(block.line))?;
+            let case = cases.last_mut().ok_or(CaseFault::StepBeforeTitle).map_err(at(block.line))?;
             if block.head.starts_with('@') {
                 case.apply(block.head).map_err(at(block.line))?;
             } else {
-                case.steps
-                    .push(Step::parse(&block).map_err(at(block.line))?);
+                case.steps.push(Step::parse(&block).map_err(at(block.line))?);
             }
         }
-        Ok(Self {
-            path: path.to_owned(),
-            cases,
-        })
+        Ok(Self { path: path.to_owned(), cases })
     }
 }
 
@@ -143,13 +129,7 @@ pub fn directory() -> PathBuf {
 
 impl Case {
     fn new(title: &str, line: usize) -> Self {
-        Self {
-            title: title.to_owned(),
-            line,
-            since: None,
-            protocol: None,
-            steps: Vec::new(),
-        }
+        Self { title: title.to_owned(), line, since: None, protocol: None, steps: Vec::new() }
     }
 
     fn apply(&mut self, directive: &str) -> Result<(), CaseFault> {
@@ -165,10 +145,7 @@ impl Case {
 
 impl Step {
     fn parse(block: &Block<'_>) -> Result<Self, CaseFault> {
-        let (prompt, body) = block
-            .head
-            .split_once('>')
-            .expect("a block's head has a prompt");
+        let (prompt, body) = block.head.split_once('>').expect("a block's head has a prompt");
         let (connection, request) = match body.strip_prefix('>') {
             Some(raw) => (prompt, Request::Raw(raw_bytes(raw.trim())?)),
             None if prompt == "until" => ("", Request::Until(arguments(body)?)),
@@ -191,16 +168,12 @@ impl Expected {
             ["silent"] => Ok(Self::Silence),
             ["closed"] => Ok(Self::Closed),
             _ => match (lines_after("resp2 ", lines), lines_after("resp3 ", lines)) {
-                (Some(resp2), Some(resp3)) => Ok(Self::Reply {
-                    resp2: expectation(&resp2)?,
-                    resp3: expectation(&resp3)?,
-                }),
+                (Some(resp2), Some(resp3)) => {
+                    Ok(Self::Reply { resp2: expectation(&resp2)?, resp3: expectation(&resp3)? })
+                }
                 (None, None) => {
                     let both = expectation(&lines.join("\n"))?;
-                    Ok(Self::Reply {
-                        resp2: both.clone(),
-                        resp3: both,
-                    })
+                    Ok(Self::Reply { resp2: both.clone(), resp3: both })
                 }
                 _ => Err(CaseFault::OneProtocolOnly),
             },
@@ -222,10 +195,7 @@ fn lines_after(prefix: &str, lines: &[&str]) -> Option<String> {
 
 fn expectation(text: &str) -> Result<Written, CaseFault> {
     let expectation = Expectation::parse(text).map_err(CaseFault::BadExpectation)?;
-    Ok(Written {
-        text: text.to_owned(),
-        expectation,
-    })
+    Ok(Written { text: text.to_owned(), expectation })
 }
 
 fn arguments(line: &str) -> Result<Vec<Vec<u8>>, CaseFault> {
@@ -257,11 +227,7 @@ impl<'a> Block<'a> {
                 continue;
             }
             if opens_a_block(line) {
-                blocks.push(Self {
-                    line: index + 1,
-                    head: line,
-                    body: Vec::new(),
-                });
+                blocks.push(Self { line: index + 1, head: line, body: Vec::new() });
             } else if let Some(block) = blocks.last_mut() {
                 block.body.push(line);
             }
@@ -273,10 +239,7 @@ impl<'a> Block<'a> {
 /// Titles, directives, and prompts: an optional name of lower-case letters, then `>`.
 fn opens_a_block(line: &str) -> bool {
     let after_name = line.trim_start_matches(|c: char| c.is_ascii_lowercase());
-    line.starts_with("== ")
-        || line.starts_with('@')
-        || after_name.starts_with("> ")
-        || after_name.starts_with(">> ")
+    line.starts_with("== ") || line.starts_with('@') || after_name.starts_with("> ") || after_name.starts_with(">> ")
 }
 
 impl fmt::Display for CaseError {
@@ -289,10 +252,7 @@ impl fmt::Display for CaseFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::StepBeforeTitle => f.write_str("a step stands before the first `== title`"),
-            Self::UnknownDirective(line) => write!(
-                f,
-                "`{line}` is no directive: use `@since VERSION` or `@resp 2|3`"
-            ),
+            Self::UnknownDirective(line) => write!(f, "`{line}` is no directive: use `@since VERSION` or `@resp 2|3`"),
             Self::BadCommand(error) => error.fmt(f),
             Self::BadRaw => f.write_str("raw bytes are written as quoted words: >> \"PING\\r\\n\""),
             Self::BadExpectation(error) => error.fmt(f),
@@ -318,17 +278,9 @@ mod tests {
              == second\n@resp 2\n>> \"PI\" \"NG\\r\\n\"\n+PONG\nuntil> PING\n",
         )
         .unwrap();
-        let [first, second] = &file.cases[..] else {
-            panic!("two cases")
-        };
-        assert_eq!(
-            (first.title.as_str(), first.line, first.since.as_deref()),
-            ("first", 2, Some("7.2"))
-        );
-        assert_eq!(
-            (first.steps[1].connection.as_str(), first.steps[1].line),
-            ("b", 7)
-        );
+        let [first, second] = &file.cases[..] else { panic!("two cases") };
+        assert_eq!((first.title.as_str(), first.line, first.since.as_deref()), ("first", 2, Some("7.2")));
+        assert_eq!((first.steps[1].connection.as_str(), first.steps[1].line), ("b", 7));
         assert_eq!(second.protocol, Some(Protocol::Resp2));
         assert!(matches!(&second.steps[0].request, Request::Raw(bytes) if bytes == b"PING\r\n"));
         assert!(matches!(second.steps[1].expected, Expected::Unwritten));
@@ -339,14 +291,8 @@ mod tests {
         for (text, message) in [
             ("> PING\n", "some.cases:1: a step stands before"),
             ("== t\n@odd\n", "some.cases:2: `@odd` is no directive"),
-            (
-                "== t\n> PING\n?\n",
-                "some.cases:2: the notation does not know",
-            ),
-            (
-                "== t\n> PING\nresp2 :1\n",
-                "some.cases:2: `resp2` and `resp3`",
-            ),
+            ("== t\n> PING\n?\n", "some.cases:2: the notation does not know"),
+            ("== t\n> PING\nresp2 :1\n", "some.cases:2: `resp2` and `resp3`"),
             ("== t\n>> PING\n", "some.cases:2: raw bytes are written"),
         ] {
             let error = parse(text).unwrap_err().to_string();

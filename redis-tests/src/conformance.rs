@@ -25,41 +25,25 @@ pub fn run_file(name: &str, target: Target) {
     let mut failures = String::new();
     for (case, protocol) in runs(&file, target) {
         if let Err(failure) = run_case(case, &server, protocol) {
-            let _ = writeln!(
-                failures,
-                "\n{}:{}: {} ({protocol:?})\n{failure}",
-                file.path.display(),
-                case.line,
-                case.title
-            );
+            let _ =
+                writeln!(failures, "\n{}:{}: {} ({protocol:?})\n{failure}", file.path.display(), case.line, case.title);
         }
     }
-    assert!(
-        failures.is_empty(),
-        "cases failed against {target:?}:\n{failures}"
-    );
+    assert!(failures.is_empty(), "cases failed against {target:?}:\n{failures}");
 }
 
 /// The cases that make sense for the target, in each protocol that they make sense in.
 fn runs(file: &CaseFile, target: Target) -> impl Iterator<Item = (&Case, Protocol)> {
     let protocols = [Protocol::Resp2, Protocol::Resp3];
-    let cases = file
-        .cases
-        .iter()
-        .filter(move |case| target == Target::Forebay || case.since.is_none());
+    let cases = file.cases.iter().filter(move |case| target == Target::Forebay || case.since.is_none());
     cases.flat_map(move |case| {
-        protocols
-            .into_iter()
-            .filter(|p| case.protocol.is_none_or(|only| only == *p))
-            .map(move |p| (case, p))
+        protocols.into_iter().filter(|p| case.protocol.is_none_or(|only| only == *p)).map(move |p| (case, p))
     })
 }
 
 fn run_case(case: &Case, server: &Server, protocol: Protocol) -> Result<(), String> {
     let mut conversation = Conversation::start(server, protocol);
-    case.steps
-        .iter()
-        .try_for_each(|step| conversation.check(step))
+    case.steps.iter().try_for_each(|step| conversation.check(step))
 }
 
 /// The connections of one run of a case.
@@ -79,23 +63,13 @@ impl<'a> Conversation<'a> {
     /// Starts with an empty server.
     fn start(server: &'a Server, protocol: Protocol) -> Self {
         server.connect().command("FLUSHALL");
-        Self {
-            server,
-            protocol,
-            connections: HashMap::new(),
-        }
+        Self { server, protocol, connections: HashMap::new() }
     }
 
     fn check(&mut self, step: &Step) -> Result<(), String> {
         match &step.expected {
-            Expected::Unwritten => Err(failure(
-                step,
-                "a reply written down (see README.md on recording)",
-                "none is",
-            )),
-            Expected::Silence => self
-                .send(step)
-                .map_err(|error| failure(step, "no failure", &error.to_string())),
+            Expected::Unwritten => Err(failure(step, "a reply written down (see README.md on recording)", "none is")),
+            Expected::Silence => self.send(step).map_err(|error| failure(step, "no failure", &error.to_string())),
             Expected::Closed => self.check_closed(step),
             Expected::Reply { resp2, resp3 } => self.check_reply(step, [resp2, resp3]),
         }
@@ -118,16 +92,9 @@ impl<'a> Conversation<'a> {
         loop {
             let asked = self.ask(step);
             let protocol = self.talker(&step.connection).protocol;
-            let expected = if protocol == Protocol::Resp2 {
-                resp2
-            } else {
-                resp3
-            };
+            let expected = if protocol == Protocol::Resp2 { resp2 } else { resp3 };
             let raw = asked.map_err(|error| failure(step, &expected.text, &error.to_string()))?;
-            if expected
-                .expectation
-                .is_met_by(&Reply::parse(&raw), protocol)
-            {
+            if expected.expectation.is_met_by(&Reply::parse(&raw), protocol) {
                 return Ok(());
             }
             let may_change = matches!(step.request, Request::Until(_)) && Instant::now() < deadline;
@@ -160,10 +127,7 @@ impl<'a> Conversation<'a> {
             if protocol == Protocol::Resp3 {
                 connection.speak(protocol);
             }
-            Talker {
-                connection,
-                protocol,
-            }
+            Talker { connection, protocol }
         })
     }
 }
@@ -173,10 +137,7 @@ fn protocol_after(request: &Request, raw: &[u8], before: Protocol) -> Protocol {
     let Request::Command(args) = request else {
         return before;
     };
-    let is_called = |name: &[u8]| {
-        args.first()
-            .is_some_and(|arg| arg.eq_ignore_ascii_case(name))
-    };
+    let is_called = |name: &[u8]| args.first().is_some_and(|arg| arg.eq_ignore_ascii_case(name));
     match raw.first() {
         Some(b'%') if is_called(b"HELLO") => Protocol::Resp3,
         Some(b'*') if is_called(b"HELLO") => Protocol::Resp2,
@@ -186,10 +147,7 @@ fn protocol_after(request: &Request, raw: &[u8], before: Protocol) -> Protocol {
 }
 
 fn failure(step: &Step, expected: &str, got: &str) -> String {
-    format!(
-        "  line {}: {}\n    expected: {expected}\n    got:      {got}",
-        step.line, step.text
-    )
+    format!("  line {}: {}\n    expected: {expected}\n    got:      {got}", step.line, step.text)
 }
 
 fn escaped(raw: &[u8]) -> String {
@@ -220,19 +178,9 @@ fn record_case(case: &Case, server: &Server) -> Vec<(usize, String)> {
     };
     let resp2 = replies(Protocol::Resp2);
     // A case for one version would only confuse the other.
-    let resp3 = if case.protocol.is_some() {
-        Vec::new()
-    } else {
-        replies(Protocol::Resp3)
-    };
-    let unwritten = case
-        .steps
-        .iter()
-        .enumerate()
-        .filter(|(_, step)| matches!(step.expected, Expected::Unwritten));
-    unwritten
-        .map(|(n, step)| (step.line, notation(&resp2[n], resp3.get(n))))
-        .collect()
+    let resp3 = if case.protocol.is_some() { Vec::new() } else { replies(Protocol::Resp3) };
+    let unwritten = case.steps.iter().enumerate().filter(|(_, step)| matches!(step.expected, Expected::Unwritten));
+    unwritten.map(|(n, step)| (step.line, notation(&resp2[n], resp3.get(n)))).collect()
 }
 
 impl Conversation<'_> {
@@ -260,8 +208,7 @@ fn notation(resp2: &Option<Reply>, resp3: Option<&Option<Reply>>) -> String {
     };
     let meets_both = |text: &String| {
         Expectation::parse(text).is_ok_and(|expectation| {
-            expectation.is_met_by(resp2, Protocol::Resp2)
-                && expectation.is_met_by(resp3, Protocol::Resp3)
+            expectation.is_met_by(resp2, Protocol::Resp2) && expectation.is_met_by(resp3, Protocol::Resp3)
         })
     };
     [resp3.to_string(), resp2.to_string()]

@@ -51,10 +51,7 @@ impl Connection {
         let stream = TcpStream::connect_timeout(&address, REPLY_DEADLINE)?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(REPLY_DEADLINE))?;
-        Ok(Self {
-            stream,
-            unread: Vec::new(),
-        })
+        Ok(Self { stream, unread: Vec::new() })
     }
 
     /// Sends `args` as one command and reads its reply's raw bytes.
@@ -69,9 +66,7 @@ impl Connection {
     /// When the line cannot be read or no reply comes.
     pub fn command(&mut self, line: &str) -> Reply {
         let args = text::split_arguments(line).unwrap_or_else(|error| panic!("{line}: {error}"));
-        let raw = self
-            .call(&args)
-            .unwrap_or_else(|error| panic!("{line}: {error}"));
+        let raw = self.call(&args).unwrap_or_else(|error| panic!("{line}: {error}"));
         Reply::parse(&raw)
     }
 
@@ -80,17 +75,9 @@ impl Connection {
     /// # Panics
     /// When the server refuses.
     pub fn speak(&mut self, protocol: Protocol) {
-        let version = if protocol == Protocol::Resp3 {
-            "3"
-        } else {
-            "2"
-        };
+        let version = if protocol == Protocol::Resp3 { "3" } else { "2" };
         let raw = self.call(&["HELLO", version]).expect("a reply to HELLO");
-        assert!(
-            !raw.starts_with(b"-"),
-            "HELLO {version}: {}",
-            text::escape(&raw)
-        );
+        assert!(!raw.starts_with(b"-"), "HELLO {version}: {}", text::escape(&raw));
     }
 
     /// Sends bytes as they are.
@@ -116,19 +103,13 @@ impl Connection {
 
     /// Whether the server ends the connection, with nothing more to say.
     pub fn is_closed(&mut self) -> bool {
-        self.unread.is_empty()
-            && matches!(
-                self.receive(Instant::now() + REPLY_DEADLINE),
-                Err(ReplyError::Closed)
-            )
+        self.unread.is_empty() && matches!(self.receive(Instant::now() + REPLY_DEADLINE), Err(ReplyError::Closed))
     }
 
     fn receive(&mut self, deadline: Instant) -> Result<(), ReplyError> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() || self.unread.len() > REPLY_LIMIT {
-            return Err(ReplyError::Late {
-                partial: self.unread.clone(),
-            });
+            return Err(ReplyError::Late { partial: self.unread.clone() });
         }
         self.stream.set_read_timeout(Some(left))?;
         let mut chunk = [0; 64 * 1024];
@@ -144,9 +125,7 @@ impl Connection {
 
     fn read_error(&self, error: io::Error) -> ReplyError {
         match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ReplyError::Late {
-                partial: self.unread.clone(),
-            },
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ReplyError::Late { partial: self.unread.clone() },
             // A server that closes with our bytes unread resets the connection.
             io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => ReplyError::Closed,
             _ => ReplyError::Io(error),
@@ -170,10 +149,7 @@ pub fn encode(args: &[impl AsRef<[u8]>]) -> Vec<u8> {
 fn frame_length(bytes: &[u8]) -> Result<Option<usize>, ReplyError> {
     match Reply::read(bytes) {
         Ok(frame) => Ok(frame.map(|(_, length)| length)),
-        Err(fault) => Err(ReplyError::Malformed {
-            fault,
-            bytes: bytes.to_vec(),
-        }),
+        Err(fault) => Err(ReplyError::Malformed { fault, bytes: bytes.to_vec() }),
     }
 }
 
@@ -196,11 +172,7 @@ impl fmt::Display for ReplyError {
             Self::Io(error) => write!(f, "the connection failed: {error}"),
             Self::Closed => f.write_str("closed"),
             Self::Late { partial } => {
-                write!(
-                    f,
-                    "no whole reply within {REPLY_DEADLINE:?}, only \"{}\"",
-                    text::escape(partial)
-                )
+                write!(f, "no whole reply within {REPLY_DEADLINE:?}, only \"{}\"", text::escape(partial))
             }
             Self::Malformed { fault, bytes } => {
                 write!(f, "not RESP ({fault:?}): \"{}\"", text::escape(bytes))

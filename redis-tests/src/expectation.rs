@@ -18,18 +18,11 @@ pub enum Expectation {
     /// Exactly this reply; in RESP2, what this reply of RESP3 becomes there.
     Exactly(Reply),
     /// `[a, b]`, `set[…]`, `push[…]` with matchers inside, or with an open end.
-    List {
-        kind: ListKind,
-        items: Vec<Expectation>,
-        open_ended: bool,
-    },
+    List { kind: ListKind, items: Vec<Expectation>, open_ended: bool },
     /// `unordered[a, b]`: these items, each once, in any order.
     Unordered(Vec<Expectation>),
     /// `{k: v}` with matchers inside, or with an open end.
-    Map {
-        pairs: Vec<(Expectation, Expectation)>,
-        open_ended: bool,
-    },
+    Map { pairs: Vec<(Expectation, Expectation)>, open_ended: bool },
     /// `unordered{k: v}`: these pairs in any order.
     UnorderedMap(Vec<(Expectation, Expectation)>),
     /// `<any>`.
@@ -79,27 +72,19 @@ impl Expectation {
             }
             Self::Bulk => matches!(reply, Reply::Bulk(_)),
             Self::Text(regex) => reply.text().is_some_and(|text| regex.is_match(text)),
-            Self::List {
-                kind,
-                items,
-                open_ended,
-            } => kind
-                .items_of(reply, protocol)
-                .is_some_and(|replies| all_met(items, replies, *open_ended, protocol)),
-            Self::Unordered(items) => reply.items().is_some_and(|replies| {
-                met_in_any_order(items, replies, |e, r| e.is_met_by(r, protocol))
-            }),
+            Self::List { kind, items, open_ended } => {
+                kind.items_of(reply, protocol).is_some_and(|replies| all_met(items, replies, *open_ended, protocol))
+            }
+            Self::Unordered(items) => {
+                reply.items().is_some_and(|replies| met_in_any_order(items, replies, |e, r| e.is_met_by(r, protocol)))
+            }
             Self::Map { pairs, open_ended } => pairs_of(reply, protocol).is_some_and(|replies| {
                 (*open_ended || replies.len() == pairs.len())
                     && replies.len() >= pairs.len()
-                    && pairs
-                        .iter()
-                        .zip(&replies)
-                        .all(|(pair, reply)| is_pair_met(pair, reply, protocol))
+                    && pairs.iter().zip(&replies).all(|(pair, reply)| is_pair_met(pair, reply, protocol))
             }),
-            Self::UnorderedMap(pairs) => pairs_of(reply, protocol).is_some_and(|replies| {
-                met_in_any_order(pairs, &replies, |e, r| is_pair_met(e, r, protocol))
-            }),
+            Self::UnorderedMap(pairs) => pairs_of(reply, protocol)
+                .is_some_and(|replies| met_in_any_order(pairs, &replies, |e, r| is_pair_met(e, r, protocol))),
         }
     }
 }
@@ -107,9 +92,9 @@ impl Expectation {
 impl ListKind {
     fn items_of(self, reply: &Reply, protocol: Protocol) -> Option<&[Reply]> {
         match (self, reply) {
-            (Self::Array, Reply::Array(items))
-            | (Self::Set, Reply::Set(items))
-            | (Self::Push, Reply::Push(items)) => Some(items),
+            (Self::Array, Reply::Array(items)) | (Self::Set, Reply::Set(items)) | (Self::Push, Reply::Push(items)) => {
+                Some(items)
+            }
             (_, Reply::Array(items)) if protocol == Protocol::Resp2 => Some(items),
             _ => None,
         }
@@ -131,12 +116,7 @@ fn in_resp3(reply: &Reply) -> Reply {
         Reply::Array(items) => Reply::Array(all(items)),
         Reply::Set(items) => Reply::Set(all(items)),
         Reply::Push(items) => Reply::Push(all(items)),
-        Reply::Map(pairs) => Reply::Map(
-            pairs
-                .iter()
-                .map(|(k, v)| (in_resp3(k), in_resp3(v)))
-                .collect(),
-        ),
+        Reply::Map(pairs) => Reply::Map(pairs.iter().map(|(k, v)| (in_resp3(k), in_resp3(v))).collect()),
         other => other.clone(),
     }
 }
@@ -151,26 +131,14 @@ fn in_resp2(reply: &Reply) -> Reply {
         Reply::Array(items) | Reply::Set(items) | Reply::Push(items) => {
             Reply::Array(items.iter().map(in_resp2).collect())
         }
-        Reply::Map(pairs) => Reply::Array(
-            pairs
-                .iter()
-                .flat_map(|(k, v)| [in_resp2(k), in_resp2(v)])
-                .collect(),
-        ),
+        Reply::Map(pairs) => Reply::Array(pairs.iter().flat_map(|(k, v)| [in_resp2(k), in_resp2(v)]).collect()),
         other => other.clone(),
     }
 }
 
 fn all_met(items: &[Expectation], replies: &[Reply], open_ended: bool, protocol: Protocol) -> bool {
-    let fits = if open_ended {
-        replies.len() >= items.len()
-    } else {
-        replies.len() == items.len()
-    };
-    fits && items
-        .iter()
-        .zip(replies)
-        .all(|(item, reply)| item.is_met_by(reply, protocol))
+    let fits = if open_ended { replies.len() >= items.len() } else { replies.len() == items.len() };
+    fits && items.iter().zip(replies).all(|(item, reply)| item.is_met_by(reply, protocol))
 }
 
 /// Gives each expectation the first reply that meets it and is still free.
@@ -186,21 +154,14 @@ fn met_in_any_order<E, R>(expected: &[E], replies: &[R], is_met: impl Fn(&E, &R)
 fn pairs_of(reply: &Reply, protocol: Protocol) -> Option<Vec<(Reply, Reply)>> {
     match reply {
         Reply::Map(pairs) => Some(pairs.clone()),
-        Reply::Array(items) if protocol == Protocol::Resp2 && items.len() % 2 == 0 => Some(
-            items
-                .chunks_exact(2)
-                .map(|pair| (pair[0].clone(), pair[1].clone()))
-                .collect(),
-        ),
+        Reply::Array(items) if protocol == Protocol::Resp2 && items.len() % 2 == 0 => {
+            Some(items.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect())
+        }
         _ => None,
     }
 }
 
-fn is_pair_met(
-    pair: &(Expectation, Expectation),
-    reply: &(Reply, Reply),
-    protocol: Protocol,
-) -> bool {
+fn is_pair_met(pair: &(Expectation, Expectation), reply: &(Reply, Reply), protocol: Protocol) -> bool {
     pair.0.is_met_by(&reply.0, protocol) && pair.1.is_met_by(&reply.1, protocol)
 }
 
@@ -242,12 +203,8 @@ impl Parser<'_> {
 
     /// What a value can begin with; the first that fits is taken.
     const OPENINGS: [(&'static str, Read<Self>); 15] = [
-        ("unordered[", |parser| {
-            Ok(Expectation::Unordered(parser.items()?.0))
-        }),
-        ("unordered{", |parser| {
-            Ok(Expectation::UnorderedMap(parser.pairs()?.0))
-        }),
+        ("unordered[", |parser| Ok(Expectation::Unordered(parser.items()?.0))),
+        ("unordered{", |parser| Ok(Expectation::UnorderedMap(parser.pairs()?.0))),
         ("set[", |parser| parser.list(ListKind::Set)),
         ("push[", |parser| parser.list(ListKind::Push)),
         ("[", |parser| parser.list(ListKind::Array)),
@@ -256,34 +213,16 @@ impl Parser<'_> {
         ("nil", |_| Ok(Expectation::Exactly(Reply::Null))),
         ("#t", |_| Ok(Expectation::Exactly(Reply::Boolean(true)))),
         ("#f", |_| Ok(Expectation::Exactly(Reply::Boolean(false)))),
-        ("+", |parser| {
-            Ok(Expectation::Exactly(Reply::Simple(unescape(
-                parser.word(),
-            )?)))
-        }),
-        ("-", |parser| {
-            Ok(Expectation::Exactly(Reply::Error(unescape(parser.word())?)))
-        }),
-        (",", |parser| {
-            Ok(Expectation::Exactly(Reply::Double(parser.word().into())))
-        }),
-        ("(", |parser| {
-            Ok(Expectation::Exactly(Reply::BigNumber(parser.word().into())))
-        }),
-        (":", |parser| {
-            Ok(Expectation::Exactly(Reply::Integer(integer(
-                parser.word(),
-            )?)))
-        }),
+        ("+", |parser| Ok(Expectation::Exactly(Reply::Simple(unescape(parser.word())?)))),
+        ("-", |parser| Ok(Expectation::Exactly(Reply::Error(unescape(parser.word())?)))),
+        (",", |parser| Ok(Expectation::Exactly(Reply::Double(parser.word().into())))),
+        ("(", |parser| Ok(Expectation::Exactly(Reply::BigNumber(parser.word().into())))),
+        (":", |parser| Ok(Expectation::Exactly(Reply::Integer(integer(parser.word())?)))),
     ];
 
     fn list(&mut self, kind: ListKind) -> Result<Expectation, NotationError> {
         let (items, open_ended) = self.items()?;
-        Ok(Expectation::List {
-            kind,
-            items,
-            open_ended,
-        })
+        Ok(Expectation::List { kind, items, open_ended })
     }
 
     fn map(&mut self) -> Result<Expectation, NotationError> {
@@ -329,9 +268,7 @@ impl Parser<'_> {
         if let Some(rest) = self.rest.strip_prefix("</") {
             let end = rest.find("/>").ok_or(NotationError::Incomplete)?;
             self.rest = &rest[end + 2..];
-            return Regex::new(&rest[..end])
-                .map(Expectation::Text)
-                .map_err(NotationError::Regex);
+            return Regex::new(&rest[..end]).map(Expectation::Text).map_err(NotationError::Regex);
         }
         let end = self.rest.find('>').ok_or(NotationError::Incomplete)?;
         let (name, rest) = (&self.rest[1..end], &self.rest[end + 1..]);
@@ -342,11 +279,7 @@ impl Parser<'_> {
 
     /// `txt"…"`: three letters and a quoted word.
     fn verbatim(&mut self) -> Result<Expectation, NotationError> {
-        let Some((format, rest)) = self
-            .rest
-            .split_at_checked(3)
-            .filter(|(_, rest)| rest.starts_with('"'))
-        else {
+        let Some((format, rest)) = self.rest.split_at_checked(3).filter(|(_, rest)| rest.starts_with('"')) else {
             return Err(self.unexpected());
         };
         self.rest = rest;
@@ -362,10 +295,7 @@ impl Parser<'_> {
 
     /// The text up to what separates parts of a list or map.
     fn word(&mut self) -> &str {
-        let end = self
-            .rest
-            .find([',', ']', '}', ':'])
-            .unwrap_or(self.rest.len());
+        let end = self.rest.find([',', ']', '}', ':']).unwrap_or(self.rest.len());
         let (word, rest) = self.rest.split_at(end);
         self.rest = rest;
         word.trim_end()
@@ -373,18 +303,11 @@ impl Parser<'_> {
 
     fn take(&mut self, token: &str) -> bool {
         self.skip_space();
-        self.rest
-            .strip_prefix(token)
-            .map(|rest| self.rest = rest)
-            .is_some()
+        self.rest.strip_prefix(token).map(|rest| self.rest = rest).is_some()
     }
 
     fn expect(&mut self, token: &str) -> Result<(), NotationError> {
-        if self.take(token) {
-            Ok(())
-        } else {
-            Err(self.unexpected())
-        }
+        if self.take(token) { Ok(()) } else { Err(self.unexpected()) }
     }
 
     fn skip_space(&mut self) {
@@ -403,36 +326,22 @@ fn named_matcher(name: &str) -> Result<Expectation, NotationError> {
     match name {
         "any" => Ok(Expectation::Any),
         "bulk" => Ok(Expectation::Bulk),
-        "int" => Ok(Expectation::Integer {
-            least: i64::MIN,
-            most: i64::MAX,
-        }),
-        _ => match name
-            .strip_prefix("int ")
-            .and_then(|range| range.split_once(".."))
-        {
-            Some((least, most)) => Ok(Expectation::Integer {
-                least: integer(least)?,
-                most: integer(most)?,
-            }),
+        "int" => Ok(Expectation::Integer { least: i64::MIN, most: i64::MAX }),
+        _ => match name.strip_prefix("int ").and_then(|range| range.split_once("..")) {
+            Some((least, most)) => Ok(Expectation::Integer { least: integer(least)?, most: integer(most)? }),
             None => Err(NotationError::Unexpected(format!("<{name}>"))),
         },
     }
 }
 
 fn integer(digits: &str) -> Result<i64, NotationError> {
-    digits
-        .trim()
-        .parse()
-        .map_err(|_| NotationError::BadNumber(digits.to_owned()))
+    digits.trim().parse().map_err(|_| NotationError::BadNumber(digits.to_owned()))
 }
 
 /// Statuses and errors are written bare, with the escapes of a quoted word, but for the quotes.
 fn unescape(bare: &str) -> Result<Vec<u8>, NotationError> {
     let quoted = format!("\"{}\"", bare.replace('"', "\\\""));
-    text::take_quoted(&quoted)
-        .map(|(word, _)| word)
-        .map_err(NotationError::Quoting)
+    text::take_quoted(&quoted).map(|(word, _)| word).map_err(NotationError::Quoting)
 }
 
 impl fmt::Display for NotationError {
@@ -456,9 +365,7 @@ mod tests {
     use super::*;
 
     fn is_met(expectation: &str, raw: &str, protocol: Protocol) -> bool {
-        Expectation::parse(expectation)
-            .unwrap()
-            .is_met_by(&Reply::parse(raw.as_bytes()), protocol)
+        Expectation::parse(expectation).unwrap().is_met_by(&Reply::parse(raw.as_bytes()), protocol)
     }
 
     #[test]
@@ -466,11 +373,7 @@ mod tests {
         for (expectation, resp2, resp3) in [
             ("nil", "$-1\r\n", "_\r\n"),
             ("nil-array", "*-1\r\n", "_\r\n"),
-            (
-                "{\"a\": :1}",
-                "*2\r\n$1\r\na\r\n:1\r\n",
-                "%1\r\n$1\r\na\r\n:1\r\n",
-            ),
+            ("{\"a\": :1}", "*2\r\n$1\r\na\r\n:1\r\n", "%1\r\n$1\r\na\r\n:1\r\n"),
             ("set[+x, nil]", "*2\r\n+x\r\n$-1\r\n", "~2\r\n+x\r\n_\r\n"),
             (",1.5", "$3\r\n1.5\r\n", ",1.5\r\n"),
             ("#t", ":1\r\n", "#t\r\n"),
@@ -481,18 +384,9 @@ mod tests {
                 "%2\r\n$1\r\na\r\n+x\r\n$1\r\nb\r\n:1\r\n",
             ),
         ] {
-            assert!(
-                is_met(expectation, resp2, Protocol::Resp2),
-                "{expectation} in RESP2"
-            );
-            assert!(
-                is_met(expectation, resp3, Protocol::Resp3),
-                "{expectation} in RESP3"
-            );
-            assert!(
-                resp2 == resp3 || !is_met(expectation, resp2, Protocol::Resp3),
-                "{expectation} confuses them"
-            );
+            assert!(is_met(expectation, resp2, Protocol::Resp2), "{expectation} in RESP2");
+            assert!(is_met(expectation, resp3, Protocol::Resp3), "{expectation} in RESP3");
+            assert!(resp2 == resp3 || !is_met(expectation, resp2, Protocol::Resp3), "{expectation} confuses them");
         }
     }
 
@@ -501,34 +395,21 @@ mod tests {
         let accepts = |expectation: &str, raw: &str| is_met(expectation, raw, Protocol::Resp2);
         assert!(accepts("<int 1..3>", ":3\r\n") && !accepts("<int 1..3>", ":4\r\n"));
         assert!(accepts("</^a.c$/>", "$3\r\nabc\r\n") && !accepts("</^a.c$/>", "$4\r\nabcd\r\n"));
+        assert!(accepts("[:1, ...]", "*2\r\n:1\r\n:2\r\n") && !accepts("[:2, ...]", "*2\r\n:1\r\n:2\r\n"));
         assert!(
-            accepts("[:1, ...]", "*2\r\n:1\r\n:2\r\n")
-                && !accepts("[:2, ...]", "*2\r\n:1\r\n:2\r\n")
-        );
-        assert!(
-            accepts("unordered[:1, :2]", "*2\r\n:2\r\n:1\r\n")
-                && !accepts("unordered[:1, :1]", "*2\r\n:2\r\n:1\r\n")
+            accepts("unordered[:1, :2]", "*2\r\n:2\r\n:1\r\n") && !accepts("unordered[:1, :1]", "*2\r\n:2\r\n:1\r\n")
         );
         assert!(!accepts("+OK", "$2\r\nOK\r\n"));
     }
 
     #[test]
     fn errors_reach_to_the_end_of_their_line() {
-        assert!(is_met(
-            "-ERR a, \"b\" [c]: d",
-            "-ERR a, \"b\" [c]: d\r\n",
-            Protocol::Resp2
-        ));
+        assert!(is_met("-ERR a, \"b\" [c]: d", "-ERR a, \"b\" [c]: d\r\n", Protocol::Resp2));
     }
 
     #[test]
     fn faults_of_notation_are_named() {
-        for (faulty, part) in [
-            ("[1]", "`1]`"),
-            ("[:1", "too early"),
-            (":x", "no number"),
-            ("<odd>", "<odd>"),
-        ] {
+        for (faulty, part) in [("[1]", "`1]`"), ("[:1", "too early"), (":x", "no number"), ("<odd>", "<odd>")] {
             let message = Expectation::parse(faulty).unwrap_err().to_string();
             assert!(message.contains(part), "{faulty}: {message}");
         }

@@ -61,11 +61,7 @@ impl ServerProcess {
         }
     }
 
-    fn spawn(
-        name: &'static str,
-        mut command: Command,
-        directory: TempDir,
-    ) -> Result<Self, StartError> {
+    fn spawn(name: &'static str, mut command: Command, directory: TempDir) -> Result<Self, StartError> {
         let output = File::create(output_path(directory.path())).expect("a file for the output");
         let errors = output.try_clone().expect("a second handle to the output");
         let child = command
@@ -74,35 +70,22 @@ impl ServerProcess {
             .stdout(output)
             .stderr(errors)
             .spawn()
-            .map_err(|error| StartError::Spawn {
-                program: command.get_program().into(),
-                error,
-            })?;
-        Ok(Self {
-            name,
-            child,
-            directory,
-        })
+            .map_err(|error| StartError::Spawn { program: command.get_program().into(), error })?;
+        Ok(Self { name, child, directory })
     }
 
     fn wait_until(&mut self, is_ready: impl Fn() -> bool) -> Result<(), StartError> {
         let deadline = Instant::now() + DEADLINE;
         while Instant::now() < deadline {
             if self.has_ended() {
-                return Err(StartError::Ended {
-                    name: self.name,
-                    output: self.output(),
-                });
+                return Err(StartError::Ended { name: self.name, output: self.output() });
             }
             if is_ready() {
                 return Ok(());
             }
             thread::sleep(POLL);
         }
-        Err(StartError::Late {
-            name: self.name,
-            output: self.output(),
-        })
+        Err(StartError::Late { name: self.name, output: self.output() })
     }
 
     /// What the process has printed so far, standard output and errors together.
@@ -129,10 +112,7 @@ impl ServerProcess {
 
     /// Sends SIGTERM, without waiting for what comes of it.
     pub fn terminate(&self) {
-        let _ = Command::new("kill")
-            .arg("-TERM")
-            .arg(self.id().to_string())
-            .status();
+        let _ = Command::new("kill").arg("-TERM").arg(self.id().to_string()).status();
     }
 
     /// Whether the process ends within the deadline.

@@ -59,9 +59,7 @@ impl Reply {
     /// The text of a reply that is text: simple, error, bulk, or verbatim without its format.
     pub fn text(&self) -> Option<&[u8]> {
         match self {
-            Self::Simple(text) | Self::Error(text) | Self::Bulk(text) | Self::Double(text) => {
-                Some(text)
-            }
+            Self::Simple(text) | Self::Error(text) | Self::Bulk(text) | Self::Double(text) => Some(text),
             Self::Verbatim(text) => text.get(4..),
             _ => None,
         }
@@ -138,16 +136,11 @@ impl<'a> Reader<'a> {
     }
 
     fn pairs(&mut self, length: &[u8], depth: usize) -> Result<Vec<(Reply, Reply)>, ReadError> {
-        (0..count(length)?)
-            .map(|_| Ok((self.reply(depth + 1)?, self.reply(depth + 1)?)))
-            .collect()
+        (0..count(length)?).map(|_| Ok((self.reply(depth + 1)?, self.reply(depth + 1)?))).collect()
     }
 
     fn blob(&mut self, length: &[u8]) -> Result<Vec<u8>, ReadError> {
-        let (blob, rest) = self
-            .rest
-            .split_at_checked(count(length)?)
-            .ok_or(ReadError::Incomplete)?;
+        let (blob, rest) = self.rest.split_at_checked(count(length)?).ok_or(ReadError::Incomplete)?;
         let end = rest.get(..2).ok_or(ReadError::Incomplete)?;
         if end != b"\r\n" {
             return Err(ReadError::Malformed(Malformed::LineEnd));
@@ -158,18 +151,10 @@ impl<'a> Reader<'a> {
 
     /// The type byte of a line and what follows it.
     fn line(&mut self) -> Result<(u8, &'a [u8]), ReadError> {
-        let end = self
-            .rest
-            .iter()
-            .position(|byte| *byte == b'\n')
-            .ok_or(ReadError::Incomplete)?;
-        let line = self.rest[..end]
-            .strip_suffix(b"\r")
-            .ok_or(ReadError::Malformed(Malformed::LineEnd))?;
+        let end = self.rest.iter().position(|byte| *byte == b'\n').ok_or(ReadError::Incomplete)?;
+        let line = self.rest[..end].strip_suffix(b"\r").ok_or(ReadError::Malformed(Malformed::LineEnd))?;
         self.rest = &self.rest[end + 1..];
-        let (kind, body) = line
-            .split_first()
-            .ok_or(ReadError::Malformed(Malformed::LineEnd))?;
+        let (kind, body) = line.split_first().ok_or(ReadError::Malformed(Malformed::LineEnd))?;
         Ok((*kind, body))
     }
 }
@@ -252,10 +237,7 @@ mod tests {
         assert_eq!(printed("-ERR no\r\n"), "-ERR no");
         assert_eq!(printed(":-7\r\n"), ":-7");
         assert_eq!(printed("$3\r\na\r\n\r\n"), "\"a\\r\\n\"");
-        assert_eq!(
-            printed("*3\r\n$-1\r\n*-1\r\n_\r\n"),
-            "[nil, nil-array, nil]"
-        );
+        assert_eq!(printed("*3\r\n$-1\r\n*-1\r\n_\r\n"), "[nil, nil-array, nil]");
         assert_eq!(printed("%1\r\n+k\r\n,1.50\r\n"), "{+k: ,1.50}");
         assert_eq!(printed("~1\r\n#t\r\n"), "set[#t]");
         assert_eq!(printed("=6\r\ntxt:ab\r\n"), "txt\"ab\"");
@@ -264,10 +246,7 @@ mod tests {
 
     #[test]
     fn the_order_of_a_map_is_kept() {
-        assert_eq!(
-            printed("%2\r\n+b\r\n:1\r\n+a\r\n:2\r\n"),
-            "{+b: :1, +a: :2}"
-        );
+        assert_eq!(printed("%2\r\n+b\r\n:1\r\n+a\r\n:2\r\n"), "{+b: :1, +a: :2}");
     }
 
     #[test]
@@ -290,9 +269,7 @@ mod tests {
         for end in 0..whole.len() {
             assert_eq!(Reply::read(&whole[..end]), Ok(None), "after {end} bytes");
         }
-        let (_, length) = Reply::read(&[&whole[..], b"+next\r\n"].concat())
-            .unwrap()
-            .unwrap();
+        let (_, length) = Reply::read(&[&whole[..], b"+next\r\n"].concat()).unwrap().unwrap();
         assert_eq!(length, whole.len());
     }
 }

@@ -67,20 +67,8 @@ impl RedisServer {
         let command = |_: &Path| {
             let [port] = free_ports();
             let mut command = Command::new(redis_server_binary());
-            command.args([
-                "--port",
-                &port.to_string(),
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-            ]);
-            command.args([
-                "--enable-debug-command",
-                "yes",
-                "--enable-module-command",
-                "yes",
-            ]);
+            command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
+            command.args(["--enable-debug-command", "yes", "--enable-module-command", "yes"]);
             command.args(args);
             (command, port)
         };
@@ -142,8 +130,7 @@ impl Forebay {
             let ports = ForebayPorts::free();
             (options.command(&binary, directory, ports), ports)
         };
-        let (process, ports) =
-            ServerProcess::start("forebay", command, |ports| answers(ports.resp))?;
+        let (process, ports) = ServerProcess::start("forebay", command, |ports| answers(ports.resp))?;
         Ok(Self { process, ports })
     }
 
@@ -172,22 +159,14 @@ impl ForebayOptions {
     fn command(&self, binary: &Path, directory: &Path, ports: ForebayPorts) -> Command {
         let mut command = Command::new(binary);
         command.arg("node").args(ports.arguments());
-        command.args([
-            "--bind",
-            "127.0.0.1",
-            "--enable-debug-command",
-            "yes",
-            "--data-dir",
-        ]);
+        command.args(["--bind", "127.0.0.1", "--enable-debug-command", "yes", "--data-dir"]);
         command.arg(directory.join("data"));
         if let Some(text) = &self.config {
             let path = directory.join("forebay.toml");
             std::fs::write(&path, text).expect("the configuration file is written");
             command.arg("--config").arg(path);
         }
-        command
-            .args(&self.args)
-            .envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.args(&self.args).envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
 }
@@ -195,14 +174,7 @@ impl ForebayOptions {
 impl ForebayPorts {
     fn free() -> Self {
         let [resp, direct, http, peer, raft, metrics] = free_ports();
-        Self {
-            resp,
-            direct,
-            http,
-            peer,
-            raft,
-            metrics,
-        }
+        Self { resp, direct, http, peer, raft, metrics }
     }
 
     fn arguments(self) -> [String; 12] {
@@ -248,15 +220,7 @@ pub fn forebay_binary() -> PathBuf {
     }
     let test = env::current_exe().expect("the path of the test binary");
     // target/<profile>/deps/<test>
-    let built = test
-        .ancestors()
-        .nth(2)
-        .expect("a build directory")
-        .join("forebay");
-    assert!(
-        built.exists(),
-        "{} is missing: run `cargo build -p forebay`, or set FOREBAY_BIN",
-        built.display()
-    );
+    let built = test.ancestors().nth(2).expect("a build directory").join("forebay");
+    assert!(built.exists(), "{} is missing: run `cargo build -p forebay`, or set FOREBAY_BIN", built.display());
     built
 }

@@ -36,7 +36,7 @@ fn take_argument(line: &str) -> Result<(Vec<u8>, &str), LineError> {
         return take_quoted(line);
     }
     let end = line.find(char::is_whitespace).unwrap_or(line.len());
-    Ok((line[..end].as_bytes().to_vec(), &line[end..]))
+    Ok((line.as_bytes()[..end].to_vec(), &line[end..]))
 }
 
 /// Takes a quoted word, with its repetition, from the front of `text`.
@@ -48,12 +48,8 @@ pub fn take_quoted(text: &str) -> Result<(Vec<u8>, &str), LineError> {
     let Some(counted) = rest.strip_prefix('*') else {
         return Ok((word, rest));
     };
-    let digits = counted
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(counted.len());
-    let count: usize = counted[..digits]
-        .parse()
-        .map_err(|_| LineError::BadRepeat)?;
+    let digits = counted.find(|c: char| !c.is_ascii_digit()).unwrap_or(counted.len());
+    let count: usize = counted[..digits].parse().map_err(|_| LineError::BadRepeat)?;
     Ok((word.repeat(count), &counted[digits..]))
 }
 

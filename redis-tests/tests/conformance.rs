@@ -60,15 +60,7 @@ fn every_file_is_run() {
     let on_disk: BTreeSet<String> = fs::read_dir(cases::directory())
         .expect("the directory of the cases")
         .map(|entry| entry.expect("an entry").path())
-        .map(|path| {
-            path.file_stem()
-                .expect("a name")
-                .to_string_lossy()
-                .into_owned()
-        })
+        .map(|path| path.file_stem().expect("a name").to_string_lossy().into_owned())
         .collect();
-    assert_eq!(
-        on_disk,
-        FILES.iter().map(|name| (*name).to_owned()).collect()
-    );
+    assert_eq!(on_disk, FILES.iter().map(|name| (*name).to_owned()).collect());
 }

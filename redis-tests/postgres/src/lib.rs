@@ -62,16 +62,10 @@ impl TestPostgres {
                 OsStr::new("--no-sync"),
             ],
         );
-        let mut postgres = TestPostgres {
-            directory,
-            port: free_port(),
-            server: None,
-        };
+        let mut postgres = TestPostgres { directory, port: free_port(), server: None };
         postgres.configure(settings);
         postgres.start_again().await;
-        postgres
-            .sql("postgres", "CREATE EXTENSION pg_stat_statements")
-            .await;
+        postgres.sql("postgres", "CREATE EXTENSION pg_stat_statements").await;
         postgres
     }
 
@@ -101,23 +95,16 @@ impl TestPostgres {
 
     /// The same, with an error instead of a panic.
     pub async fn try_sql(&self, database: &str, text: &str) -> Result<String, String> {
-        let output = tokio::process::Command::new(program("psql"))
-            .args([
-                "--no-psqlrc",
-                "--quiet",
-                "--tuples-only",
-                "--no-align",
-                "--set=ON_ERROR_STOP=1",
-            ])
+        let mut psql = Command::new(program("psql"));
+        psql.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"])
             .args(["--dbname", &self.url(database), "--command", text])
-            .stdin(Stdio::null())
-            .output()
+            .stdin(Stdio::null());
+        let output = tokio::task::spawn_blocking(move || psql.output())
             .await
+            .expect("psql is waited for")
             .expect("psql can be run");
         if output.status.success() {
-            Ok(String::from_utf8_lossy(&output.stdout)
-                .trim_end()
-                .to_owned())
+            Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
         } else {
             Err(String::from_utf8_lossy(&output.stderr).into_owned())
         }
@@ -130,41 +117,25 @@ impl TestPostgres {
         };
         // Killing the parent that root's `runuser` is would leave the server; its own process is the one in the pid file.
         self.signal("QUIT");
-        wait_until("PostgreSQL has stopped", || {
-            server
-                .try_wait()
-                .expect("the server can be waited for")
-                .is_some()
-        })
-        .await;
+        wait_until("PostgreSQL has stopped", || server.try_wait().expect("the server can be waited for").is_some())
+            .await;
     }
 
     /// Starts it after [`TestPostgres::stop`], on the same port with the same data.
     pub async fn start_again(&mut self) {
         assert!(self.server.is_none(), "it runs already");
         let log = self.directory.join("log");
-        let file = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&log)
-            .expect("the log can be opened");
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("the log can be opened");
         let mut command = unprivileged(&program("postgres"));
-        command
-            .arg("-D")
-            .arg(self.data_directory())
-            .stdin(Stdio::null());
-        command
-            .stdout(file.try_clone().expect("the log can be shared"))
-            .stderr(file);
+        command.arg("-D").arg(self.data_directory()).stdin(Stdio::null());
+        command.stdout(file.try_clone().expect("the log can be shared")).stderr(file);
         self.server = Some(command.spawn().expect("postgres can be run"));
         let deadline = Instant::now() + PATIENCE;
         while self.try_sql("postgres", "SELECT 1").await.is_err() {
             let said = || std::fs::read_to_string(&log).unwrap_or_default();
-            assert!(
-                Instant::now() < deadline,
-                "PostgreSQL does not start:\n{}",
-                said()
-            );
+            let has_ended = self.server.as_mut().is_none_or(|server| !matches!(server.try_wait(), Ok(None)));
+            assert!(!has_ended, "PostgreSQL has ended:\n{}", said());
+            assert!(Instant::now() < deadline, "PostgreSQL does not start:\n{}", said());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -172,9 +143,7 @@ impl TestPostgres {
     /// Freezes or wakes the server's processes, as a database that hangs.
     pub async fn freeze(&self, frozen: bool) {
         let signal = if frozen { "STOP" } else { "CONT" };
-        self.descendants()
-            .into_iter()
-            .for_each(|pid| send(signal, pid));
+        self.descendants().into_iter().for_each(|pid| send(signal, pid));
     }
 
     /// Starts a streaming replica of this instance.
@@ -194,11 +163,7 @@ impl TestPostgres {
                 OsStr::new("--no-sync"),
             ],
         );
-        let mut standby = TestPostgres {
-            directory,
-            port: free_port(),
-            server: None,
-        };
+        let mut standby = TestPostgres { directory, port: free_port(), server: None };
         standby.configure(&[]);
         standby.start_again().await;
         standby
@@ -210,20 +175,14 @@ impl TestPostgres {
         let replayed = format!("SELECT pg_last_wal_replay_lsn() >= '{position}'");
         let deadline = Instant::now() + PATIENCE;
         while standby.sql("postgres", &replayed).await != "t" {
-            assert!(
-                Instant::now() < deadline,
-                "the standby does not catch up with {position}"
-            );
+            assert!(Instant::now() < deadline, "the standby does not catch up with {position}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
     fn configure(&self, settings: &[(&str, &str)]) {
         let path = self.data_directory().join("postgresql.conf");
-        let mut file = std::fs::OpenOptions::new()
-            .append(true)
-            .open(path)
-            .expect("postgresql.conf is there");
+        let mut file = std::fs::OpenOptions::new().append(true).open(path).expect("postgresql.conf is there");
         let directory = self.directory.display();
         let mut lines = vec![
             format!("port = {}", self.port),
@@ -234,11 +193,7 @@ impl TestPostgres {
             "wal_level = logical".to_owned(),
             "max_connections = 100".to_owned(),
         ];
-        lines.extend(
-            settings
-                .iter()
-                .map(|(name, value)| format!("{name} = '{value}'")),
-        );
+        lines.extend(settings.iter().map(|(name, value)| format!("{name} = '{value}'")));
         writeln!(file, "{}", lines.join("\n")).expect("postgresql.conf can be written");
     }
 
@@ -258,25 +213,16 @@ impl TestPostgres {
         let Some(postmaster) = self.postmaster() else {
             return Vec::new();
         };
-        let children =
-            std::fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children"));
+        let children = std::fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children"));
         let children = children.unwrap_or_default();
-        std::iter::once(postmaster)
-            .chain(
-                children
-                    .split_whitespace()
-                    .filter_map(|pid| pid.parse().ok()),
-            )
-            .collect()
+        std::iter::once(postmaster).chain(children.split_whitespace().filter_map(|pid| pid.parse().ok())).collect()
     }
 }
 
 impl Drop for TestPostgres {
     fn drop(&mut self) {
         if let Some(mut server) = self.server.take() {
-            self.descendants()
-                .into_iter()
-                .for_each(|pid| send("CONT", pid));
+            self.descendants().into_iter().for_each(|pid| send("CONT", pid));
             self.signal("QUIT");
             // It ends within moments; a test that is over needs nothing more from it.
             let _ = server.wait();
@@ -290,10 +236,7 @@ impl Drop for TestPostgres {
 pub async fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
-        assert!(
-            Instant::now() < deadline,
-            "in vain it was waited until {what}"
-        );
+        assert!(Instant::now() < deadline, "in vain it was waited until {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -302,33 +245,22 @@ pub async fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 fn own_directory() -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let directory =
-        std::env::temp_dir().join(format!("forebay-postgres-{}-{number}", std::process::id()));
+    let directory = std::env::temp_dir().join(format!("forebay-postgres-{}-{number}", std::process::id()));
     std::fs::create_dir_all(&directory).expect("a temporary directory can be made");
-    std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o777))
-        .expect("it can be opened to others");
+    std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o777)).expect("it can be opened to others");
     directory
 }
 
 /// A port that is free now. Another process may take it first, in which case the start says so.
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    listener
-        .local_addr()
-        .expect("a listener has an address")
-        .port()
+    listener.local_addr().expect("a listener has an address").port()
 }
 
 fn run<'a>(name: &str, arguments: impl IntoIterator<Item = &'a OsStr>) {
-    let output = unprivileged(&program(name))
-        .args(arguments)
-        .output()
-        .unwrap_or_else(|error| panic!("{name}: {error}"));
-    assert!(
-        output.status.success(),
-        "{name}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output =
+        unprivileged(&program(name)).args(arguments).output().unwrap_or_else(|error| panic!("{name}: {error}"));
+    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// A command as a user whom PostgreSQL accepts.
@@ -337,18 +269,12 @@ fn unprivileged(program: &Path) -> Command {
         return Command::new(program);
     }
     let mut command = Command::new("runuser");
-    command
-        .args(["-u", UNPRIVILEGED_USER, "--"])
-        .arg(program)
-        .current_dir("/");
+    command.args(["-u", UNPRIVILEGED_USER, "--"]).arg(program).current_dir("/");
     command
 }
 
 fn is_root() -> bool {
-    let output = Command::new("id")
-        .arg("-u")
-        .output()
-        .expect("id can be run");
+    let output = Command::new("id").arg("-u").output().expect("id can be run");
     output.stdout.trim_ascii() == b"0"
 }
 
@@ -356,26 +282,14 @@ fn is_root() -> bool {
 fn program(name: &str) -> PathBuf {
     let named = std::env::var_os("POSTGRES_BIN").map(PathBuf::from);
     let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
-        .map(|entries| {
-            entries
-                .flatten()
-                .map(|entry| entry.path().join("bin"))
-                .collect()
-        })
+        .map(|entries| entries.flatten().map(|entry| entry.path().join("bin")).collect())
         .unwrap_or_default();
     versions.sort();
-    let found = named
-        .into_iter()
-        .chain(versions)
-        .map(|directory| directory.join(name))
-        .find(|path| path.exists());
+    let found = named.into_iter().chain(versions).map(|directory| directory.join(name)).find(|path| path.exists());
     found.unwrap_or_else(|| PathBuf::from(name))
 }
 
 fn send(signal: &str, pid: u32) {
     // A process that has just ended needs no signal any more.
-    let _ = Command::new("kill")
-        .args(["-s", signal, &pid.to_string()])
-        .stderr(Stdio::null())
-        .status();
+    let _ = Command::new("kill").args(["-s", signal, &pid.to_string()]).stderr(Stdio::null()).status();
 }
