@@ -12,6 +12,7 @@ mod config;
 mod connection;
 mod debug;
 mod expiry;
+mod forebay;
 mod hashes;
 mod info;
 mod introspection;
@@ -35,6 +36,7 @@ static FAMILIES: &[&[Spec]] = &[
     connection::TABLE,
     debug::TABLE,
     expiry::TABLE,
+    forebay::TABLE,
     hashes::TABLE,
     info::TABLE,
     introspection::TABLE,

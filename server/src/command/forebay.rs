@@ -1,0 +1,181 @@
+//! FOREBAY.*: what only a read-through cache can be asked.
+
+use forebay_resp::Reply;
+use forebay_store::{Access, Key, Keyspace, Presence};
+
+use super::call::{Call, Flow};
+use super::error::CommandError;
+use super::spec::{Categories, Flags, KeySpec, KeyUse, Spec};
+
+pub(super) const TABLE: &[Spec] = &[
+    Spec::new("forebay.explain", 2, Flags::READONLY.union(Flags::FAST), Categories::KEYSPACE)
+        .keys(&[KeySpec::one(KeyUse::RO)])
+        .on_keys(explain)
+        .docs(
+            "generic",
+            "7.2.0",
+            "O(1)",
+            "Tells why a key has the value that it has: owner, group, query, age and deadlines.",
+            "key",
+        ),
+    Spec::new("forebay.groups", 1, Flags::READONLY, Categories::ADMIN.union(Categories::DANGEROUS))
+        .on_node(groups)
+        .docs(
+            "server",
+            "7.2.0",
+            "O(N), N being the number of groups",
+            "Lists the groups with their patterns, queries and counters.",
+            "",
+        ),
+    Spec::new("forebay.invalidate", -2, Flags::WRITE.union(Flags::FAST), Categories::KEYSPACE)
+        .keys(&[KeySpec::range(KeyUse::RM.union(KeyUse::DELETE), 1, -1, 1)])
+        .on_keys(invalidate)
+        .docs(
+            "generic",
+            "7.2.0",
+            "O(N), N being the number of keys",
+            "Takes keys out of the cache, known absence included, so that the next read asks the origin.",
+            "key [key ...]",
+        ),
+    Spec::new("forebay.topology", 1, Flags::READONLY.union(Flags::LOADING).union(Flags::STALE), Categories::empty())
+        .on_node(topology)
+        .docs("cluster", "7.2.0", "O(N), N being the number of nodes", "Tells the epoch and the members.", ""),
+];
+
+fn explain(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), CommandError> {
+    let key = &call.keys[0];
+    keyspace.set_access(Access { allow_stale: true, ..keyspace.access() });
+    let mut facts = Facts::new();
+    facts.place(call, key);
+    facts.entry(call, keyspace, key);
+    facts.write(call.reply);
+    Ok(())
+}
+
+/// What EXPLAIN answers: names and values in the order in which they were found.
+struct Facts(Vec<(&'static str, Fact)>);
+
+enum Fact {
+    Text(String),
+    Number(i64),
+}
+
+impl Facts {
+    fn new() -> Facts {
+        Facts(Vec::new())
+    }
+
+    fn text(&mut self, name: &'static str, value: impl Into<String>) {
+        self.0.push((name, Fact::Text(value.into())));
+    }
+
+    fn number(&mut self, name: &'static str, value: i64) {
+        self.0.push((name, Fact::Number(value)));
+    }
+
+    /// Who is responsible for the key, and what would load it.
+    fn place(&mut self, call: &Call<'_>, key: &Key<'_>) {
+        let topology = call.node.topology.load();
+        self.number("slot", i64::from(key.slot()));
+        self.text("owner", topology.owner(key.slot()).id.as_str());
+        self.number("epoch", topology.epoch() as i64);
+        let Some(origin) = call.node.origin.as_ref().filter(|_| call.session.db == 0) else {
+            return;
+        };
+        if let Some(found) = origin.matches(key.bytes()) {
+            let group = origin.group(found.group);
+            self.text("group", group.name.as_str());
+            self.text("query", group.load.as_str());
+        }
+    }
+
+    /// What is stored under the key.
+    fn entry(&mut self, call: &Call<'_>, keyspace: &mut Keyspace<'_>, key: &Key<'_>) {
+        let state = match keyspace.presence(key) {
+            Presence::Present => "present",
+            Presence::Absent => "absent at the origin",
+            Presence::Missing => "missing",
+        };
+        self.text("state", state);
+        let now = call.now;
+        let Some(entry) = keyspace.peek(key) else {
+            return;
+        };
+        self.text("type", entry.object_type().as_str());
+        self.number("bytes", entry.memory_usage(None) as i64);
+        self.text("written_by", if entry.fill().is_some() { "origin" } else { "client" });
+        if let Some(deadline) = entry.deadline() {
+            self.number("expires_in_ms", deadline - now);
+        }
+        if let Some(fill) = entry.fill() {
+            self.number("age_ms", now - fill.filled_at);
+            self.number("stale_for_ms", i64::from(fill.stale_for_ms));
+            if let Some(refresh_at) = fill.refresh_at {
+                self.number("refresh_in_ms", refresh_at - now);
+            }
+        }
+    }
+
+    fn write(&self, reply: &mut Reply) {
+        reply.map(self.0.len());
+        for (name, value) in &self.0 {
+            reply.bulk(name.as_bytes());
+            match value {
+                Fact::Text(text) => reply.bulk(text.as_bytes()),
+                Fact::Number(number) => reply.integer(*number),
+            }
+        }
+    }
+}
+
+fn invalidate(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), CommandError> {
+    let removed = call.keys.iter().filter(|key| keyspace.remove(key)).count();
+    call.reply.integer(removed as i64);
+    Ok(())
+}
+
+fn groups(call: &mut Call<'_>) -> Result<Flow, CommandError> {
+    let Some(origin) = &call.node.origin else {
+        call.reply.array(0);
+        return Ok(Flow::Continue);
+    };
+    let status = origin.status();
+    call.reply.array(origin.groups().len());
+    for (group, status) in origin.groups().iter().zip(&status.groups) {
+        let mut facts = Facts::new();
+        facts.text("name", group.name.as_str());
+        facts.text("key", group.key.to_string());
+        facts.text("load", group.load.as_str());
+        facts.text("ttl_ms", group.ttl.map_or_else(|| "none".to_owned(), |ttl| ttl.as_millis().to_string()));
+        facts.number("loads", status.loads as i64);
+        facts.number("queries", status.queries as i64);
+        facts.number("errors", status.errors as i64);
+        facts.number("waiting", status.waiting as i64);
+        facts.write(call.reply);
+    }
+    Ok(Flow::Continue)
+}
+
+fn topology(call: &mut Call<'_>) -> Result<Flow, CommandError> {
+    let topology = call.node.topology.load();
+    let slots = |id: &forebay_cluster::NodeId| {
+        (0..forebay_cluster::SLOT_COUNT).filter(|&slot| topology.owner(slot).id == *id).count()
+    };
+    call.reply.map(2);
+    call.reply.bulk(b"epoch");
+    call.reply.integer(topology.epoch() as i64);
+    call.reply.bulk(b"nodes");
+    call.reply.array(topology.nodes().len());
+    for node in topology.nodes() {
+        let mut facts = Facts::new();
+        facts.text("id", node.id.as_str());
+        facts.text("host", node.host.as_str());
+        facts.number("port", i64::from(node.open_port));
+        facts.number("direct_port", i64::from(node.direct_port));
+        facts.number("peer_port", i64::from(node.peer_port));
+        facts.text("zone", node.zone.as_deref().unwrap_or_default());
+        facts.number("slots", slots(&node.id) as i64);
+        facts.write(call.reply);
+    }
+    Ok(Flow::Continue)
+}
