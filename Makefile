@@ -1,0 +1,37 @@
+# Everything runs from a fresh Debian machine with Rust: what is missing is installed first, servers
+# are started on free ports and ended again.
+
+.PHONY: help setup check build test test-upstream fuzz
+
+help:
+	@echo "make test            install what is missing, check the style, run all tests"
+	@echo "make test-upstream   run Redis' own test suite against Forebay (UNIT=type/string for one unit)"
+	@echo "make fuzz            feed ten million frames to the decoder (FRAMES=… for another number)"
+
+setup:
+	redis-tests/scripts/setup
+
+check:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+# One build in one profile serves the node and all tests.
+build:
+	cargo build --workspace --bins --tests
+
+test: setup check build
+	@if cargo nextest --version >/dev/null 2>&1; then \
+		cargo nextest run --workspace --no-fail-fast; \
+	else \
+		cargo test --workspace --no-fail-fast; \
+	fi
+
+UNIT ?=
+test-upstream:
+	redis-tests/scripts/setup upstream
+	cargo build -p forebay
+	redis-tests/scripts/upstream $(if $(UNIT),--unit $(UNIT))
+
+FRAMES ?= 10000000
+fuzz:
+	FOREBAY_FUZZ_FRAMES=$(FRAMES) cargo test -p forebay-resp --release fuzz -- --nocapture
