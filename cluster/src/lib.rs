@@ -6,5 +6,6 @@
 pub mod slot;
 pub mod topology;
 
+pub use forebay_proto::PEER_PROTOCOL;
 pub use slot::{SLOT_COUNT, slot_of};
 pub use topology::{Node, NodeId, Topology};

@@ -161,7 +161,9 @@ fn topology(call: &mut Call<'_>) -> Result<Flow, CommandError> {
     let slots = |id: &forebay_cluster::NodeId| {
         (0..forebay_cluster::SLOT_COUNT).filter(|&slot| topology.owner(slot).id == *id).count()
     };
-    call.reply.map(2);
+    call.reply.map(3);
+    call.reply.bulk(b"peer_protocol");
+    call.reply.integer(i64::from(forebay_cluster::PEER_PROTOCOL));
     call.reply.bulk(b"epoch");
     call.reply.integer(topology.epoch() as i64);
     call.reply.bulk(b"nodes");
