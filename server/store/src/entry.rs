@@ -167,12 +167,10 @@ impl Entry {
             Kind::Integer => ValueView::Integer(i64::from_le_bytes(self.array(geometry.value_at))),
             Kind::Embedded => ValueView::Short { bytes, raw: false },
             Kind::Raw => ValueView::Short { bytes, raw: true },
-            // SAFETY: the kind says what the pointer points to, and the entry owns it.
-            Kind::Big => ValueView::Big(unsafe { self.pointer(geometry.value_at).cast().as_ref() }),
+            // SAFETY: the kind says what the pointer points to.
+            Kind::Big => ValueView::Big(unsafe { self.object(geometry.value_at) }),
             // SAFETY: as above.
-            Kind::Hash => {
-                ValueView::Hash(unsafe { self.pointer(geometry.value_at).cast().as_ref() })
-            }
+            Kind::Hash => ValueView::Hash(unsafe { self.object(geometry.value_at) }),
         }
     }
 
@@ -180,14 +178,10 @@ impl Entry {
         let value_at = self.geometry().value_at;
         match self.kind() {
             Kind::Absent | Kind::Integer | Kind::Embedded | Kind::Raw => None,
-            // SAFETY: the kind says what the pointer points to, the entry owns it and is borrowed uniquely.
-            Kind::Big => Some(ObjectMut::Big(unsafe {
-                self.pointer(value_at).cast().as_mut()
-            })),
+            // SAFETY: the kind says what the pointer points to.
+            Kind::Big => Some(ObjectMut::Big(unsafe { self.object_at_mut(value_at) })),
             // SAFETY: as above.
-            Kind::Hash => Some(ObjectMut::Hash(unsafe {
-                self.pointer(value_at).cast().as_mut()
-            })),
+            Kind::Hash => Some(ObjectMut::Hash(unsafe { self.object_at_mut(value_at) })),
         }
     }
 
@@ -207,11 +201,7 @@ impl Entry {
     }
 
     pub(crate) fn meta(&self) -> Meta {
-        Meta {
-            access: self.access(),
-            deadline: self.deadline(),
-            fill: self.fill(),
-        }
+        Meta { access: self.access(), deadline: self.deadline(), fill: self.fill() }
     }
 
     #[inline]
@@ -234,10 +224,7 @@ impl Entry {
         match (self.optional_at(DEADLINE), deadline) {
             (None, None) => {}
             (Some(at), Some(deadline)) => self.put(at, &deadline.to_le_bytes()),
-            _ => self.rebuild(&Meta {
-                deadline,
-                ..self.meta()
-            }),
+            _ => self.rebuild(&Meta { deadline, ..self.meta() }),
         }
     }
 
@@ -246,24 +233,14 @@ impl Entry {
         let [a, b, c, d, e, f, group @ ..] = self.array::<8>(at);
         let filled_at = i64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
         let group = u16::from_le_bytes(group);
-        let refresh_at = self
-            .optional_at(REFRESH)
-            .map(|at| filled_at + i64::from(self.u32_at(at)));
-        Some(FillInfo {
-            filled_at,
-            group,
-            stale_for_ms: self.stale_for_ms(),
-            refresh_at,
-        })
+        let refresh_at = self.optional_at(REFRESH).map(|at| filled_at + i64::from(self.u32_at(at)));
+        Some(FillInfo { filled_at, group, stale_for_ms: self.stale_for_ms(), refresh_at })
     }
 
     /// Forgets where the value came from, since it is no longer what the origin gave.
     pub(crate) fn clear_fill(&mut self) {
         if self.flags() & FILLED != 0 {
-            self.rebuild(&Meta {
-                fill: None,
-                ..self.meta()
-            });
+            self.rebuild(&Meta { fill: None, ..self.meta() });
         }
     }
 
@@ -279,10 +256,7 @@ impl Entry {
         if self.flags() & (REFRESH | REFRESH_TOLD) != REFRESH {
             return false;
         }
-        let due = self
-            .fill()
-            .and_then(|fill| fill.refresh_at)
-            .is_some_and(|at| at <= now);
+        let due = self.fill().and_then(|fill| fill.refresh_at).is_some_and(|at| at <= now);
         if due {
             self.put(FLAGS_AT, &[self.flags() | REFRESH_TOLD]);
         }
@@ -393,8 +367,8 @@ impl Entry {
             Value::Absent => {}
             Value::Integer(number) => self.put(geometry.value_at, &number.to_le_bytes()),
             Value::Short { bytes, .. } => self.put(geometry.value_at, bytes),
-            Value::Big(string) => self.put_pointer(geometry.value_at, Box::into_raw(string).cast()),
-            Value::Hash(hash) => self.put_pointer(geometry.value_at, Box::into_raw(hash).cast()),
+            Value::Big(string) => self.put_object(geometry.value_at, string),
+            Value::Hash(hash) => self.put_object(geometry.value_at, hash),
         }
     }
 
@@ -413,9 +387,7 @@ impl Entry {
             append(self, &fill.stale_for_ms.to_le_bytes());
         }
         if let Some(refresh_at) = fill.refresh_at {
-            let after = refresh_at
-                .saturating_sub(fill.filled_at)
-                .clamp(0, i64::from(u32::MAX));
+            let after = refresh_at.saturating_sub(fill.filled_at).clamp(0, i64::from(u32::MAX));
             append(self, &(after as u32).to_le_bytes());
         }
     }
@@ -442,14 +414,10 @@ impl Entry {
         let value_at = self.geometry().value_at;
         match self.kind() {
             Kind::Absent | Kind::Integer | Kind::Embedded | Kind::Raw => None,
-            // SAFETY: the kind says which box the pointer came from; it is not used again.
-            Kind::Big => Some(Value::Big(unsafe {
-                Box::from_raw(self.pointer(value_at).cast().as_ptr())
-            })),
+            // SAFETY: the kind says which box the pointer came from; the caller sees that it is not used again.
+            Kind::Big => Some(Value::Big(unsafe { self.boxed(value_at) })),
             // SAFETY: as above.
-            Kind::Hash => Some(Value::Hash(unsafe {
-                Box::from_raw(self.pointer(value_at).cast().as_ptr())
-            })),
+            Kind::Hash => Some(Value::Hash(unsafe { self.boxed(value_at) })),
         }
     }
 
@@ -487,22 +455,33 @@ impl Entry {
     #[inline]
     fn put(&mut self, at: usize, bytes: &[u8]) {
         // SAFETY: callers stay within the entry's geometry; `bytes` is borrowed from elsewhere, as `self` is unique.
-        unsafe {
-            self.start
-                .add(at)
-                .copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len())
-        };
+        unsafe { self.start.add(at).copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
     }
 
-    #[inline]
-    fn pointer(&self, at: usize) -> NonNull<()> {
-        // SAFETY: callers have looked at the kind: a pointer from `put_pointer` lies there.
-        unsafe { self.start.add(at).cast::<NonNull<()>>().read_unaligned() }
+    /// # Safety
+    /// A pointer to a `T` that the entry owns must lie there.
+    unsafe fn object<T>(&self, at: usize) -> &T {
+        // SAFETY: the caller's promise.
+        unsafe { self.start.add(at).cast::<NonNull<T>>().read_unaligned().as_ref() }
     }
 
-    fn put_pointer(&mut self, at: usize, pointer: *mut ()) {
+    /// # Safety
+    /// As for `object`.
+    unsafe fn object_at_mut<T>(&mut self, at: usize) -> &mut T {
+        // SAFETY: the caller's promise; the entry is borrowed uniquely.
+        unsafe { self.start.add(at).cast::<NonNull<T>>().read_unaligned().as_mut() }
+    }
+
+    /// # Safety
+    /// As for `object`, and the pointer must not be used again.
+    unsafe fn boxed<T>(&self, at: usize) -> Box<T> {
+        // SAFETY: the caller's promise; objects come from boxes.
+        unsafe { Box::from_raw(self.start.add(at).cast::<*mut T>().read_unaligned()) }
+    }
+
+    fn put_object<T>(&mut self, at: usize, object: Box<T>) {
         // SAFETY: callers stay within the entry's geometry.
-        unsafe { self.start.add(at).cast().write_unaligned(pointer) };
+        unsafe { self.start.add(at).cast().write_unaligned(Box::into_raw(object)) };
     }
 }
 
@@ -546,9 +525,7 @@ impl Geometry {
         let (value_len, optional_at) = match value {
             Value::Absent => (0, after_key_len),
             Value::Integer(_) | Value::Big(_) | Value::Hash(_) => (WORD, after_key_len),
-            Value::Short { bytes, .. } => {
-                (bytes.len(), after_key_len + varint_len(bytes.len() as u32))
-            }
+            Value::Short { bytes, .. } => (bytes.len(), after_key_len + varint_len(bytes.len() as u32)),
         };
         Geometry::from_parts(optional_at, flags_for(meta), key.len(), value_len)
     }
@@ -556,13 +533,7 @@ impl Geometry {
     #[inline]
     fn from_parts(optional_at: usize, flags: u8, key_len: usize, value_len: usize) -> Self {
         let key_at = optional_at + optional_len(flags);
-        Geometry {
-            optional_at,
-            key_at,
-            key_len,
-            value_at: key_at + key_len,
-            value_len,
-        }
+        Geometry { optional_at, key_at, key_len, value_at: key_at + key_len, value_len }
     }
 
     fn layout(&self) -> Layout {
@@ -576,11 +547,7 @@ fn flags_for(meta: &Meta) -> u8 {
     if let Some(fill) = meta.fill {
         flags |= FILLED;
         flags |= if fill.stale_for_ms > 0 { STALE } else { 0 };
-        flags |= if fill.refresh_at.is_some() {
-            REFRESH
-        } else {
-            0
-        };
+        flags |= if fill.refresh_at.is_some() { REFRESH } else { 0 };
     }
     flags
 }

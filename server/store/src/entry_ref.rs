@@ -57,18 +57,8 @@ pub struct EntryRef<'a> {
 }
 
 impl<'a> EntryRef<'a> {
-    pub(crate) fn new(
-        entry: &'a Entry,
-        index_share: usize,
-        settings: &'a Settings,
-        now: UnixMillis,
-    ) -> Self {
-        EntryRef {
-            entry,
-            index_share,
-            settings,
-            now,
-        }
+    pub(crate) fn new(entry: &'a Entry, index_share: usize, settings: &'a Settings, now: UnixMillis) -> Self {
+        EntryRef { entry, index_share, settings, now }
     }
 
     /// Its value.
@@ -98,21 +88,13 @@ impl<'a> EntryRef<'a> {
 
     /// Whole seconds since it was last used; `None` under the LFU policies, which do not remember.
     pub fn idle_seconds(&self) -> Option<u64> {
-        self.settings
-            .policy()
-            .idle_seconds(self.entry.access(), self.now)
+        self.settings.policy().idle_seconds(self.entry.access(), self.now)
     }
 
     /// The logarithmic counter of its uses; `None` but under the LFU policies.
     pub fn frequency(&self) -> Option<u8> {
-        let moment = Moment {
-            now: self.now,
-            settings: self.settings,
-            draw: 0,
-        };
-        self.settings
-            .policy()
-            .frequency(self.entry.access(), &moment)
+        let moment = Moment { now: self.now, settings: self.settings, draw: 0 };
+        self.settings.policy().frequency(self.entry.access(), &moment)
     }
 
     /// The bytes that the entry takes: what the allocator has set aside for it and its value, and its share of the

@@ -34,8 +34,8 @@ trait Algorithm {
     /// The metadata after one more use.
     fn touched(access: u32, moment: &Moment<'_>) -> u32;
 
-    /// What keeping the entry is worth: of those compared, the entry with the least goes first. Only entries judged at
-    /// about the same moment are compared.
+    /// What keeping the entry is worth: of those compared, the entry with the least goes first. The worth of an entry
+    /// that is left alone never rises, so one that is worth more than it was has been used since.
     fn worth(access: u32, deadline: Option<UnixMillis>, moment: &Moment<'_>) -> u64;
 
     /// Whole seconds since the last use, if the metadata can tell.
@@ -146,18 +146,12 @@ impl EvictionPolicy {
     /// Whether entries keep a counter of their uses, which `OBJECT FREQ` tells, and not their last use, which
     /// `OBJECT IDLETIME` tells.
     pub fn counts_uses(self) -> bool {
-        matches!(
-            self,
-            EvictionPolicy::AllKeysLfu | EvictionPolicy::VolatileLfu
-        )
+        matches!(self, EvictionPolicy::AllKeysLfu | EvictionPolicy::VolatileLfu)
     }
 
     #[inline]
     pub(crate) fn from_number(number: u8) -> Self {
-        Self::ALL
-            .get(usize::from(number))
-            .copied()
-            .unwrap_or_default()
+        Self::ALL.get(usize::from(number)).copied().unwrap_or_default()
     }
 
     pub(crate) fn admitted(self, moment: &Moment<'_>) -> u32 {
@@ -169,12 +163,7 @@ impl EvictionPolicy {
         with_algorithm!(self, touched(access, moment))
     }
 
-    pub(crate) fn worth(
-        self,
-        access: u32,
-        deadline: Option<UnixMillis>,
-        moment: &Moment<'_>,
-    ) -> u64 {
+    pub(crate) fn worth(self, access: u32, deadline: Option<UnixMillis>, moment: &Moment<'_>) -> u64 {
         with_algorithm!(self, worth(access, deadline, moment))
     }
 
@@ -220,9 +209,7 @@ impl FromStr for EvictionPolicy {
         Self::ALL
             .into_iter()
             .find(|policy| policy.as_str().eq_ignore_ascii_case(name))
-            .ok_or_else(|| UnknownPolicy {
-                name: name.to_owned(),
-            })
+            .ok_or_else(|| UnknownPolicy { name: name.to_owned() })
     }
 }
 
@@ -255,10 +242,7 @@ mod tests {
             assert_eq!(policy.to_string().to_uppercase().parse(), Ok(policy));
         }
         let unknown = "allkeys-lifo".parse::<EvictionPolicy>().unwrap_err();
-        assert!(
-            unknown.to_string().contains("allkeys-lifo")
-                && unknown.to_string().contains("volatile-ttl")
-        );
+        assert!(unknown.to_string().contains("allkeys-lifo") && unknown.to_string().contains("volatile-ttl"));
     }
 
     #[test]

@@ -6,10 +6,13 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use smallvec::SmallVec;
+
 use crate::UnixMillis;
 use crate::database::{Database, NEVER};
 use crate::entry::Entry;
 use crate::garbage::Garbage;
+use crate::random::Random;
 use crate::shard::Shard;
 use crate::store::Store;
 
@@ -18,7 +21,9 @@ const LOOKS_PER_LOCK: usize = 128;
 /// In slots with more entries than this, going through all of them for each one that dies would cost too much, so they
 /// are gone through only when about one in [`WORTHWHILE_SHARE`] of those with a deadline is dead.
 const SMALL_SLOT: usize = 128;
-const WORTHWHILE_SHARE: i64 = 16;
+const WORTHWHILE_SHARE: usize = 16;
+/// How many deadlines that is judged by.
+const SAMPLE: usize = 4 * WORTHWHILE_SHARE;
 /// The longest that a dead entry of a large slot is left lying, in milliseconds.
 const LONGEST_DELAY: i64 = 60_000;
 
@@ -51,12 +56,10 @@ impl Store {
                     step.more = true;
                     return step;
                 }
-                let limit = LOOKS_PER_LOCK.min(budget - step.looked_at);
-                // Dropped after the lock, which is released at the end of the inner statement.
-                let mut garbage = Garbage::default();
-                self.cells()[number]
-                    .lock()
-                    .expire(now, limit, &mut step, &mut garbage);
+                let mut sweep = Sweep::new(now, LOOKS_PER_LOCK.min(budget - step.looked_at));
+                self.cells()[number].lock().expire(&mut sweep);
+                step.looked_at += sweep.looked_at;
+                step.expired += sweep.expired;
             }
         }
         step
@@ -64,7 +67,6 @@ impl Store {
 }
 
 /// How far a slot has been gone through.
-#[derive(Clone, Copy, Debug)]
 pub(crate) struct SlotPass {
     db: u16,
     slot: usize,
@@ -72,9 +74,11 @@ pub(crate) struct SlotPass {
     position: u64,
     /// The earliest death of those that were left alive, or were added meanwhile.
     next_death: UnixMillis,
-    /// Of those that were left alive: how many have a deadline, and the sum of the times until they are dead.
-    mortal: i64,
-    lifetimes: i64,
+    /// How many of them there are.
+    survivors: u64,
+    /// When some of them, picked evenly, will be dead.
+    deaths: Vec<UnixMillis>,
+    random: Random,
 }
 
 impl SlotPass {
@@ -84,136 +88,123 @@ impl SlotPass {
             slot,
             position: 0,
             next_death: NEVER,
-            mortal: 0,
-            lifetimes: 0,
+            survivors: 0,
+            deaths: Vec::new(),
+            random: Random::new(slot as u64),
         }
     }
 
-    /// Notes that an entry of a slot, perhaps this one, will be dead by then.
-    pub(crate) fn note_death(&mut self, db: u16, slot: usize, at: UnixMillis) {
-        if (db, slot) == (self.db, self.slot) {
-            self.next_death = self.next_death.min(at);
-        }
+    pub(crate) fn is_of(&self, db: u16, slot: usize) -> bool {
+        (db, slot) == (self.db, self.slot)
     }
 
-    fn note_survivor(&mut self, at: UnixMillis, now: UnixMillis) {
+    /// Notes that an entry of the slot will be dead by then. The sample is drawn by Algorithm R (J. S. Vitter, "Random
+    /// Sampling with a Reservoir", ACM TOMS 11(1), 1985).
+    pub(crate) fn note_survivor(&mut self, at: UnixMillis) {
         self.next_death = self.next_death.min(at);
-        self.mortal += 1;
-        self.lifetimes = self.lifetimes.saturating_add(at - now);
+        self.survivors += 1;
+        if self.deaths.len() < SAMPLE {
+            self.deaths.push(at);
+        } else if let Some(death) = self.deaths.get_mut((self.random.next() % self.survivors) as usize) {
+            *death = at;
+        }
     }
 
-    /// When the slot should be gone through again. If deaths are spread evenly, a share of 1/n of the entries is dead
-    /// after 2/n of their mean lifetime.
-    fn next_pass(&self, now: UnixMillis, entries: usize) -> UnixMillis {
-        if entries <= SMALL_SLOT || self.mortal == 0 {
+    /// When the slot should be gone through again.
+    fn next_pass(&mut self, now: UnixMillis, entries: usize) -> UnixMillis {
+        let worthwhile = self.deaths.len() / WORTHWHILE_SHARE;
+        if entries <= SMALL_SLOT || worthwhile == 0 {
             return self.next_death;
         }
-        let worthwhile_after = self.lifetimes / self.mortal * 2 / WORTHWHILE_SHARE;
-        self.next_death
-            .max(now.saturating_add(worthwhile_after.min(LONGEST_DELAY)))
+        let (_, at, _) = self.deaths.select_nth_unstable(worthwhile - 1);
+        self.next_death.max((*at).min(now.saturating_add(LONGEST_DELAY)))
+    }
+}
+
+/// What is done to a shard while its lock is held.
+struct Sweep {
+    now: UnixMillis,
+    /// About how many entries may be looked at.
+    limit: usize,
+    looked_at: usize,
+    expired: usize,
+    /// Dropped with the sweep, which outlives the lock.
+    garbage: Garbage,
+}
+
+impl Sweep {
+    fn new(now: UnixMillis, limit: usize) -> Self {
+        Sweep { now, limit, looked_at: 0, expired: 0, garbage: Garbage::default() }
+    }
+
+    fn is_dead(&self, entry: &Entry) -> bool {
+        entry.dead_at().is_some_and(|at| at <= self.now)
     }
 }
 
 impl Shard {
-    /// Goes through due slots until about `limit` entries have been looked at.
-    fn expire(
-        &mut self,
-        now: UnixMillis,
-        limit: usize,
-        step: &mut ExpireStep,
-        garbage: &mut Garbage,
-    ) {
-        let mut looked_at = 0;
-        while looked_at < limit {
-            let Some(mut pass) = self.pass.take().or_else(|| self.next_due_slot(now)) else {
-                self.forget_passed_deaths();
+    /// Goes through due slots until enough entries have been looked at.
+    fn expire(&mut self, sweep: &mut Sweep) {
+        while sweep.looked_at < sweep.limit {
+            let Some(mut pass) = self.pass.take().or_else(|| self.next_due_slot(sweep.now)) else {
+                self.learn_next_death();
                 return;
             };
-            let expired = self.expire_bucket(&mut pass, now, &mut looked_at, step, garbage);
-            self.counters.expired += expired as u64;
-            step.expired += expired;
-            self.go_on_or_finish(pass, now);
+            self.expire_bucket(&mut pass, sweep);
+            self.go_on_or_finish(pass, sweep.now);
         }
     }
 
-    /// Looks at one bucket of the slot's table. Returns how many entries were removed.
-    fn expire_bucket(
-        &mut self,
-        pass: &mut SlotPass,
-        now: UnixMillis,
-        looked_at: &mut usize,
-        step: &mut ExpireStep,
-        garbage: &mut Garbage,
-    ) -> usize {
-        let Some(database) = self.database(pass.db) else {
-            pass.position = 0;
-            return 0;
-        };
-        let mut dead = smallvec::SmallVec::<[u64; 16]>::new();
+    /// Goes through one bucket of the slot's table.
+    fn expire_bucket(&mut self, pass: &mut SlotPass, sweep: &mut Sweep) {
         let seed = self.seed();
-        let before = *looked_at;
-        pass.position = database
-            .table(pass.slot)
-            .scan(pass.position, |entry: &Entry| {
-                *looked_at += 1;
-                match entry.dead_at() {
-                    Some(at) if at <= now => dead.push(seed.hash(entry.key())),
-                    Some(at) => pass.note_survivor(at, now),
-                    None => {}
-                }
-            });
-        step.looked_at += *looked_at - before;
-        dead.into_iter()
-            .filter(|hash| self.remove_dead(pass, *hash, now, garbage))
-            .count()
-    }
-
-    fn remove_dead(
-        &mut self,
-        pass: &SlotPass,
-        hash: u64,
-        now: UnixMillis,
-        garbage: &mut Garbage,
-    ) -> bool {
-        let is_dead = |entry: &Entry| entry.dead_at().is_some_and(|at| at <= now);
-        let place = self
-            .database(pass.db)
-            .and_then(|database| database.table(pass.slot).find(hash, is_dead));
-        if let Some(place) = place {
-            garbage.add(self.remove_at(pass.db, pass.slot, place));
+        let Some(database) = self.database(pass.db) else { return };
+        let mut dead = SmallVec::<[u64; 16]>::new();
+        let position = database.table(pass.slot).scan(pass.position, |entry| {
+            sweep.looked_at += 1;
+            if sweep.is_dead(entry) {
+                dead.push(seed.hash(entry.key()));
+            } else if let Some(at) = entry.dead_at() {
+                pass.note_survivor(at);
+            }
+        });
+        pass.position = position;
+        for hash in dead {
+            self.expire_entry(pass, hash, sweep);
         }
-        place.is_some()
     }
 
-    fn go_on_or_finish(&mut self, pass: SlotPass, now: UnixMillis) {
+    fn expire_entry(&mut self, pass: &SlotPass, hash: u64, sweep: &mut Sweep) {
+        let Some(database) = self.database(pass.db) else { return };
+        if let Some(place) = database.table(pass.slot).find(hash, |entry| sweep.is_dead(entry)) {
+            let removed = self.remove_at(pass.db, pass.slot, place);
+            sweep.garbage.add(removed);
+            sweep.expired += 1;
+            self.counters.expired += 1;
+        }
+    }
+
+    fn go_on_or_finish(&mut self, mut pass: SlotPass, now: UnixMillis) {
         if pass.position != 0 {
             self.pass = Some(pass);
         } else if let Some(database) = self.database_mut(pass.db) {
             let entries = database.table(pass.slot).len();
-            database.set_next_death(pass.slot, pass.next_pass(now, entries));
+            let next_pass = pass.next_pass(now, entries);
+            database.set_next_death(pass.slot, next_pass);
         }
     }
 
     fn next_due_slot(&self, now: UnixMillis) -> Option<SlotPass> {
         self.databases().find_map(|(db, database)| {
             let due = |slot: &usize| database.next_death(*slot) <= now;
-            (0..database.slots())
-                .find(due)
-                .map(|slot| SlotPass::new(db, slot))
+            (0..database.slots()).find(due).map(|slot| SlotPass::new(db, slot))
         })
     }
 
     /// Nothing is due: learns from the slots when something will be.
-    fn forget_passed_deaths(&mut self) {
-        let earliest = |database: &Database| {
-            (0..database.slots())
-                .map(|slot| database.next_death(slot))
-                .min()
-        };
-        let next = self
-            .databases()
-            .filter_map(|(_, database)| earliest(database))
-            .min();
+    fn learn_next_death(&mut self) {
+        let earliest = |database: &Database| (0..database.slots()).map(|slot| database.next_death(slot)).min();
+        let next = self.databases().filter_map(|(_, database)| earliest(database)).min();
         self.set_next_death(next.unwrap_or(NEVER));
     }
 }

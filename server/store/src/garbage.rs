@@ -9,7 +9,7 @@ use crate::entry::Entry;
 #[must_use = "dropping it frees memory, which may take long"]
 pub struct Garbage {
     entries: Vec<Entry>,
-    databases: Vec<Box<Database>>,
+    databases: Vec<Database>,
 }
 
 impl Garbage {
@@ -20,7 +20,7 @@ impl Garbage {
         }
     }
 
-    pub(crate) fn add_database(&mut self, database: Box<Database>) {
+    pub(crate) fn add_database(&mut self, database: Database) {
         self.databases.push(database);
     }
 

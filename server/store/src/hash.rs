@@ -170,10 +170,7 @@ pub(crate) struct CompactLimits {
 
 impl CompactLimits {
     pub(crate) fn from_settings(settings: &Settings) -> Self {
-        CompactLimits {
-            entries: settings.hash_max_compact_entries(),
-            value: settings.hash_max_compact_value(),
-        }
+        CompactLimits { entries: settings.hash_max_compact_entries(), value: settings.hash_max_compact_value() }
     }
 
     fn allow(self, len: usize, field: &[u8], value: &[u8]) -> bool {
@@ -183,12 +180,7 @@ impl CompactLimits {
 
 impl<'a> HashMut<'a> {
     pub(crate) fn new(hash: &'a mut Hash, limits: CompactLimits, seed: HashSeed) -> Self {
-        HashMut {
-            hash,
-            limits,
-            seed,
-            changed: false,
-        }
+        HashMut { hash, limits, seed, changed: false }
     }
 
     pub(crate) fn is_changed(&self) -> bool {

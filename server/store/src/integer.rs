@@ -28,11 +28,7 @@ fn accumulate(digits: &[u8], negative: bool) -> Option<i64> {
             return None;
         }
         let shifted = sum.checked_mul(10)?;
-        if negative {
-            shifted.checked_sub(i64::from(digit))
-        } else {
-            shifted.checked_add(i64::from(digit))
-        }
+        if negative { shifted.checked_sub(i64::from(digit)) } else { shifted.checked_add(i64::from(digit)) }
     })
 }
 
@@ -43,18 +39,8 @@ mod tests {
 
     #[test]
     fn only_the_canonical_form_is_an_integer() {
-        for text in [
-            "0",
-            "7",
-            "-1",
-            "9223372036854775807",
-            "-9223372036854775808",
-        ] {
-            assert_eq!(
-                parse_integer(text.as_bytes()),
-                Some(text.parse().unwrap()),
-                "{text}"
-            );
+        for text in ["0", "7", "-1", "9223372036854775807", "-9223372036854775808"] {
+            assert_eq!(parse_integer(text.as_bytes()), Some(text.parse().unwrap()), "{text}");
         }
         for text in [
             "",

@@ -15,12 +15,7 @@ pub struct Key<'k> {
 
 impl<'k> Key<'k> {
     pub(crate) fn new(db: u16, slot: u16, bytes: &'k [u8], seed: HashSeed) -> Self {
-        Key {
-            db,
-            slot,
-            hash: seed.hash(bytes),
-            bytes,
-        }
+        Key { db, slot, hash: seed.hash(bytes), bytes }
     }
 
     /// The number of its database.

@@ -49,11 +49,7 @@ pub struct Access {
 
 impl Default for Access {
     fn default() -> Self {
-        Access {
-            no_touch: false,
-            allow_stale: false,
-            count: true,
-        }
+        Access { no_touch: false, allow_stale: false, count: true }
     }
 }
 
@@ -92,11 +88,7 @@ impl std::fmt::Display for WrongType {
 impl std::error::Error for WrongType {}
 
 impl<'s> Keyspace<'s> {
-    pub(crate) fn new(
-        store: &'s Store,
-        shards: SmallVec<[LockedShard<'s>; 1]>,
-        now: UnixMillis,
-    ) -> Self {
+    pub(crate) fn new(store: &'s Store, shards: SmallVec<[LockedShard<'s>; 1]>, now: UnixMillis) -> Self {
         Keyspace {
             store,
             shards,
@@ -161,12 +153,7 @@ impl<'s> Keyspace<'s> {
         };
         let (settings, now) = (self.store.settings(), self.now);
         let shard = self.shard(key);
-        Some(EntryRef::new(
-            shard.entry(key, place),
-            shard.index_share(key),
-            settings,
-            now,
-        ))
+        Some(EntryRef::new(shard.entry(key, place), shard.index_share(key), settings, now))
     }
 
     /// Whether the key exists; neither a use nor counted.
@@ -210,8 +197,7 @@ impl<'s> Keyspace<'s> {
         let Some(place) = self.find_live(key) else {
             return false;
         };
-        self.shard_mut(key)
-            .change(key, place, |entry| entry.set_deadline(deadline));
+        self.shard_mut(key).change(key, place, |entry| entry.set_deadline(deadline));
         self.changed(key, 1);
         true
     }
@@ -263,11 +249,7 @@ impl<'s> Keyspace<'s> {
     fn record_use(&mut self, key: &Key<'_>, place: Place) {
         let (settings, now) = (self.store.settings(), self.now);
         let shard = self.shard_mut(key);
-        let moment = Moment {
-            now,
-            settings,
-            draw: shard.random.next() as u32,
-        };
+        let moment = Moment { now, settings, draw: shard.random.next() as u32 };
         let entry = shard.entry_mut(key, place);
         entry.set_access(settings.policy().touched(entry.access(), &moment));
     }
@@ -294,11 +276,7 @@ impl<'s> Keyspace<'s> {
         value: Value<'_>,
     ) {
         let access = self.access_after_write(key, found);
-        let meta = Meta {
-            access,
-            deadline,
-            fill,
-        };
+        let meta = Meta { access, deadline, fill };
         let index = self.shard_index(key);
         self.shards[index].store(key, found.place(), &meta, value, &mut self.garbage);
     }
@@ -307,15 +285,11 @@ impl<'s> Keyspace<'s> {
     fn access_after_write(&mut self, key: &Key<'_>, found: Found) -> u32 {
         let (settings, now) = (self.store.settings(), self.now);
         let shard = self.shard_mut(key);
-        let moment = Moment {
-            now,
-            settings,
-            draw: shard.random.next() as u32,
-        };
+        let moment = Moment { now, settings, draw: shard.random.next() as u32 };
         match found {
-            Found::Live(place) | Found::Stale(place) => settings
-                .policy()
-                .touched(shard.entry(key, place).access(), &moment),
+            Found::Live(place) | Found::Stale(place) => {
+                settings.policy().touched(shard.entry(key, place).access(), &moment)
+            }
             Found::Absent(_) | Found::Nothing => settings.policy().admitted(&moment),
         }
     }
@@ -358,9 +332,10 @@ impl<'s> Keyspace<'s> {
         if self.shards.len() == 1 && self.shards[0].number() == number {
             return 0;
         }
-        let found = self
-            .shards
-            .binary_search_by_key(&number, |shard| shard.number());
+        let found = self.shards.binary_search_by_key(&number, |shard| shard.number());
         found.unwrap_or_else(|_| panic!("slot {} has not been locked", key.slot()))
     }
 }
+
+#[cfg(test)]
+mod tests;

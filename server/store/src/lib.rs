@@ -54,9 +54,7 @@ pub use garbage::Garbage;
 pub use hash::{HashMut, HashRef, Pairs};
 pub use integer::{LONGEST_INTEGER, parse_integer};
 pub use key::Key;
-pub use keyspace::{
-    Access, Expiry, Fill, FillOutcome, FillValue, Keyspace, OwnedEntry, Presence, WrongType,
-};
+pub use keyspace::{Access, Expiry, Fill, FillOutcome, FillValue, Keyspace, OwnedEntry, Presence, WrongType};
 pub use loads::Fence;
 pub use object_type::{Encoding, ObjectType};
 pub use placement::SLOTS;

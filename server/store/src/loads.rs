@@ -38,10 +38,7 @@ struct KeyLoads {
 
 impl Loads {
     pub(crate) fn new() -> Self {
-        Loads {
-            by_key: Table::new(),
-            last_ticket: 0,
-        }
+        Loads { by_key: Table::new(), last_ticket: 0 }
     }
 
     pub(crate) fn begin(&mut self, key: &Key<'_>, seed: HashSeed) -> Fence {
@@ -63,11 +60,7 @@ impl Loads {
         let Some(loads) = self.by_key.at_mut(place) else {
             return false;
         };
-        let Some(index) = loads
-            .tickets
-            .iter()
-            .position(|ticket| *ticket == fence.ticket)
-        else {
+        let Some(index) = loads.tickets.iter().position(|ticket| *ticket == fence.ticket) else {
             return false;
         };
         loads.tickets.swap_remove(index);
@@ -107,24 +100,17 @@ impl Loads {
 
     fn register(&mut self, key: &Key<'_>, ticket: u64, seed: HashSeed) {
         let tickets = SmallVec::from([ticket]);
-        self.insert(
-            Box::new(KeyLoads {
-                db: key.db(),
-                key: key.bytes().into(),
-                tickets,
-            }),
-            seed,
-        );
+        self.insert(Box::new(KeyLoads { db: key.db(), key: key.bytes().into(), tickets }), seed);
     }
 
     fn insert(&mut self, loads: Box<KeyLoads>, seed: HashSeed) {
-        self.by_key
-            .insert(seed.hash(&loads.key), loads, |other| seed.hash(&other.key));
+        self.by_key.insert(seed.hash(&loads.key), loads, |other| seed.hash(&other.key));
     }
 
     fn find(&self, key: &Key<'_>) -> Option<Place> {
-        self.by_key.find(key.hash(), |loads| {
-            loads.db == key.db() && *loads.key == *key.bytes()
-        })
+        self.by_key.find(key.hash(), |loads| loads.db == key.db() && *loads.key == *key.bytes())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,9 +16,7 @@ impl Placement {
             shards.is_power_of_two() && shards <= usize::from(SLOTS),
             "{shards} shards: a power of two up to {SLOTS} is needed"
         );
-        Placement {
-            bits: shards.ilog2(),
-        }
+        Placement { bits: shards.ilog2() }
     }
 
     pub(crate) fn shards(self) -> usize {

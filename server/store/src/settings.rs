@@ -64,8 +64,7 @@ impl Settings {
 
     /// Sets [`Self::compress_over`].
     pub fn set_compress_over(&self, bytes: Option<usize>) {
-        self.compress_over
-            .store(bytes.map_or(0, |bytes| bytes.max(1)), Relaxed);
+        self.compress_over.store(bytes.map_or(0, |bytes| bytes.max(1)), Relaxed);
     }
 
     /// Which entries go first under memory pressure.

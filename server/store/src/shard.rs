@@ -47,10 +47,7 @@ impl ShardCell {
 
     #[inline]
     pub(crate) fn lock(&self) -> LockedShard<'_> {
-        LockedShard {
-            cell: self,
-            shard: self.shard.lock(),
-        }
+        LockedShard { cell: self, shard: self.shard.lock() }
     }
 
     pub(crate) fn entries(&self) -> usize {
@@ -168,16 +165,12 @@ impl Shard {
     }
 
     pub(crate) fn databases(&self) -> impl Iterator<Item = (u16, &Database)> {
-        (0..)
-            .zip(self.databases.iter())
-            .filter_map(|(db, database)| Some((db, database.as_deref()?)))
+        (0..).zip(self.databases.iter()).filter_map(|(db, database)| Some((db, database.as_deref()?)))
     }
 
     /// Counts of one database.
     pub(crate) fn tally(&self, db: u16) -> Tally {
-        self.database(db)
-            .map(|database| *database.tally())
-            .unwrap_or_default()
+        self.database(db).map(|database| *database.tally()).unwrap_or_default()
     }
 
     pub(crate) fn set_next_death(&mut self, at: UnixMillis) {
@@ -186,12 +179,7 @@ impl Shard {
 
     /// Looks a key up, and removes it if it is of no more use.
     #[inline]
-    pub(crate) fn lookup(
-        &mut self,
-        key: &Key<'_>,
-        now: UnixMillis,
-        garbage: &mut Garbage,
-    ) -> Found {
+    pub(crate) fn lookup(&mut self, key: &Key<'_>, now: UnixMillis, garbage: &mut Garbage) -> Found {
         let slot = self.placement.index(key.slot());
         let Some(database) = self.database(key.db()) else {
             return Found::Nothing;
@@ -203,27 +191,19 @@ impl Shard {
         if entry.deadline().is_some_and(|deadline| deadline <= now) {
             return self.lookup_late(key, place, now, garbage);
         }
-        if entry.is_absent() {
-            Found::Absent(place)
-        } else {
-            Found::Live(place)
-        }
+        if entry.is_absent() { Found::Absent(place) } else { Found::Live(place) }
     }
 
     #[inline]
     pub(crate) fn entry(&self, key: &Key<'_>, place: Place) -> &Entry {
         let slot = self.placement.index(key.slot());
-        self.database(key.db())
-            .expect("an entry's database is there")
-            .entry(slot, place)
+        self.database(key.db()).expect("an entry's database is there").entry(slot, place)
     }
 
     #[inline]
     pub(crate) fn entry_mut(&mut self, key: &Key<'_>, place: Place) -> &mut Entry {
         let slot = self.placement.index(key.slot());
-        self.database_mut(key.db())
-            .expect("an entry's database is there")
-            .entry_mut(slot, place)
+        self.database_mut(key.db()).expect("an entry's database is there").entry_mut(slot, place)
     }
 
     /// The bytes of the index that one entry of the key's slot accounts for.
@@ -238,9 +218,7 @@ impl Shard {
     /// Changes what the tally counts of an entry.
     pub(crate) fn change(&mut self, key: &Key<'_>, place: Place, change: impl FnOnce(&mut Entry)) {
         let slot = self.placement.index(key.slot());
-        let database = self
-            .database_mut(key.db())
-            .expect("an entry's database is there");
+        let database = self.database_mut(key.db()).expect("an entry's database is there");
         let mortal_before = database.tally().mortal;
         database.change(slot, place, change);
         let mortal_after = database.tally().mortal;
@@ -262,10 +240,7 @@ impl Shard {
             None => self.insert(key, Entry::new(key.bytes(), meta, value)),
             Some(place) => self.change(key, place, |entry| {
                 if entry.is_large() {
-                    garbage.add(std::mem::replace(
-                        entry,
-                        Entry::new(key.bytes(), meta, value),
-                    ));
+                    garbage.add(std::mem::replace(entry, Entry::new(key.bytes(), meta, value)));
                 } else {
                     entry.overwrite(key.bytes(), meta, value);
                 }
@@ -278,8 +253,7 @@ impl Shard {
         let slot = self.placement.index(key.slot());
         let (seed, slots) = (self.seed, self.placement.slots_per_shard());
         let dead_at = entry.dead_at();
-        let database = self.databases[usize::from(key.db())]
-            .get_or_insert_with(|| Box::new(Database::new(slots)));
+        let database = self.databases[usize::from(key.db())].get_or_insert_with(|| Box::new(Database::new(slots)));
         database.insert(slot, key.hash(), entry, seed);
         self.entries += 1;
         self.mortal += usize::from(dead_at.is_some());
@@ -306,7 +280,7 @@ impl Shard {
                 if let Some(database) = database.take() {
                     self.entries -= database.tally().entries;
                     self.mortal -= database.tally().mortal;
-                    garbage.add_database(database);
+                    garbage.add_database(*database);
                 }
             }
         }
@@ -317,18 +291,11 @@ impl Shard {
     pub(crate) fn swap(&mut self, a: u16, b: u16) {
         self.databases.swap(usize::from(a), usize::from(b));
         self.pass = None;
-        self.loads
-            .void_databases(|db| db == a || db == b, self.seed);
+        self.loads.void_databases(|db| db == a || db == b, self.seed);
     }
 
     #[cold]
-    fn lookup_late(
-        &mut self,
-        key: &Key<'_>,
-        place: Place,
-        now: UnixMillis,
-        garbage: &mut Garbage,
-    ) -> Found {
+    fn lookup_late(&mut self, key: &Key<'_>, place: Place, now: UnixMillis, garbage: &mut Garbage) -> Found {
         let entry = self.entry(key, place);
         if entry.dead_at().is_some_and(|at| at > now) && !entry.is_absent() {
             return Found::Stale(place);
@@ -342,7 +309,9 @@ impl Shard {
         let Some(at) = dead_at else { return };
         self.next_death = self.next_death.min(at);
         if let Some(pass) = &mut self.pass {
-            pass.note_death(db, slot, at);
+            if pass.is_of(db, slot) {
+                pass.note_survivor(at);
+            }
         }
     }
 }

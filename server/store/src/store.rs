@@ -27,11 +27,7 @@ pub struct StoreConfig {
 impl Default for StoreConfig {
     /// 64 shards and 16 databases; the seed is 0, which is no secret.
     fn default() -> Self {
-        StoreConfig {
-            shards: 64,
-            databases: 16,
-            seed: 0,
-        }
+        StoreConfig { shards: 64, databases: 16, seed: 0 }
     }
 }
 
@@ -84,25 +80,11 @@ impl Store {
 
     /// Locks the shards of several slots. All who lock several do so in the same order, so nobody waits for ever; but
     /// a thread must not lock while it holds a view.
-    pub fn lock_slots(
-        &self,
-        slots: impl IntoIterator<Item = u16>,
-        now: UnixMillis,
-    ) -> Keyspace<'_> {
-        let mut numbers: SmallVec<[usize; 16]> = slots
-            .into_iter()
-            .map(|slot| self.placement.shard(slot))
-            .collect();
+    pub fn lock_slots(&self, slots: impl IntoIterator<Item = u16>, now: UnixMillis) -> Keyspace<'_> {
+        let mut numbers: SmallVec<[usize; 16]> = slots.into_iter().map(|slot| self.placement.shard(slot)).collect();
         numbers.sort_unstable();
         numbers.dedup();
-        Keyspace::new(
-            self,
-            numbers
-                .into_iter()
-                .map(|number| self.cells[number].lock())
-                .collect(),
-            now,
-        )
+        Keyspace::new(self, numbers.into_iter().map(|number| self.cells[number].lock()).collect(), now)
     }
 
     /// Locks everything.
@@ -122,9 +104,7 @@ impl Store {
 
     /// How many keys of the database have a deadline.
     pub fn volatile_len(&self, db: u16) -> usize {
-        self.locked_shards()
-            .map(|shard| shard.tally(db).volatile_keys)
-            .sum()
+        self.locked_shards().map(|shard| shard.tally(db).volatile_keys).sum()
     }
 
     /// The mean time that the database's keys with a deadline have left, in milliseconds; 0 if there are none.
@@ -135,9 +115,7 @@ impl Store {
             keys += tally.volatile_keys as i128;
             deadlines += tally.deadlines;
         }
-        let average = deadlines
-            .checked_div(keys)
-            .map_or(0, |mean| mean - i128::from(now));
+        let average = deadlines.checked_div(keys).map_or(0, |mean| mean - i128::from(now));
         average.clamp(0, i128::from(i64::MAX)) as i64
     }
 

@@ -77,10 +77,7 @@ impl BigString {
         match self {
             BigString::Unique(bytes) => BigString::from_bytes(bytes),
             BigString::Shared(bytes) => BigString::Shared(bytes.clone()),
-            BigString::Compressed { packed, len } => BigString::Compressed {
-                packed: packed.clone(),
-                len: *len,
-            },
+            BigString::Compressed { packed, len } => BigString::Compressed { packed: packed.clone(), len: *len },
         }
     }
 
@@ -95,10 +92,7 @@ impl BigString {
     fn compressed(bytes: &[u8]) -> Option<BigString> {
         let packed = lz4_flex::block::compress(bytes);
         let saves = packed.len() <= bytes.len() - bytes.len() / COMPRESSION_MIN_SAVING;
-        saves.then(|| BigString::Compressed {
-            packed: packed.into_boxed_slice(),
-            len: bytes.len(),
-        })
+        saves.then(|| BigString::Compressed { packed: packed.into_boxed_slice(), len: bytes.len() })
     }
 }
 
@@ -114,12 +108,8 @@ pub(crate) fn compact_value(bytes: &[u8], compress_over: Option<usize>) -> Value
     if bytes.len() <= SHORT_MAX {
         return Value::Short { bytes, raw: false };
     }
-    let packed = compress_over
-        .filter(|over| bytes.len() > *over)
-        .and_then(|_| BigString::compressed(bytes));
-    Value::Big(Box::new(
-        packed.unwrap_or_else(|| BigString::from_bytes(bytes)),
-    ))
+    let packed = compress_over.filter(|over| bytes.len() > *over).and_then(|_| BigString::compressed(bytes));
+    Value::Big(Box::new(packed.unwrap_or_else(|| BigString::from_bytes(bytes))))
 }
 
 /// As [`compact_value`], but takes the caller's buffer over where that saves a copy.
@@ -221,15 +211,11 @@ impl<'a> StringRef<'a> {
     /// Adds its bytes to the end of `out`.
     pub fn append_to(&self, out: &mut Vec<u8>) {
         match self.form {
-            Form::Integer(number) => {
-                out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes())
-            }
+            Form::Integer(number) => out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
             Form::Short { bytes, .. } => out.extend_from_slice(bytes),
             Form::Big(BigString::Unique(bytes)) => out.extend_from_slice(bytes),
             Form::Big(BigString::Shared(bytes)) => out.extend_from_slice(bytes),
-            Form::Big(BigString::Compressed { packed, len }) => {
-                out.extend_from_slice(&decompress(packed, *len))
-            }
+            Form::Big(BigString::Compressed { packed, len }) => out.extend_from_slice(&decompress(packed, *len)),
         }
     }
 
@@ -260,10 +246,7 @@ pub struct StringMut<'a> {
 
 impl<'a> StringMut<'a> {
     pub(crate) fn new(bytes: &'a mut Vec<u8>) -> Self {
-        StringMut {
-            bytes,
-            changed: false,
-        }
+        StringMut { bytes, changed: false }
     }
 
     /// Whether it was changed, or at least asked to be.
@@ -320,8 +303,7 @@ impl<'a> StringMut<'a> {
 
     fn make_room(&mut self, len: usize) {
         if len > self.bytes.capacity() {
-            self.bytes
-                .reserve_exact(len - self.bytes.len() + len.min(GROWTH_MAX));
+            self.bytes.reserve_exact(len - self.bytes.len() + len.min(GROWTH_MAX));
         }
     }
 }

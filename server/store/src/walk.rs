@@ -37,18 +37,10 @@ impl Store {
         };
         let mut seen = 0;
         while seen < count.max(1) {
-            match self.scan_shard(db, cursor, count.max(1), &mut seen, &mut |entry| {
-                visit_key(entry, now, visit)
-            }) {
+            match self.scan_shard(db, cursor, count.max(1), &mut seen, &mut |entry| visit_key(entry, now, visit)) {
                 Some(next) => cursor = next,
                 None if cursor.shard + 1 == self.cells().len() => return 0,
-                None => {
-                    cursor = ScanCursor {
-                        shard: cursor.shard + 1,
-                        slot: 0,
-                        position: 0,
-                    }
-                }
+                None => cursor = ScanCursor { shard: cursor.shard + 1, slot: 0, position: 0 },
             }
         }
         cursor.encode(self)
@@ -61,43 +53,25 @@ impl Store {
                 continue;
             };
             for slot in 0..database.slots() {
-                database
-                    .table(slot)
-                    .iter()
-                    .for_each(|entry| visit_key(entry, now, visit));
+                database.table(slot).iter().for_each(|entry| visit_key(entry, now, visit));
             }
         }
     }
 
     /// A key of the database, picked about evenly. `None` if it has none that are alive.
-    pub fn random_key(
-        &self,
-        db: u16,
-        now: UnixMillis,
-        random: &mut impl FnMut() -> u64,
-    ) -> Option<Vec<u8>> {
+    pub fn random_key(&self, db: u16, now: UnixMillis, random: &mut impl FnMut() -> u64) -> Option<Vec<u8>> {
         let by_chance = (0..RANDOM_TRIES).find_map(|_| self.random_try(db, now, random));
         by_chance.or_else(|| self.first_key_from(db, now, random()))
     }
 
     /// Visits up to `limit` keys of a slot.
-    pub fn keys_in_slot(
-        &self,
-        db: u16,
-        slot: u16,
-        limit: usize,
-        now: UnixMillis,
-        visit: &mut dyn FnMut(&[u8]),
-    ) {
+    pub fn keys_in_slot(&self, db: u16, slot: u16, limit: usize, now: UnixMillis, visit: &mut dyn FnMut(&[u8])) {
         let shard = self.cells()[self.placement().shard(slot)].lock();
         let Some(database) = shard.database(db) else {
             return;
         };
         let entries = database.table(self.placement().index(slot)).iter();
-        entries
-            .filter(|entry| is_visible(entry, now))
-            .take(limit)
-            .for_each(|entry| visit(entry.key()));
+        entries.filter(|entry| is_visible(entry, now)).take(limit).for_each(|entry| visit(entry.key()));
     }
 
     /// How many keys a slot has, those included whose time has passed unnoticed.
@@ -106,11 +80,7 @@ impl Store {
         let Some(database) = shard.database(db) else {
             return 0;
         };
-        database
-            .table(self.placement().index(slot))
-            .iter()
-            .filter(|entry| !entry.is_absent())
-            .count()
+        database.table(self.placement().index(slot)).iter().filter(|entry| !entry.is_absent()).count()
     }
 
     /// Goes through one shard until enough entries have been seen. `None` when the shard is done.
@@ -138,12 +108,7 @@ impl Store {
     }
 
     /// Picks a shard by its size, in it a slot by its size, and there an entry.
-    fn random_try(
-        &self,
-        db: u16,
-        now: UnixMillis,
-        random: &mut impl FnMut() -> u64,
-    ) -> Option<Vec<u8>> {
+    fn random_try(&self, db: u16, now: UnixMillis, random: &mut impl FnMut() -> u64) -> Option<Vec<u8>> {
         let shard = self.cells()[self.random_shard(random())?].lock();
         let database = shard.database(db)?;
         let slot = random_slot(database, random())?;
@@ -163,9 +128,7 @@ impl Store {
             let shard = self.cells()[(start + step) % shards].lock();
             let database = shard.database(db)?;
             let mut entries = (0..database.slots()).flat_map(|slot| database.table(slot).iter());
-            entries
-                .find(|entry| is_visible(entry, now))
-                .map(|entry| entry.key().to_vec())
+            entries.find(|entry| is_visible(entry, now)).map(|entry| entry.key().to_vec())
         })
     }
 }
@@ -177,52 +140,30 @@ impl ScanCursor {
         let per_shard = store.placement().slots_per_shard();
         let (shard, slot) = (rank / per_shard, rank % per_shard);
         let position = cursor & ((1 << CURSOR_BITS) - 1);
-        (shard < store.cells().len()).then_some(ScanCursor {
-            shard,
-            slot,
-            position,
-        })
+        (shard < store.cells().len()).then_some(ScanCursor { shard, slot, position })
     }
 
     /// 0, which is where a scan starts, for the place behind the last slot.
     fn encode(self, store: &Store) -> u64 {
         let rank = self.shard * store.placement().slots_per_shard() + self.slot;
-        if rank >= usize::from(crate::SLOTS) {
-            0
-        } else {
-            (rank as u64) << CURSOR_BITS | self.position
-        }
+        if rank >= usize::from(crate::SLOTS) { 0 } else { (rank as u64) << CURSOR_BITS | self.position }
     }
 }
 
 /// The cursor itself if there is anything in its slot, or the start of the next slot where there is.
 fn next_occupied(database: &Database, cursor: ScanCursor) -> Option<ScanCursor> {
     let slot = (cursor.slot..database.slots()).find(|slot| !database.table(*slot).is_empty())?;
-    let position = if slot == cursor.slot {
-        cursor.position
-    } else {
-        0
-    };
-    Some(ScanCursor {
-        slot,
-        position,
-        ..cursor
-    })
+    let position = if slot == cursor.slot { cursor.position } else { 0 };
+    Some(ScanCursor { slot, position, ..cursor })
 }
 
 /// A slot of the database, picked by how many entries it holds. `None` if there are none.
 pub(crate) fn random_slot(database: &Database, draw: u64) -> Option<usize> {
-    pick_by_weight(
-        draw,
-        (0..database.slots()).map(|slot| database.table(slot).len()),
-    )
+    pick_by_weight(draw, (0..database.slots()).map(|slot| database.table(slot).len()))
 }
 
 /// The index of a weight, picked as often as it says. `None` if all are 0.
-pub(crate) fn pick_by_weight(
-    draw: u64,
-    weights: impl Iterator<Item = usize> + Clone,
-) -> Option<usize> {
+pub(crate) fn pick_by_weight(draw: u64, weights: impl Iterator<Item = usize> + Clone) -> Option<usize> {
     let total: usize = weights.clone().sum();
     let mut left = (draw as usize).checked_rem(total)?;
     for (index, weight) in weights.enumerate() {

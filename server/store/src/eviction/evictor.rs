@@ -4,6 +4,7 @@
 //! approximate LRU (<https://redis.io/docs/latest/develop/reference/eviction/>).
 
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use super::{EvictionPolicy, Moment};
 use crate::UnixMillis;
@@ -57,12 +58,7 @@ struct Candidate {
 impl Store {
     /// Evicts up to `budget` entries by the policy in force; the caller goes on for as long as memory is short.
     /// `random` gives 64 random bits.
-    pub fn evict_step(
-        &self,
-        now: UnixMillis,
-        budget: usize,
-        random: &mut impl FnMut() -> u64,
-    ) -> EvictStep {
+    pub fn evict_step(&self, now: UnixMillis, budget: usize, random: &mut impl FnMut() -> u64) -> EvictStep {
         let mut step = EvictStep::default();
         let policy = self.settings().policy();
         let mut fruitless = 0;
@@ -84,39 +80,22 @@ impl Store {
     fn has_evictable(&self, policy: EvictionPolicy) -> bool {
         match policy {
             EvictionPolicy::NoEviction => false,
-            policy if policy.is_volatile_only() => {
-                self.cells().iter().any(|cell| cell.mortal() > 0)
-            }
+            policy if policy.is_volatile_only() => self.cells().iter().any(|cell| cell.mortal() > 0),
             _ => self.cells().iter().any(|cell| cell.entries() > 0),
         }
     }
 
-    /// Adds a few entries of one slot to the pool.
-    fn sample(
-        &self,
-        policy: EvictionPolicy,
-        now: UnixMillis,
-        random: &mut impl FnMut() -> u64,
-        pool: &mut Pool,
-    ) {
-        let weights = self.cells().iter().map(|cell| {
-            if policy.is_volatile_only() {
-                cell.mortal()
-            } else {
-                cell.entries()
-            }
-        });
+    /// Adds a few entries of one shard to the pool.
+    fn sample(&self, policy: EvictionPolicy, now: UnixMillis, random: &mut impl FnMut() -> u64, pool: &mut Pool) {
+        let weights =
+            self.cells().iter().map(|cell| if policy.is_volatile_only() { cell.mortal() } else { cell.entries() });
         let Some(number) = pick_by_weight(random(), weights) else {
             return;
         };
         let shard = self.cells()[number].lock();
         let sampler = Sampler {
             policy,
-            moment: Moment {
-                now,
-                settings: self.settings(),
-                draw: random() as u32,
-            },
+            moment: Moment { now, settings: self.settings(), draw: random() as u32 },
             seed: self.seed(),
             samples: self.settings().maxmemory_samples(),
         };
@@ -124,23 +103,12 @@ impl Store {
     }
 
     fn evict_least_worthy(&self, policy: EvictionPolicy, now: UnixMillis, pool: &mut Pool) -> bool {
-        let moment = Moment {
-            now,
-            settings: self.settings(),
-            draw: 0,
-        };
+        let moment = Moment { now, settings: self.settings(), draw: 0 };
         while let Some(candidate) = pool.candidates.pop() {
             // Dropped after the lock: declared before it.
             let mut garbage = Garbage::default();
             let mut shard = self.cells()[candidate.shard].lock();
-            if evict(
-                &mut shard,
-                &candidate,
-                self.seed(),
-                policy,
-                &moment,
-                &mut garbage,
-            ) {
+            if evict(&mut shard, &candidate, self.seed(), policy, &moment, &mut garbage) {
                 return true;
             }
         }
@@ -158,15 +126,12 @@ impl Pool {
     }
 
     fn offer(&mut self, candidate: Candidate) {
-        let known = |other: &Candidate| {
-            (other.hash, other.slot, other.db) == (candidate.hash, candidate.slot, candidate.db)
-        };
+        let known =
+            |other: &Candidate| (other.hash, other.slot, other.db) == (candidate.hash, candidate.slot, candidate.db);
         if self.candidates.iter().any(known) {
             return;
         }
-        let at = self
-            .candidates
-            .partition_point(|other| other.worth > candidate.worth);
+        let at = self.candidates.partition_point(|other| other.worth > candidate.worth);
         if self.candidates.len() < POOL {
             self.candidates.insert(at, candidate);
         } else if at > 0 {
@@ -185,54 +150,40 @@ struct Sampler<'s> {
 }
 
 impl Sampler<'_> {
+    /// Looks at slots picked by their size until there are enough entries.
     fn sample_shard(&self, shard: &Shard, random: &mut impl FnMut() -> u64, pool: &mut Pool) {
-        let weights = shard.databases().map(|(_, database)| self.weight(database));
-        let weights: smallvec::SmallVec<[usize; 16]> = weights.collect();
-        let picked = pick_by_weight(random(), weights.iter().copied());
-        let Some((db, database)) = picked.and_then(|index| shard.databases().nth(index)) else {
-            return;
-        };
-        let slot_weights = (0..database.slots()).map(|slot| self.slot_weight(database, slot));
-        let Some(slot) = pick_by_weight(random(), slot_weights) else {
-            return;
-        };
-        self.sample_slot(shard.number(), db, database, slot, random(), pool);
+        let databases: SmallVec<[(u16, &Database); 16]> = shard.databases().collect();
+        let mut sampled = 0;
+        for _ in 0..self.samples {
+            let weights = databases.iter().map(|(_, database)| self.weight(database));
+            let Some((db, database)) = pick_by_weight(random(), weights).map(|index| databases[index]) else { return };
+            let slot_weights = (0..database.slots()).map(|slot| self.slot_weight(database, slot));
+            let Some(slot) = pick_by_weight(random(), slot_weights) else { continue };
+            sampled += self.sample_slot(database, slot, random(), |hash, worth| {
+                pool.offer(Candidate { shard: shard.number(), db, slot, hash, worth });
+            });
+            if sampled >= self.samples {
+                return;
+            }
+        }
     }
 
-    /// Looks at buckets in a row from a random one on, until there are enough.
-    fn sample_slot(
-        &self,
-        shard: usize,
-        db: u16,
-        database: &Database,
-        slot: usize,
-        draw: u64,
-        pool: &mut Pool,
-    ) {
+    /// Looks at buckets in a row from a random one on, until there are enough entries. Returns how many.
+    fn sample_slot(&self, database: &Database, slot: usize, draw: u64, mut offer: impl FnMut(u64, u64)) -> usize {
         let table = database.table(slot);
-        let start = draw >> (64 - CURSOR_BITS);
-        let (mut position, mut sampled, mut looked_at) = (start, 0, 0);
-        while sampled < self.samples
-            && looked_at < (self.samples * LOOKS_PER_SAMPLE).min(table.len())
-        {
+        let most_looks = (self.samples * LOOKS_PER_SAMPLE).min(table.len());
+        let (mut position, mut sampled, mut looked_at) = (draw >> (64 - CURSOR_BITS), 0, 0);
+        while sampled < self.samples && looked_at < most_looks {
             position = table.scan(position, |entry| {
                 looked_at += 1;
                 if sampled < self.samples && self.may_evict(entry) {
                     sampled += 1;
-                    let hash = self.seed.hash(entry.key());
-                    let worth = self
-                        .policy
-                        .worth(entry.access(), entry.deadline(), &self.moment);
-                    pool.offer(Candidate {
-                        shard,
-                        db,
-                        slot,
-                        hash,
-                        worth,
-                    });
+                    let worth = self.policy.worth(entry.access(), entry.deadline(), &self.moment);
+                    offer(self.seed.hash(entry.key()), worth);
                 }
             });
         }
+        sampled
     }
 
     fn may_evict(&self, entry: &Entry) -> bool {
@@ -240,11 +191,7 @@ impl Sampler<'_> {
     }
 
     fn weight(&self, database: &Database) -> usize {
-        if self.policy.is_volatile_only() {
-            database.tally().mortal
-        } else {
-            database.tally().entries
-        }
+        if self.policy.is_volatile_only() { database.tally().mortal } else { database.tally().entries }
     }
 
     fn slot_weight(&self, database: &Database, slot: usize) -> usize {
@@ -273,10 +220,7 @@ fn evict(
     let Some(database) = shard.database(candidate.db) else {
         return false;
     };
-    let Some(place) = database
-        .table(candidate.slot)
-        .find(candidate.hash, still_unworthy)
-    else {
+    let Some(place) = database.table(candidate.slot).find(candidate.hash, still_unworthy) else {
         return false;
     };
     garbage.add(shard.remove_at(candidate.db, candidate.slot, place));

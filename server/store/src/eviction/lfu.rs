@@ -38,9 +38,7 @@ pub(super) fn frequency(access: u32, moment: &Moment<'_>) -> u8 {
     let count = access & 0xff;
     let decayed_until = (access >> 8) as u16;
     let idle_minutes = u32::from(minute(moment.now).wrapping_sub(decayed_until));
-    let fallen = idle_minutes
-        .checked_div(moment.settings.lfu_decay_minutes())
-        .unwrap_or(0);
+    let fallen = idle_minutes.checked_div(moment.settings.lfu_decay_minutes()).unwrap_or(0);
     count.saturating_sub(fallen) as u8
 }
 
@@ -72,11 +70,7 @@ mod tests {
     fn counts_logarithmically_and_decays() {
         let settings = Settings::default();
         let mut random = crate::random::Random::new(7);
-        let mut moment = |now| Moment {
-            now,
-            settings: &settings,
-            draw: random.next() as u32,
-        };
+        let mut moment = |now| Moment { now, settings: &settings, draw: random.next() as u32 };
         let mut access = Lfu::admitted(&moment(0));
         for _ in 0..100_000 {
             access = Lfu::touched(access, &moment(0));
@@ -84,23 +78,9 @@ mod tests {
         let count = frequency(access, &moment(0));
         // Redis documents 142 for a factor of 10 and 100,000 hits.
         assert!((125..=160).contains(&count), "{count}");
-        assert_eq!(
-            frequency(access, &moment(10 * MILLIS_PER_MINUTE)),
-            count - 10
-        );
+        assert_eq!(frequency(access, &moment(10 * MILLIS_PER_MINUTE)), count - 10);
         assert_eq!(frequency(access, &moment(1000 * MILLIS_PER_MINUTE)), 0);
         settings.set_lfu_decay_minutes(0);
-        assert_eq!(
-            Lfu::worth(
-                access,
-                None,
-                &Moment {
-                    now: 1 << 40,
-                    settings: &settings,
-                    draw: 0
-                }
-            ),
-            u64::from(count)
-        );
+        assert_eq!(Lfu::worth(access, None, &Moment { now: 1 << 40, settings: &settings, draw: 0 }), u64::from(count));
     }
 }

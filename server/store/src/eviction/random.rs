@@ -16,8 +16,9 @@ impl Algorithm for Random {
         Lru::touched(access, moment)
     }
 
-    fn worth(_access: u32, _deadline: Option<UnixMillis>, moment: &Moment<'_>) -> u64 {
-        u64::from(moment.draw)
+    /// Chance is in which entries are compared.
+    fn worth(_access: u32, _deadline: Option<UnixMillis>, _moment: &Moment<'_>) -> u64 {
+        0
     }
 
     fn idle_seconds(access: u32, now: UnixMillis) -> Option<u64> {

@@ -13,10 +13,7 @@ pub(crate) struct CompactHash {
 
 impl CompactHash {
     pub(super) fn new() -> Self {
-        CompactHash {
-            pairs: Vec::new(),
-            len: 0,
-        }
+        CompactHash { pairs: Vec::new(), len: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -24,9 +21,7 @@ impl CompactHash {
     }
 
     pub(super) fn get(&self, field: &[u8]) -> Option<&[u8]> {
-        self.iter()
-            .find(|(other, _)| *other == field)
-            .map(|(_, value)| value)
+        self.iter().find(|(other, _)| *other == field).map(|(_, value)| value)
     }
 
     pub(super) fn insert(&mut self, field: &[u8], value: &[u8]) -> bool {
@@ -38,9 +33,7 @@ impl CompactHash {
             Some(place) => {
                 let mut replaced = Vec::with_capacity(crate::varint::MAX_VARINT + value.len());
                 push_text(&mut replaced, value);
-                self.make_room(
-                    (self.pairs.len() + replaced.len()).saturating_sub(place.end - place.value_at),
-                );
+                self.make_room((self.pairs.len() + replaced.len()).saturating_sub(place.end - place.value_at));
                 self.pairs.splice(place.value_at..place.end, replaced);
                 false
             }
@@ -84,12 +77,7 @@ impl CompactHash {
             let (other, value) = pairs.next()?;
             if other == field {
                 let end = self.pairs.len() - pairs.rest.len();
-                return Some(PairPlace {
-                    start,
-                    value_at: start + text_len(field),
-                    end,
-                    value_len: value.len(),
-                });
+                return Some(PairPlace { start, value_at: start + text_len(field), end, value_len: value.len() });
             }
         }
     }
@@ -97,8 +85,7 @@ impl CompactHash {
     /// Grows to the allocator's next bin and no further.
     fn make_room(&mut self, len: usize) {
         if len > self.pairs.capacity() {
-            self.pairs
-                .reserve_exact(allocated_size(len) - self.pairs.len());
+            self.pairs.reserve_exact(allocated_size(len) - self.pairs.len());
         }
     }
 }

@@ -15,10 +15,7 @@ pub(crate) struct FieldTable {
 
 impl FieldTable {
     pub(super) fn new(seed: HashSeed) -> Self {
-        FieldTable {
-            table: Table::new(),
-            seed,
-        }
+        FieldTable { table: Table::new(), seed }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -26,9 +23,7 @@ impl FieldTable {
     }
 
     pub(super) fn get(&self, field: &[u8]) -> Option<&[u8]> {
-        let place = self
-            .table
-            .find(self.seed.hash(field), |record| record.field() == field)?;
+        let place = self.table.find(self.seed.hash(field), |record| record.field() == field)?;
         self.table.at(place).map(FieldRecord::value)
     }
 
@@ -40,17 +35,12 @@ impl FieldTable {
             return false;
         }
         let seed = self.seed;
-        self.table
-            .insert(hash, FieldRecord::new(field, value), |record| {
-                seed.hash(record.field())
-            });
+        self.table.insert(hash, FieldRecord::new(field, value), |record| seed.hash(record.field()));
         true
     }
 
     pub(super) fn remove(&mut self, field: &[u8]) -> bool {
-        let place = self
-            .table
-            .find(self.seed.hash(field), |record| record.field() == field);
+        let place = self.table.find(self.seed.hash(field), |record| record.field() == field);
         place.and_then(|place| self.table.remove(place)).is_some()
     }
 
@@ -62,12 +52,7 @@ impl FieldTable {
         self.table.random(draw).map(FieldRecord::pair)
     }
 
-    pub(super) fn scan(
-        &self,
-        mut cursor: u64,
-        count: usize,
-        visit: &mut dyn FnMut(&[u8], &[u8]),
-    ) -> u64 {
+    pub(super) fn scan(&self, mut cursor: u64, count: usize, visit: &mut dyn FnMut(&[u8], &[u8])) -> u64 {
         let mut visited = 0;
         loop {
             cursor = self.table.scan(cursor, |record| {
@@ -90,12 +75,7 @@ impl FieldTable {
 
     pub(super) fn allocated(&self, samples: Option<usize>) -> usize {
         let looked_at = samples.unwrap_or(usize::MAX).clamp(1, self.len().max(1));
-        let sampled: usize = self
-            .table
-            .iter()
-            .take(looked_at)
-            .map(FieldRecord::allocated)
-            .sum();
+        let sampled: usize = self.table.iter().take(looked_at).map(FieldRecord::allocated).sum();
         self.table.allocated() + sampled * self.len() / looked_at
     }
 }
@@ -114,16 +94,10 @@ impl FieldRecord {
     fn new(field: &[u8], value: &[u8]) -> Self {
         let (field_len, field_len_len) = encode_varint(length(field));
         let (value_len, value_len_len) = encode_varint(length(value));
-        let parts = [
-            &field_len[..field_len_len],
-            &value_len[..value_len_len],
-            field,
-            value,
-        ];
+        let parts = [&field_len[..field_len_len], &value_len[..value_len_len], field, value];
         let layout = layout_for(parts.iter().map(|part| part.len()).sum());
         // SAFETY: there are two varints, so the size is not zero.
-        let start =
-            NonNull::new(unsafe { alloc(layout) }).unwrap_or_else(|| handle_alloc_error(layout));
+        let start = NonNull::new(unsafe { alloc(layout) }).unwrap_or_else(|| handle_alloc_error(layout));
         let mut at = start;
         for part in parts {
             // SAFETY: the allocation has room for all the parts, one after the other.
@@ -145,8 +119,7 @@ impl FieldRecord {
 
     fn pair(&self) -> (&[u8], &[u8]) {
         let (field_at, field_len, value_len) = self.lengths();
-        self.bytes(field_at, field_len + value_len)
-            .split_at(field_len)
+        self.bytes(field_at, field_len + value_len).split_at(field_len)
     }
 
     fn allocated(&self) -> usize {
@@ -162,11 +135,7 @@ impl FieldRecord {
     fn lengths(&self) -> (usize, usize, usize) {
         let (field_len, field_taken) = decode_varint(|at| self.bytes(at, 1)[0]);
         let (value_len, value_taken) = decode_varint(|at| self.bytes(field_taken + at, 1)[0]);
-        (
-            field_taken + value_taken,
-            field_len as usize,
-            value_len as usize,
-        )
+        (field_taken + value_taken, field_len as usize, value_len as usize)
     }
 
     fn bytes(&self, at: usize, len: usize) -> &[u8] {
@@ -184,8 +153,7 @@ impl Drop for FieldRecord {
 }
 
 fn layout_for(len: usize) -> Layout {
-    Layout::from_size_align(allocated_size(len), 1)
-        .expect("a record is far smaller than the address space")
+    Layout::from_size_align(allocated_size(len), 1).expect("a record is far smaller than the address space")
 }
 
 fn length(text: &[u8]) -> u32 {

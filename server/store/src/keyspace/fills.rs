@@ -69,13 +69,7 @@ impl Keyspace<'_> {
     }
 
     /// Ends a load and stores what it brought, `None` for absent, if no client has changed the key since it began.
-    pub fn fill(
-        &mut self,
-        key: &Key<'_>,
-        value: Option<FillValue<'_>>,
-        fill: Fill,
-        fence: &Fence,
-    ) -> FillOutcome {
+    pub fn fill(&mut self, key: &Key<'_>, value: Option<FillValue<'_>>, fill: Fill, fence: &Fence) -> FillOutcome {
         let shard = self.shard_mut(key);
         if !shard.loads.finish(key, fence) {
             shard.counters.fenced_fills += 1;
@@ -83,19 +77,8 @@ impl Keyspace<'_> {
         }
         shard.counters.fills += 1;
         let value = value.map_or(Value::Absent, |value| self.value_to_fill(key, value));
-        let Fill {
-            deadline,
-            stale_for_ms,
-            refresh_at,
-            filled_at,
-            group,
-        } = fill;
-        let info = FillInfo {
-            filled_at,
-            group,
-            stale_for_ms,
-            refresh_at,
-        };
+        let Fill { deadline, stale_for_ms, refresh_at, filled_at, group } = fill;
+        let info = FillInfo { filled_at, group, stale_for_ms, refresh_at };
         let found = self.lookup(key);
         self.store_value(key, found, deadline, Some(info), value);
         FillOutcome::Stored
@@ -107,16 +90,8 @@ impl Keyspace<'_> {
             FillValue::String(bytes) => compact_value(bytes, settings.compress_over()),
             FillValue::SharedString(bytes) => compact_shared(bytes, settings.compress_over()),
             FillValue::Hash(pairs) => {
-                let hash = hash_of(
-                    pairs,
-                    CompactLimits::from_settings(settings),
-                    self.shard(key).seed(),
-                );
-                if hash.len() == 0 {
-                    Value::Absent
-                } else {
-                    Value::Hash(Box::new(hash))
-                }
+                let hash = hash_of(pairs, CompactLimits::from_settings(settings), self.shard(key).seed());
+                if hash.len() == 0 { Value::Absent } else { Value::Hash(Box::new(hash)) }
             }
         }
     }

@@ -39,10 +39,7 @@ impl Keyspace<'_> {
         place: Place,
         change: impl FnOnce(&mut HashMut<'_>) -> R,
     ) -> Result<R, WrongType> {
-        let (limits, seed) = (
-            CompactLimits::from_settings(self.settings()),
-            self.shard(key).seed(),
-        );
+        let (limits, seed) = (CompactLimits::from_settings(self.settings()), self.shard(key).seed());
         let entry = self.entry_mut(key, place);
         let Some(ObjectMut::Hash(hash)) = entry.object_mut() else {
             return Err(WrongType);
@@ -63,16 +60,8 @@ impl Keyspace<'_> {
         Ok(result)
     }
 
-    fn create_hash<R>(
-        &mut self,
-        key: &Key<'_>,
-        found: Found,
-        change: impl FnOnce(&mut HashMut<'_>) -> R,
-    ) -> R {
-        let (limits, seed) = (
-            CompactLimits::from_settings(self.settings()),
-            self.shard(key).seed(),
-        );
+    fn create_hash<R>(&mut self, key: &Key<'_>, found: Found, change: impl FnOnce(&mut HashMut<'_>) -> R) -> R {
+        let (limits, seed) = (CompactLimits::from_settings(self.settings()), self.shard(key).seed());
         let mut hash = Hash::new();
         let result = change(&mut HashMut::new(&mut hash, limits, seed));
         if hash.len() > 0 {

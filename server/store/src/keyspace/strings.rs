@@ -50,27 +50,16 @@ impl Keyspace<'_> {
             Found::Live(place) => match self.entry_mut(key, place).object_mut() {
                 Some(ObjectMut::Hash(_)) => Err(WrongType),
                 Some(ObjectMut::Big(_)) => Ok(Some(self.change_big_string(key, place, change))),
-                None => Ok(Some(self.change_short_string(
-                    key,
-                    Found::Live(place),
-                    change,
-                ))),
+                None => Ok(Some(self.change_short_string(key, Found::Live(place), change))),
             },
             _ if !create => Ok(None),
             found => Ok(Some(self.change_short_string(key, found, change))),
         }
     }
 
-    fn change_big_string<R>(
-        &mut self,
-        key: &Key<'_>,
-        place: Place,
-        change: impl FnOnce(&mut StringMut<'_>) -> R,
-    ) -> R {
+    fn change_big_string<R>(&mut self, key: &Key<'_>, place: Place, change: impl FnOnce(&mut StringMut<'_>) -> R) -> R {
         let entry = self.entry_mut(key, place);
-        let Some(ObjectMut::Big(string)) = entry.object_mut() else {
-            unreachable!("the caller has looked")
-        };
+        let Some(ObjectMut::Big(string)) = entry.object_mut() else { unreachable!("the caller has looked") };
         let mut string = StringMut::new(string.make_unique());
         let result = change(&mut string);
         if string.is_changed() {
@@ -101,12 +90,7 @@ impl Keyspace<'_> {
     }
 
     /// Fills the buffer with what is there, and tells the deadline.
-    fn copy_short_string(
-        &mut self,
-        key: &Key<'_>,
-        found: Found,
-        buffer: &mut Vec<u8>,
-    ) -> Option<i64> {
+    fn copy_short_string(&mut self, key: &Key<'_>, found: Found, buffer: &mut Vec<u8>) -> Option<i64> {
         buffer.clear();
         let Found::Live(place) = found else {
             return None;

@@ -48,8 +48,7 @@ impl Keyspace<'_> {
             let replaced = self.shard_mut(key).remove(key, place);
             self.garbage.add(replaced);
         }
-        self.shard_mut(key)
-            .insert(key, owned.entry.renamed(key.bytes()));
+        self.shard_mut(key).insert(key, owned.entry.renamed(key.bytes()));
         self.changed(key, 1);
     }
 
@@ -57,12 +56,7 @@ impl Keyspace<'_> {
     pub fn copy_of(&mut self, key: &Key<'_>) -> Option<OwnedEntry> {
         let place = self.find_live(key)?;
         let entry = self.shard(key).entry(key, place);
-        let meta = Meta {
-            fill: None,
-            ..entry.meta()
-        };
-        Some(OwnedEntry {
-            entry: entry.duplicate(&meta),
-        })
+        let meta = Meta { fill: None, ..entry.meta() };
+        Some(OwnedEntry { entry: entry.duplicate(&meta) })
     }
 }

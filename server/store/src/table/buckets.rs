@@ -6,15 +6,15 @@ use crate::allocation::allocated_size;
 /// Buckets in a segment, which is 4 KiB.
 const SEGMENT: usize = 64;
 
-/// Up to one segment lies in one allocation that grows with its table; larger arrays are lists of segments, so that
-/// growing copies only the list.
+/// Up to one segment lies in one allocation that grows with its table. Larger arrays are lists of segments, all full
+/// but the last, so that growing copies only that one or the list.
 pub(super) enum Buckets<R> {
-    Small(Vec<Bucket<R>>),
-    Segmented {
-        segments: Vec<Box<[Bucket<R>]>>,
-        len: usize,
-    },
+    Small(Segment<R>),
+    /// At least two segments, and how many buckets they have.
+    Segmented(Vec<Segment<R>>, usize),
 }
+
+type Segment<R> = Vec<Bucket<R>>;
 
 impl<R> Buckets<R> {
     pub(super) const fn new() -> Self {
@@ -24,42 +24,41 @@ impl<R> Buckets<R> {
     #[inline]
     pub(super) fn len(&self) -> usize {
         match self {
-            Buckets::Small(buckets) => buckets.len(),
-            Buckets::Segmented { len, .. } => *len,
+            Buckets::Small(segment) => segment.len(),
+            Buckets::Segmented(_, len) => *len,
         }
     }
 
     #[inline]
     pub(super) fn get(&self, index: usize) -> &Bucket<R> {
         match self {
-            Buckets::Small(buckets) => &buckets[index],
-            Buckets::Segmented { segments, .. } => &segments[index / SEGMENT][index % SEGMENT],
+            Buckets::Small(segment) => &segment[index],
+            Buckets::Segmented(segments, _) => &segments[index / SEGMENT][index % SEGMENT],
         }
     }
 
     #[inline]
     pub(super) fn get_mut(&mut self, index: usize) -> &mut Bucket<R> {
         match self {
-            Buckets::Small(buckets) => &mut buckets[index],
-            Buckets::Segmented { segments, .. } => &mut segments[index / SEGMENT][index % SEGMENT],
+            Buckets::Small(segment) => &mut segment[index],
+            Buckets::Segmented(segments, _) => &mut segments[index / SEGMENT][index % SEGMENT],
         }
     }
 
     /// Adds an empty bucket at the end.
     pub(super) fn push(&mut self) {
-        if self.len() == SEGMENT {
-            self.become_segmented();
-        }
         match self {
-            Buckets::Small(buckets) => {
-                let room = fitting_capacity(buckets.len() + 1) - buckets.len();
-                buckets.reserve_exact(room);
-                buckets.push(Bucket::new());
+            Buckets::Small(segment) if segment.len() < SEGMENT => push_to(segment),
+            Buckets::Small(segment) => {
+                let (first, mut second) = (std::mem::take(segment), Vec::new());
+                push_to(&mut second);
+                *self = Buckets::Segmented(vec![first, second], SEGMENT + 1);
             }
-            Buckets::Segmented { segments, len } => {
-                if *len == segments.len() * SEGMENT {
-                    segments.push(empty_segment());
+            Buckets::Segmented(segments, len) => {
+                if *len % SEGMENT == 0 {
+                    segments.push(Vec::new());
                 }
+                push_to(&mut segments[*len / SEGMENT]);
                 *len += 1;
             }
         }
@@ -67,63 +66,54 @@ impl<R> Buckets<R> {
 
     /// Takes the last bucket away.
     pub(super) fn pop(&mut self) -> Option<Bucket<R>> {
-        let last = match self {
-            Buckets::Small(buckets) => {
-                let last = buckets.pop();
-                buckets.shrink_to(fitting_capacity(buckets.len()));
+        match self {
+            Buckets::Small(segment) => pop_from(segment),
+            Buckets::Segmented(segments, len) => {
+                *len -= 1;
+                let last = pop_from(&mut segments[*len / SEGMENT]);
+                if *len % SEGMENT == 0 {
+                    self.drop_empty_segment();
+                }
                 last
             }
-            Buckets::Segmented { segments, len } => {
-                *len -= 1;
-                let last =
-                    std::mem::replace(&mut segments[*len / SEGMENT][*len % SEGMENT], Bucket::new());
-                segments.truncate(len.div_ceil(SEGMENT));
-                if segments.len() < segments.capacity() / 4 {
-                    segments.shrink_to(segments.len() * 2);
-                }
-                Some(last)
-            }
-        };
-        if self.len() == SEGMENT {
-            self.become_small();
         }
-        last
     }
 
     pub(super) fn allocated(&self) -> usize {
+        let segment_size = |segment: &Segment<R>| allocated_size(segment.capacity() * size_of::<Bucket<R>>());
         match self {
-            Buckets::Small(buckets) => allocated_size(buckets.capacity() * size_of::<Bucket<R>>()),
-            Buckets::Segmented { segments, .. } => {
-                let list = allocated_size(segments.capacity() * size_of::<Box<[Bucket<R>]>>());
-                list + segments.len() * SEGMENT * size_of::<Bucket<R>>()
+            Buckets::Small(segment) => segment_size(segment),
+            Buckets::Segmented(segments, _) => {
+                let list = allocated_size(segments.capacity() * size_of::<Segment<R>>());
+                list + segments.iter().map(segment_size).sum::<usize>()
             }
         }
     }
 
-    fn become_segmented(&mut self) {
-        if let Buckets::Small(buckets) = self {
-            let segment = std::mem::take(buckets).into_boxed_slice();
-            *self = Buckets::Segmented {
-                segments: vec![segment],
-                len: SEGMENT,
-            };
-        }
-    }
-
-    fn become_small(&mut self) {
-        if let Buckets::Segmented { segments, .. } = self {
-            if let Some(segment) = segments.pop() {
-                *self = Buckets::Small(segment.into_vec());
-            }
+    fn drop_empty_segment(&mut self) {
+        let Buckets::Segmented(segments, _) = self else { return };
+        segments.pop();
+        if segments.len() == 1 {
+            *self = Buckets::Small(std::mem::take(&mut segments[0]));
+        } else if segments.len() < segments.capacity() / 4 {
+            segments.shrink_to(segments.len() * 2);
         }
     }
 }
 
-fn empty_segment<R>() -> Box<[Bucket<R>]> {
-    (0..SEGMENT).map(|_| Bucket::new()).collect()
+fn push_to<R>(segment: &mut Segment<R>) {
+    let room = fitting_capacity::<R>(segment.len() + 1) - segment.len();
+    segment.reserve_exact(room);
+    segment.push(Bucket::new());
+}
+
+fn pop_from<R>(segment: &mut Segment<R>) -> Option<Bucket<R>> {
+    let last = segment.pop();
+    segment.shrink_to(fitting_capacity::<R>(segment.len()));
+    last
 }
 
 /// As many buckets as the allocation for `needed` of them has room for.
-fn fitting_capacity(needed: usize) -> usize {
-    allocated_size(needed * size_of::<Bucket<[u8; 8]>>()) / size_of::<Bucket<[u8; 8]>>()
+fn fitting_capacity<R>(needed: usize) -> usize {
+    allocated_size(needed * size_of::<Bucket<R>>()) / size_of::<Bucket<R>>()
 }
