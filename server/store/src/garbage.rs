@@ -24,6 +24,12 @@ impl Garbage {
         self.databases.push(database);
     }
 
+    /// How many values there are to free, of those that were not cheaper to free at once.
+    pub fn len(&self) -> usize {
+        let in_databases = self.databases.iter().map(|database| database.tally().keys);
+        self.entries.len() + in_databases.sum::<usize>()
+    }
+
     /// Whether there is nothing to free.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.databases.is_empty()

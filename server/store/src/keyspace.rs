@@ -116,6 +116,12 @@ impl<'s> Keyspace<'s> {
         self.access = access;
     }
 
+    /// What has been removed through this view and is freed when it is dropped, after the locks; unless it is taken out
+    /// here.
+    pub fn garbage(&mut self) -> &mut Garbage {
+        &mut self.garbage
+    }
+
     /// How many keys clients have changed through this view.
     pub fn changes(&self) -> u64 {
         self.changes
