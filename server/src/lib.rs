@@ -12,6 +12,7 @@ pub mod housekeeping;
 pub mod identity;
 pub mod memory;
 pub mod node;
+pub mod reclaim;
 pub mod session;
 pub mod settings;
 pub mod telemetry;

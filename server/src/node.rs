@@ -11,6 +11,7 @@ use crate::clients::Clients;
 use crate::clock::Clock;
 use crate::engine::gates::Gates;
 use crate::identity::Identity;
+use crate::reclaim::Reclaimer;
 use crate::settings::Settings;
 use crate::telemetry::Telemetry;
 
@@ -20,6 +21,7 @@ pub struct Node {
     pub settings: Settings,
     pub clock: Clock,
     pub store: Store,
+    pub reclaimer: Reclaimer,
     /// None for a plain cache.
     pub origin: Option<Arc<Origin>>,
     pub topology: ArcSwap<Topology>,

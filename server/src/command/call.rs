@@ -1,5 +1,6 @@
 //! What a handler is given: the arguments, the session they came by, and where the reply goes.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use forebay_resp::{Args, Reply};
@@ -51,6 +52,39 @@ impl<'c> Call<'c> {
     #[inline]
     pub fn integer(&self, at: usize) -> Result<i64, CommandError> {
         forebay_store::parse_integer(self.arg(at)).ok_or(CommandError::NotAnInteger)
+    }
+
+    /// Argument `at` as an integer of a range.
+    ///
+    /// # Errors
+    /// [`CommandError::NotAnInteger`], or an error that names the range.
+    pub fn integer_within(&self, at: usize, range: RangeInclusive<i64>) -> Result<i64, CommandError> {
+        let integer = self.integer(at)?;
+        if range.contains(&integer) {
+            return Ok(integer);
+        }
+        let (least, greatest) = range.into_inner();
+        Err(CommandError::from(format!("ERR value is out of range, value must between {least} and {greatest}")))
+    }
+
+    /// Argument `at` as what C calls an `int`.
+    ///
+    /// # Errors
+    /// As [`Self::integer_within`] has them.
+    pub fn int(&self, at: usize) -> Result<i32, CommandError> {
+        let integer = self.integer_within(at, i64::from(i32::MIN)..=i64::from(i32::MAX))?;
+        Ok(integer as i32)
+    }
+
+    /// Argument `at` as the number of a database.
+    ///
+    /// # Errors
+    /// When it is no number, or there is no such database.
+    pub fn database(&self, at: usize) -> Result<u16, CommandError> {
+        u16::try_from(self.int(at)?)
+            .ok()
+            .filter(|&db| db < self.node.identity.databases)
+            .ok_or(CommandError::text("ERR DB index is out of range"))
     }
 
     /// Argument `at` as text for a message or a name; what is not UTF-8 is replaced.

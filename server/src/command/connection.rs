@@ -124,11 +124,7 @@ fn reset(call: &mut Call<'_>) -> Result<Flow, CommandError> {
 }
 
 fn select(call: &mut Call<'_>) -> Result<Flow, CommandError> {
-    let index = call.integer(1)?;
-    let db = u16::try_from(index)
-        .ok()
-        .filter(|&db| db < call.node.identity.databases)
-        .ok_or(CommandError::text("ERR DB index is out of range"))?;
+    let db = call.database(1)?;
     call.session.db = db;
     call.session.client.db.store(db, Relaxed);
     call.reply.ok();

@@ -10,16 +10,22 @@ mod bitmaps;
 mod client;
 mod config;
 mod connection;
+mod databases;
 mod debug;
+mod expire_condition;
 mod expiry;
 mod forebay;
+mod glob;
+mod hash_random;
 mod hashes;
+mod help;
 mod info;
 mod introspection;
 mod keys;
 mod latency;
 mod memory;
 mod numbers;
+mod object;
 mod scan;
 mod server;
 mod slowlog;
@@ -34,6 +40,7 @@ static FAMILIES: &[&[Spec]] = &[
     client::TABLE,
     config::TABLE,
     connection::TABLE,
+    databases::TABLE,
     debug::TABLE,
     expiry::TABLE,
     forebay::TABLE,
@@ -44,6 +51,7 @@ static FAMILIES: &[&[Spec]] = &[
     latency::TABLE,
     memory::TABLE,
     numbers::TABLE,
+    object::TABLE,
     scan::TABLE,
     server::TABLE,
     slowlog::TABLE,

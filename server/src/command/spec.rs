@@ -170,7 +170,12 @@ pub type Positions = SmallVec<[u32; 16]>;
 impl KeySpec {
     /// One key, right after the name.
     pub const fn one(uses: KeyUse) -> KeySpec {
-        KeySpec::range(uses, 1, 0, 1)
+        KeySpec::at(uses, 1)
+    }
+
+    /// The one key at argument `at`.
+    pub const fn at(uses: KeyUse, at: u16) -> KeySpec {
+        KeySpec::range(uses, at, 0, 1)
     }
 
     /// Keys from argument `first` to `last` (relative to the first key, negative from the end), every `step`-th.
