@@ -7,29 +7,36 @@ pub mod table;
 
 mod bitfield;
 mod bitmaps;
+mod bits;
 mod client;
 mod config;
 mod connection;
 mod databases;
 mod debug;
 mod expire_condition;
+mod expire_options;
 mod expiry;
 mod forebay;
 mod glob;
 mod hash_random;
 mod hashes;
 mod help;
+mod index_range;
 mod info;
 mod introspection;
 mod keys;
 mod latency;
+mod lcs;
+mod long_double;
 mod memory;
 mod numbers;
 mod object;
+mod packed_integer;
 mod scan;
 mod server;
 mod slowlog;
 mod strings;
+mod substrings;
 
 use spec::Spec;
 
@@ -49,6 +56,7 @@ static FAMILIES: &[&[Spec]] = &[
     introspection::TABLE,
     keys::TABLE,
     latency::TABLE,
+    lcs::TABLE,
     memory::TABLE,
     numbers::TABLE,
     object::TABLE,
@@ -56,4 +64,5 @@ static FAMILIES: &[&[Spec]] = &[
     server::TABLE,
     slowlog::TABLE,
     strings::TABLE,
+    substrings::TABLE,
 ];
