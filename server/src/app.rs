@@ -1,105 +1,188 @@
-//! Assembly: from a configuration to a running node, and back down in order.
+//! Assembly: from a configuration to a running node.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering::Relaxed;
 
-use tokio::net::TcpListener;
+use arc_swap::ArcSwap;
+use forebay_cluster::{NodeId, Topology};
+use forebay_origin::{Fault, Origin};
+use forebay_store::{Store, StoreConfig};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
-use tracing::{info, warn};
+use tracing::info;
 
-use crate::clients::Ask;
+use crate::clock::Clock;
+use crate::command::table::Table;
+use crate::config::Config;
+use crate::data_dir::{self, DataDirError};
 use crate::engine::Engine;
 use crate::front::{http, resp};
 use crate::housekeeping;
+use crate::identity::Identity;
+use crate::listeners::{Listeners, port_of};
 use crate::node::Node;
+use crate::reclaim::Reclaimer;
+use crate::settings::Settings;
+use crate::telemetry::Telemetry;
 
-/// The sockets of a node. Bound before anything is built, so that a port in use is the first thing to be told.
-pub struct Listeners {
-    pub open: TcpListener,
-    pub direct: Option<TcpListener>,
-    pub http: Option<TcpListener>,
-    pub metrics: Option<TcpListener>,
+/// A node that serves. [`App::drain`] is its end.
+pub struct App {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) doors: JoinSet<()>,
+    pub(crate) http: http::Thread,
+    pub(crate) housekeeping: JoinSet<()>,
+    pub(crate) threads: resp::Threads,
+    ports: Ports,
 }
 
-/// A node that serves.
-pub struct App {
-    engine: Arc<Engine>,
-    doors: JoinSet<()>,
-    housekeeping: JoinSet<()>,
-    threads: resp::Threads,
+/// Where the node listens, as the system gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    pub open: u16,
+    pub direct: Option<u16>,
+    pub http: Option<u16>,
+    pub metrics: Option<u16>,
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("{}", lines(.0))]
+    Faults(Vec<Fault>),
+    #[error("error: {0}")]
+    DataDir(#[from] DataDirError),
+    #[error("error: the system gives no thread or socket: {0}")]
+    System(#[from] io::Error),
 }
 
 impl App {
-    /// Builds the node's moving parts and opens its doors. `background` runs loads, HTTP and housekeeping.
+    /// Binds the sockets, builds the node and opens its doors. `background` runs loads and housekeeping.
     ///
     /// # Errors
-    /// When the system has no threads or sockets to give.
-    pub fn start(node: Arc<Node>, listeners: Listeners, background: Handle) -> io::Result<App> {
-        let worker_threads = node.identity.worker_threads;
+    /// When a port is taken, the data directory or the origin's configuration is bad, or the system has no threads to give.
+    pub async fn start(config: &Config, background: &Handle) -> Result<App, StartError> {
+        let listeners = Listeners::bind(&config.doors).map_err(StartError::Faults)?;
+        let id = match &config.identity.node_id {
+            Some(id) => id.clone(),
+            None => data_dir::node_id(&config.identity.data_dir)?,
+        };
+        let origin = start_origin(config).await.map_err(StartError::Faults)?;
+        let node = Arc::new(build(config, id, &listeners, origin)?);
+        let app = App::open(node, listeners, background)?;
+        app.announce();
+        Ok(app)
+    }
+
+    fn open(node: Arc<Node>, listeners: Listeners, background: &Handle) -> io::Result<App> {
+        let ports = Ports::of(&listeners);
         let engine = Arc::new(Engine::new(Arc::clone(&node), background.clone()));
-        let (workers, threads) = resp::Workers::start(worker_threads, &engine)?;
+        let (workers, threads) = resp::Workers::start(node.identity.worker_threads, &engine)?;
         let workers = Arc::new(workers);
         let mut doors = JoinSet::new();
         for listener in std::iter::once(listeners.open).chain(listeners.direct) {
-            doors.spawn_on(resp::accept(listener, Arc::clone(&engine), Arc::clone(&workers)), &background);
+            doors.spawn_on(resp::accept(listener, Arc::clone(&engine), Arc::clone(&workers)), background);
         }
-        if let Some(listener) = listeners.http {
-            doors.spawn_on(http::serve(listener, Arc::clone(&engine)), &background);
-        }
-        if let Some(listener) = listeners.metrics {
-            doors.spawn_on(http::serve_metrics(listener, Arc::clone(&engine)), &background);
-        }
-        let housekeeping = housekeeping::start(&node, &background);
-        Ok(App { engine, doors, housekeeping, threads })
+        let http = http::Thread::start(&engine, listeners.http, listeners.metrics)?;
+        let housekeeping = housekeeping::start(&node, background);
+        Ok(App { engine, doors, http, housekeeping, threads, ports })
     }
 
     pub fn engine(&self) -> &Arc<Engine> {
         &self.engine
     }
 
-    /// Shuts down: no new connections, what has been asked is answered, then the connections close in order. After `grace`, or when
-    /// `hurry` completes, those that are left are cut.
-    pub async fn drain(mut self, grace: Duration, hurry: impl Future<Output = ()>) {
-        let node = Arc::clone(self.engine.node());
-        node.gates.drain();
-        self.doors.shutdown().await;
-        info!(connections = node.clients.len(), ?grace, "draining");
-        ask_all(&node, Ask::Drain);
-        tokio::select! {
-            () = all_gone(&node) => {}
-            () = tokio::time::sleep(grace) => warn!(connections = node.clients.len(), "the grace period is over"),
-            () = hurry => warn!(connections = node.clients.len(), "asked to hurry"),
+    pub fn node(&self) -> &Arc<Node> {
+        self.engine.node()
+    }
+
+    pub fn ports(&self) -> Ports {
+        self.ports
+    }
+
+    fn announce(&self) {
+        let Node { identity, topology, origin, .. } = &**self.node();
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            node = %topology.load().here().id,
+            bind = identity.bind,
+            port = self.ports.open,
+            direct_port = self.ports.direct,
+            http_port = self.ports.http,
+            metrics_port = self.ports.metrics,
+            threads = identity.worker_threads,
+            groups = origin.as_ref().map(|origin| origin.groups().len()),
+            "ready"
+        );
+    }
+}
+
+impl Ports {
+    fn of(listeners: &Listeners) -> Ports {
+        Ports {
+            open: port_of(&listeners.open),
+            direct: listeners.direct.as_ref().map(port_of),
+            http: listeners.http.as_ref().map(port_of),
+            metrics: listeners.metrics.as_ref().map(port_of),
         }
-        ask_all(&node, Ask::Kill);
-        all_gone(&node).await;
-        self.housekeeping.shutdown().await;
-        self.engine.close().await;
-        let threads = self.threads;
-        if tokio::task::spawn_blocking(move || threads.join()).await.is_err() {
-            warn!("the worker threads could not be waited for");
-        }
     }
 }
 
-/// Addresses that listeners are bound to, for messages.
-pub fn address_of(listener: &TcpListener) -> Option<SocketAddr> {
-    listener.local_addr().ok()
-}
-
-fn ask_all(node: &Node, ask: Ask) {
-    for client in node.clients.all() {
-        client.ask(ask);
+async fn start_origin(config: &Config) -> Result<Option<Arc<Origin>>, Vec<Fault>> {
+    match &config.origin {
+        None => Ok(None),
+        Some(origin) => Origin::start(origin.clone(), config.groups.clone()).await.map(|origin| Some(Arc::new(origin))),
     }
 }
 
-/// How often the end of the last connection is looked for; nothing else waits for it.
-const GONE_POLL: Duration = Duration::from_millis(5);
+fn build(config: &Config, id: NodeId, listeners: &Listeners, origin: Option<Arc<Origin>>) -> io::Result<Node> {
+    let clock = Clock::new();
+    let ports = Ports::of(listeners);
+    let store = Store::new(StoreConfig { databases: config.databases, seed: rand::random(), ..StoreConfig::default() });
+    store.settings().set_policy(config.maxmemory_policy);
+    let identity = Identity {
+        run_id: NodeId::from_bytes(rand::random()).to_string(),
+        started_at: clock.unix_millis(),
+        worker_threads: config.threads,
+        port: ports.open,
+        bind: config.doors.bind.to_string(),
+        databases: config.databases,
+        executable: std::env::current_exe().unwrap_or_default(),
+        config_file: config.file.clone(),
+        zone: config.identity.zone.clone(),
+        debug_commands: config.debug_commands,
+    };
+    let member = forebay_cluster::Node {
+        id,
+        host: config.identity.advertise.clone(),
+        open_port: ports.open,
+        direct_port: ports.direct.unwrap_or(0),
+        peer_port: config.identity.peer_port,
+        zone: config.identity.zone.clone(),
+    };
+    Ok(Node {
+        reclaimer: Reclaimer::start()?,
+        // Each worker has a lane, and HTTP's thread the one after them (`Node::http_lane`).
+        telemetry: Telemetry::new(config.threads + 1, Table::get().len()),
+        settings: settings(config),
+        identity,
+        clock,
+        store,
+        origin,
+        topology: ArcSwap::from_pointee(Topology::solo(member)),
+        clients: Default::default(),
+        gates: Default::default(),
+    })
+}
 
-async fn all_gone(node: &Node) {
-    while !node.clients.is_empty() {
-        tokio::time::sleep(GONE_POLL).await;
-    }
+fn settings(config: &Config) -> Settings {
+    let settings = Settings::default();
+    settings.maxmemory.store(config.maxmemory, Relaxed);
+    settings.maxclients.store(config.maxclients, Relaxed);
+    settings.requirepass.store(config.requirepass.as_ref().map(|password| Arc::new(password.clone().into_bytes())));
+    settings
+}
+
+fn lines(faults: &[Fault]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }

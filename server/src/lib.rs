@@ -3,16 +3,24 @@
 //! ARCHITECTURE.md tells the way of a request through these modules.
 
 pub mod app;
+pub mod check;
 pub mod clients;
 pub mod clock;
 pub mod command;
+pub mod config;
+pub mod data_dir;
+pub mod drain;
 pub mod engine;
 pub mod front;
 pub mod housekeeping;
 pub mod identity;
+pub mod listeners;
+pub mod logging;
 pub mod memory;
 pub mod node;
 pub mod reclaim;
 pub mod session;
 pub mod settings;
+pub mod signals;
+pub mod size;
 pub mod telemetry;

@@ -1,1 +1,93 @@
-fn main() {}
+//! The binary: reads the configuration, does the task, tells how it ended by the exit code.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use forebay::app::{App, StartError};
+use forebay::check;
+use forebay::config::{Config, ConfigError, Invocation, Task};
+use forebay::logging;
+use forebay::memory::CountingAllocator;
+use forebay::signals::Signals;
+use forebay_origin::Fault;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tracing::info;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+/// Threads for loads and housekeeping. Requests have threads of their own.
+const BACKGROUND_THREADS: usize = 2;
+
+/// How long tasks of the runtime may take to end after everything was closed.
+const RUNTIME_END: Duration = Duration::from_secs(2);
+
+/// Exit code for a command line or configuration that is wrong, as sysexits.h has it (`EX_USAGE` and `EX_CONFIG` are one here).
+const MISUSE: u8 = 2;
+
+fn main() -> ExitCode {
+    let invocation = match Invocation::read(std::env::args_os(), &|name| std::env::var_os(name)) {
+        Ok(invocation) => invocation,
+        Err(ConfigError::CommandLine(error)) => error.exit(),
+        Err(ConfigError::Faults(faults)) => return complain(&faults, MISUSE),
+    };
+    match prepare(&invocation.config).and_then(|runtime| run(&invocation, &runtime).map(|code| (runtime, code))) {
+        Ok((runtime, code)) => {
+            runtime.shutdown_timeout(RUNTIME_END);
+            code
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(invocation: &Invocation, runtime: &Runtime) -> Result<ExitCode, StartError> {
+    let config = &invocation.config;
+    match &invocation.task {
+        Task::Node => runtime.block_on(serve(config, runtime.handle())),
+        Task::Check => Ok(match runtime.block_on(check::check(config)) {
+            Ok(findings) => {
+                print!("{findings}");
+                ExitCode::SUCCESS
+            }
+            Err(faults) => complain(&faults, 1),
+        }),
+    }
+}
+
+/// What the whole process needs once.
+fn prepare(config: &Config) -> Result<Runtime, StartError> {
+    // Whoever asked for TLS first would otherwise decide for all; an error means that it is installed already.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+    logging::start(config.log).map_err(std::io::Error::other)?;
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(BACKGROUND_THREADS)
+        .thread_name("background")
+        .enable_all()
+        .build()?;
+    Ok(runtime)
+}
+
+/// Serves until a signal or SHUTDOWN, then drains.
+async fn serve(config: &Config, background: &Handle) -> Result<ExitCode, StartError> {
+    let mut signals = Signals::listen()?;
+    let app = App::start(config, background).await?;
+    let node = app.node().clone();
+    tokio::select! {
+        signal = signals.next() => info!(signal, "asked to end"),
+        () = node.gates.shutdown_requested() => info!("SHUTDOWN was called"),
+    }
+    app.drain(config.grace, async move { info!(signal = signals.next().await, "asked to end at once") }).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn complain(faults: &[Fault], code: u8) -> ExitCode {
+    for fault in faults {
+        eprintln!("{fault}");
+    }
+    let count = faults.len();
+    eprintln!("{count} {} in the configuration", if count == 1 { "fault" } else { "faults" });
+    ExitCode::from(code)
+}

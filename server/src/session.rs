@@ -33,7 +33,7 @@ pub enum Replies {
 }
 
 impl Session {
-    /// A new connection's session.
+    /// A new session: of a connection, or of one request that came by another way than a connection of its own.
     pub fn new(client: Arc<Client>, lane: usize, authenticated: bool) -> Session {
         Session { client, db: 0, authenticated, replies: Replies::On, no_touch: false, lane, now: 0 }
     }

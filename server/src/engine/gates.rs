@@ -21,6 +21,7 @@ const EVICTIONS_PER_REQUEST: usize = 64;
 pub struct Gates {
     /// SIGTERM has been received.
     draining: AtomicBool,
+    shutdown: Notify,
     pause: Pause,
 }
 
@@ -89,6 +90,16 @@ impl Gates {
     /// Shuts the door for good: new connections are refused and the old ones are asked to end.
     pub fn drain(&self) {
         self.draining.store(true, Relaxed);
+    }
+
+    /// Asks the process to end in order, as SIGTERM does.
+    pub fn request_shutdown(&self) {
+        self.shutdown.notify_one();
+    }
+
+    /// Waits for [`Gates::request_shutdown`].
+    pub async fn shutdown_requested(&self) {
+        self.shutdown.notified().await;
     }
 
     pub fn is_draining(&self) -> bool {

@@ -1,19 +1,73 @@
-//! The HTTP door.
+//! The HTTP doors: the API, health, and the metrics.
+//!
+//! They have a thread of their own: its requests are few beside RESP's, and being one thread it is the one writer of its statistics
+//! lane. It ends after the RESP doors, so that `/health` tells of a drain while it lasts.
 
+mod health;
+mod serve;
+
+use std::io;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
+use axum::Router;
+use axum::routing::get;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::error;
 
 use crate::engine::Engine;
 
-/// Serves the API until the future is dropped.
-pub async fn serve(listener: TcpListener, engine: Arc<Engine>) {
-    let _ = (listener, engine);
-    std::future::pending::<()>().await;
+/// The thread behind the HTTP doors.
+pub struct Thread {
+    stop: CancellationToken,
+    thread: JoinHandle<()>,
 }
 
-/// Serves `/metrics` until the future is dropped.
-pub async fn serve_metrics(listener: TcpListener, engine: Arc<Engine>) {
-    let _ = (listener, engine);
-    std::future::pending::<()>().await;
+impl Thread {
+    /// Starts serving the doors that there are. Must be called within a tokio runtime, the one that the listeners were opened in.
+    ///
+    /// # Errors
+    /// When the system has no thread to give.
+    pub fn start(engine: &Arc<Engine>, http: Option<TcpListener>, metrics: Option<TcpListener>) -> io::Result<Thread> {
+        let http = http.map(TcpListener::into_std).transpose()?;
+        let metrics = metrics.map(TcpListener::into_std).transpose()?;
+        let stop = CancellationToken::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let doors = serve_all(http, metrics, Arc::clone(engine), stop.clone());
+        let thread = std::thread::Builder::new().name("http".to_owned()).spawn(move || {
+            if let Err(error) = runtime.block_on(doors) {
+                error!(%error, "HTTP is not served");
+            }
+        })?;
+        Ok(Thread { stop, thread })
+    }
+
+    /// Answers the requests under way, then ends.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        let ended = tokio::task::spawn_blocking(move || self.thread.join()).await;
+        if !matches!(ended, Ok(Ok(()))) {
+            error!("the HTTP thread ended by a panic");
+        }
+    }
+}
+
+async fn serve_all(
+    http: Option<std::net::TcpListener>,
+    metrics: Option<std::net::TcpListener>,
+    engine: Arc<Engine>,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let http = http.map(TcpListener::from_std).transpose()?;
+    let metrics = metrics.map(TcpListener::from_std).transpose()?;
+    tokio::join!(serve::serve(http, api(&engine), stop.clone()), serve::serve(metrics, Router::new(), stop),);
+    Ok(())
+}
+
+fn api(engine: &Arc<Engine>) -> Router {
+    Router::new()
+        .route("/health", get(health::health))
+        .route("/ready", get(health::health))
+        .with_state(Arc::clone(engine))
 }

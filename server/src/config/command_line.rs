@@ -1,0 +1,85 @@
+//! The command line, built from the table of settings.
+
+use std::ffi::OsString;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use super::Task;
+use super::setting::{CONFIG_FILE, SETTINGS, Setting};
+
+/// What the command line says: a task, and the settings that it gives.
+pub(super) struct CommandLine {
+    pub(super) task: Task,
+    settings: ArgMatches,
+}
+
+impl CommandLine {
+    /// Reads the arguments, the program's name first.
+    ///
+    /// # Errors
+    /// For unknown flags and subcommands, and when help or the version was asked for.
+    pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<CommandLine, clap::Error> {
+        let mut matches = command().try_get_matches_from(arguments)?;
+        Ok(match matches.remove_subcommand() {
+            None => CommandLine { task: Task::Node, settings: matches },
+            Some((name, settings)) => CommandLine { task: task(&name, &settings)?, settings },
+        })
+    }
+
+    /// The values of a setting, in order; none when the command line does not have it.
+    pub(super) fn values(&self, setting: &Setting) -> Vec<String> {
+        let values = self.settings.get_many::<String>(setting.name);
+        values.map(|values| values.cloned().collect()).unwrap_or_default()
+    }
+}
+
+fn task(name: &str, _: &ArgMatches) -> Result<Task, clap::Error> {
+    Ok(match name {
+        "check" => Task::Check,
+        _ => Task::Node,
+    })
+}
+
+pub(super) fn command() -> Command {
+    let node = Command::new("node").about("Serve as a cache node; what plain `forebay` does, too");
+    let check =
+        Command::new("check").about("Connect to the origin, prepare every group's SQL, and report all faults at once");
+    Command::new("forebay")
+        .about("A Redis-wire-compatible, read-through cache in front of Postgres")
+        .version(env!("CARGO_PKG_VERSION"))
+        .args_conflicts_with_subcommands(true)
+        .args(arguments())
+        .subcommand(node.args(arguments()))
+        .subcommand(check.args(arguments()))
+        .after_help(
+            "Every setting can also be given in the environment (--http-port as FOREBAY_HTTP_PORT) or in the configuration file \
+             (as http_port).\nA flag goes before the environment, the environment before the file.",
+        )
+}
+
+fn arguments() -> Vec<Arg> {
+    std::iter::once(&CONFIG_FILE).chain(SETTINGS).map(argument).collect()
+}
+
+/// Values stay text here: what is wrong with them is told together with what is wrong in the environment and in the file.
+fn argument(setting: &'static Setting) -> Arg {
+    let argument = Arg::new(setting.name).long(setting.name).help(help(setting)).help_heading(setting.topic.heading());
+    match setting.is_switch() {
+        true => argument
+            .num_args(0..=1)
+            .require_equals(true)
+            .value_name("BOOL")
+            .hide_possible_values(true)
+            .default_missing_value("true"),
+        false => {
+            argument.value_name(setting.value).action(if setting.repeats { ArgAction::Append } else { ArgAction::Set })
+        }
+    }
+}
+
+fn help(setting: &Setting) -> String {
+    match setting.default {
+        "" | "false" => setting.help.to_owned(),
+        default => format!("{} [default: {default}]", setting.help),
+    }
+}

@@ -1,0 +1,266 @@
+//! The configuration: from the command line, the environment and a file to checked values, with all that is wrong told at once.
+
+mod command_line;
+mod file;
+mod parse;
+mod reader;
+mod setting;
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use forebay_cluster::NodeId;
+use forebay_origin::{Fault, GroupConfig, OriginConfig, parse_groups};
+use forebay_store::EvictionPolicy;
+
+use crate::identity::DebugCommands;
+use command_line::CommandLine;
+use file::ConfigFile;
+use reader::{Complaint, Environment, Reader};
+use setting::CONFIG_FILE;
+
+/// What was asked for: a task, and the configuration to do it with.
+#[derive(Debug)]
+pub struct Invocation {
+    pub task: Task,
+    pub config: Config,
+}
+
+/// What the process is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Task {
+    Node,
+    Check,
+}
+
+/// Everything that can be configured, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file that was read, as it was named.
+    pub file: Option<PathBuf>,
+    pub doors: Doors,
+    pub identity: IdentityConfig,
+    /// Threads that serve connections.
+    pub threads: usize,
+    pub maxclients: usize,
+    /// Bytes; 0 for no limit.
+    pub maxmemory: u64,
+    pub maxmemory_policy: EvictionPolicy,
+    pub databases: u16,
+    pub origin: Option<OriginConfig>,
+    pub groups: Vec<GroupConfig>,
+    pub requirepass: Option<String>,
+    pub debug_commands: DebugCommands,
+    /// How long a drain waits for connections to end.
+    pub grace: Duration,
+    pub log: LogConfig,
+}
+
+/// Where the node listens. Port 0 takes a free one; `None` leaves the door closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Doors {
+    pub bind: IpAddr,
+    pub port: u16,
+    pub direct_port: Option<u16>,
+    pub http_port: Option<u16>,
+    pub metrics_port: Option<u16>,
+}
+
+/// Who the node is.
+#[derive(Debug, Clone)]
+pub struct IdentityConfig {
+    /// Where the node keeps its identity.
+    pub data_dir: PathBuf,
+    /// Taken from the data directory when it is not given.
+    pub node_id: Option<NodeId>,
+    /// Host name or address that clients are told.
+    pub advertise: String,
+    pub peer_port: u16,
+    pub zone: Option<String>,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogConfig {
+    pub level: tracing::Level,
+    pub format: LogFormat,
+}
+
+/// One line per event, for people or for machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Why there is no configuration.
+#[derive(Debug)]
+pub enum ConfigError {
+    /// The command line could not be understood, or help was asked for.
+    CommandLine(clap::Error),
+    /// Everything that is wrong.
+    Faults(Vec<Fault>),
+}
+
+impl Invocation {
+    /// Reads the command line (the program's name first), the environment and the configuration file.
+    ///
+    /// # Errors
+    /// With all faults at once; for the command line's own grammar with the first.
+    pub fn read(
+        arguments: impl IntoIterator<Item = OsString>,
+        environment: &Environment<'_>,
+    ) -> Result<Invocation, ConfigError> {
+        let command_line = CommandLine::parse(arguments).map_err(ConfigError::CommandLine)?;
+        let mut faults = Vec::new();
+        let path = config_path(&command_line, environment);
+        let file = path.as_ref().and_then(|path| {
+            let text = read_file(path, &CONFIG_FILE.flag(), &mut faults)?;
+            Some(ConfigFile::parse(path.display().to_string(), text, &mut faults))
+        });
+        let mut reader = Reader { command_line: &command_line, environment, file, faults };
+        let config = Config::read(&mut reader, path);
+        match reader.faults.is_empty() {
+            true => Ok(Invocation { task: command_line.task, config }),
+            false => Err(ConfigError::Faults(reader.faults)),
+        }
+    }
+}
+
+impl Config {
+    fn read(reader: &mut Reader<'_>, file: Option<PathBuf>) -> Config {
+        let doors = Doors::read(reader);
+        let identity = IdentityConfig::read(reader, doors.bind);
+        let origin = read_origin(reader);
+        let groups = read_groups(reader, origin.is_some());
+        let requirepass = reader.optional("requirepass", parse::text).filter(|password| !password.is_empty());
+        refuse_strangers(reader, doors.bind, requirepass.is_some());
+        Config {
+            file,
+            doors,
+            identity,
+            threads: reader.optional("threads", parse::at_least_one).unwrap_or_else(cores),
+            maxclients: reader.value("maxclients", parse::at_least_one),
+            maxmemory: reader.value("maxmemory", parse::size),
+            maxmemory_policy: reader.value("maxmemory-policy", parse::policy),
+            databases: reader.value("databases", parse::databases),
+            origin,
+            groups,
+            requirepass,
+            debug_commands: reader.value("enable-debug-command", parse::debug_commands),
+            grace: reader.value("grace", parse::time),
+            log: LogConfig {
+                level: reader.value("log-level", parse::log_level),
+                format: reader.value("log-format", parse::log_format),
+            },
+        }
+    }
+}
+
+impl Doors {
+    fn read(reader: &mut Reader<'_>) -> Doors {
+        Doors {
+            bind: reader.value("bind", parse::address),
+            port: reader.value("port", parse::port),
+            direct_port: reader.value("direct-port", parse::port_or_off),
+            http_port: reader.value("http-port", parse::port_or_off),
+            metrics_port: reader.value("metrics-port", parse::port_or_off),
+        }
+    }
+}
+
+impl IdentityConfig {
+    fn read(reader: &mut Reader<'_>, bind: IpAddr) -> IdentityConfig {
+        // Read for its faults alone: a lone node opens no door for others.
+        let _raft_port: u16 = reader.value("raft-port", parse::port);
+        IdentityConfig {
+            data_dir: reader.value("data-dir", parse::path),
+            node_id: reader.optional("node-id", parse::node_id),
+            advertise: reader.optional("advertise", parse::text).unwrap_or_else(|| bind.to_string()),
+            peer_port: reader.value("peer-port", parse::port),
+            zone: reader.optional("zone", parse::text),
+        }
+    }
+}
+
+fn config_path(command_line: &CommandLine, environment: &Environment<'_>) -> Option<PathBuf> {
+    let given = command_line.values(&CONFIG_FILE).pop();
+    given.or_else(|| reader::variable(environment, &CONFIG_FILE)).map(PathBuf::from)
+}
+
+fn read_file(path: &PathBuf, place: &str, faults: &mut Vec<Fault>) -> Option<String> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Some(text),
+        Err(error) => {
+            let problem = format!("{} cannot be read: {error}", path.display());
+            faults.push(Fault::unplaced(place, problem, ""));
+            None
+        }
+    }
+}
+
+fn read_origin(reader: &mut Reader<'_>) -> Option<OriginConfig> {
+    let url = reader.optional("origin", parse::origin_url);
+    let replicas = reader.all("origin-replica", parse::origin_url);
+    if url.is_none() && !replicas.is_empty() {
+        reader.refuse(
+            "origin-replica",
+            Complaint::new("there is no origin that it could be a replica of", "give --origin, too"),
+        );
+    }
+    let mut origin = OriginConfig::new(url.unwrap_or_default());
+    origin.replicas = replicas;
+    origin.max_connections = reader.value("origin-pool-size", parse::at_least_one);
+    origin.load_timeout = reader.value("origin-load-timeout", parse::time_above_zero);
+    origin.batch_window = reader.value("origin-batch-window", parse::time);
+    origin.batch_max = reader.value("origin-batch-max", parse::at_least_one);
+    origin.max_waiting_loads = reader.value("origin-max-waiting", parse::at_least_one);
+    origin.idle_timeout = reader.value("origin-idle-timeout", parse::time_above_zero);
+    origin.max_lifetime = reader.value("origin-max-lifetime", parse::time_above_zero);
+    if origin.batch_window >= origin.load_timeout {
+        reader.refuse(
+            "origin-batch-window",
+            Complaint::new("it is not shorter than the load timeout", "the defaults are 500us and 2s"),
+        );
+    }
+    (!origin.url.is_empty()).then_some(origin)
+}
+
+/// The groups of the configuration file, then those of the groups file.
+fn read_groups(reader: &mut Reader<'_>, has_origin: bool) -> Vec<GroupConfig> {
+    let mut groups = reader.file.as_mut().map(|file| std::mem::take(&mut file.groups)).unwrap_or_default();
+    let path = reader.optional("groups", parse::path);
+    if let Some(path) = path {
+        let text = read_file(&path, "--groups", &mut reader.faults);
+        match text.map(|text| parse_groups(&text, &path.display().to_string())) {
+            Some(Ok(more)) => groups.extend(more),
+            Some(Err(faults)) => reader.faults.extend(faults),
+            None => {}
+        }
+    }
+    if !groups.is_empty() && !has_origin {
+        reader.refuse(
+            "origin",
+            Complaint::new("there are groups, and nowhere to load them from", "give --origin postgres://…"),
+        );
+    }
+    groups
+}
+
+/// Whoever can reach the ports could read and write everything.
+fn refuse_strangers(reader: &mut Reader<'_>, bind: IpAddr, has_password: bool) {
+    let insecure = reader.value("insecure", parse::switch);
+    if !bind.is_loopback() && !has_password && !insecure {
+        let problem = format!("{bind} can be reached from outside, and there is no password");
+        reader.refuse(
+            "bind",
+            Complaint::new(problem, "set FOREBAY_REQUIREPASS, or pass --insecure if the network is trusted"),
+        );
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

@@ -1,0 +1,144 @@
+//! From the text of a setting to its value.
+
+use std::fmt::Display;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use forebay_cluster::NodeId;
+use forebay_origin::parse_duration;
+use forebay_store::EvictionPolicy;
+
+use super::LogFormat;
+use super::reader::Complaint;
+use crate::identity::DebugCommands;
+use crate::size::parse_size;
+
+/// Most databases; every shard keeps a table for each.
+const MOST_DATABASES: u16 = 1024;
+
+pub(super) fn text(text: &str) -> Result<String, Complaint> {
+    Ok(text.to_owned())
+}
+
+pub(super) fn path(text: &str) -> Result<PathBuf, Complaint> {
+    match text.is_empty() {
+        true => Err(Complaint::new("it is empty", "")),
+        false => Ok(PathBuf::from(text)),
+    }
+}
+
+pub(super) fn address(text: &str) -> Result<IpAddr, Complaint> {
+    if text == "localhost" {
+        return Ok(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+    let hint = "write the address of an interface, such as 127.0.0.1, or 0.0.0.0 for all";
+    text.parse().map_err(|_| Complaint::new(format!("`{text}` is no IP address"), hint))
+}
+
+pub(super) fn port(text: &str) -> Result<u16, Complaint> {
+    text.parse().map_err(|_| {
+        let hint = match text.starts_with("tcp://") {
+            // https://kubernetes.io/docs/tutorials/services/connect-applications-service/#environment-variables
+            true => "Kubernetes sets this variable for a service named forebay: set enableServiceLinks: false, or pass the flag",
+            false => "write a number from 0 to 65535; 0 takes a free port",
+        };
+        Complaint::new(format!("`{text}` is no port"), hint)
+    })
+}
+
+pub(super) fn port_or_off(text: &str) -> Result<Option<u16>, Complaint> {
+    match text {
+        "off" => Ok(None),
+        _ => port(text).map(Some),
+    }
+}
+
+pub(super) fn at_least_one<N: FromStr + PartialOrd + From<u8>>(text: &str) -> Result<N, Complaint> {
+    let number = text.parse::<N>().ok().filter(|number| *number >= N::from(1));
+    number.ok_or_else(|| Complaint::new(format!("`{text}` is no number from 1 on"), ""))
+}
+
+pub(super) fn databases(text: &str) -> Result<u16, Complaint> {
+    let hint = format!("there may be 1 to {MOST_DATABASES}");
+    match at_least_one(text) {
+        Ok(count) if count <= MOST_DATABASES => Ok(count),
+        _ => Err(Complaint::new(format!("`{text}` is no number of databases"), hint)),
+    }
+}
+
+pub(super) fn size(text: &str) -> Result<u64, Complaint> {
+    let hint = "write bytes, or a number with kb, mb or gb, such as 512mb";
+    parse_size(text).ok_or_else(|| Complaint::new(format!("`{text}` is no amount of memory"), hint))
+}
+
+pub(super) fn time(text: &str) -> Result<Duration, Complaint> {
+    let hint = "write numbers with units us, ms, s, m, h or d, such as 1m30s";
+    parse_duration(text).ok_or_else(|| Complaint::new(format!("`{text}` is no length of time"), hint))
+}
+
+pub(super) fn time_above_zero(text: &str) -> Result<Duration, Complaint> {
+    match time(text)? {
+        length if length < Duration::from_millis(1) => Err(Complaint::new("it is shorter than a millisecond", "")),
+        length => Ok(length),
+    }
+}
+
+pub(super) fn policy(text: &str) -> Result<EvictionPolicy, Complaint> {
+    text.parse().map_err(|error: forebay_store::UnknownPolicy| Complaint::new(error.to_string(), ""))
+}
+
+pub(super) fn node_id(text: &str) -> Result<NodeId, Complaint> {
+    NodeId::parse(text).map_err(|error| Complaint::new(error.to_string(), ""))
+}
+
+pub(super) fn origin_url(text: &str) -> Result<String, Complaint> {
+    match text.starts_with("postgres://") || text.starts_with("postgresql://") || text.starts_with("sqlite:") {
+        true => Ok(text.to_owned()),
+        // The text itself is not repeated: it may hold a password.
+        false => Err(Complaint::new(
+            "it is no URL of an origin",
+            "write postgres://user:password@host:5432/database or sqlite://FILE",
+        )),
+    }
+}
+
+pub(super) fn switch(text: &str) -> Result<bool, Complaint> {
+    choice(text, &[("true", true), ("yes", true), ("1", true), ("false", false), ("no", false), ("0", false)])
+}
+
+pub(super) fn debug_commands(text: &str) -> Result<DebugCommands, Complaint> {
+    choice(text, &[("no", DebugCommands::No), ("local", DebugCommands::Local), ("yes", DebugCommands::Yes)])
+}
+
+pub(super) fn log_level(text: &str) -> Result<tracing::Level, Complaint> {
+    use tracing::Level;
+    choice(
+        text,
+        &[
+            ("error", Level::ERROR),
+            ("warn", Level::WARN),
+            ("info", Level::INFO),
+            ("debug", Level::DEBUG),
+            ("trace", Level::TRACE),
+        ],
+    )
+}
+
+pub(super) fn log_format(text: &str) -> Result<LogFormat, Complaint> {
+    choice(text, &[("text", LogFormat::Text), ("json", LogFormat::Json)])
+}
+
+fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Complaint> {
+    let found = choices.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+        Complaint::new(format!("there is no choice `{text}`"), list(&names))
+    })
+}
+
+fn list(names: &[impl Display]) -> String {
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    format!("choose one of {}", names.join(", "))
+}

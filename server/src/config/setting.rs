@@ -1,0 +1,192 @@
+//! The table of settings: every flag, environment variable and file key of a node.
+//!
+//! One row is all there is to know of a setting but its type, which its reader in `config.rs` gives it. The command line, its help,
+//! the look-up in the environment and in the file, and the table in README.md (which a test compares) follow from the rows.
+
+/// One setting.
+pub(super) struct Setting {
+    /// The flag without its dashes.
+    pub(super) name: &'static str,
+    /// What stands for the value in the help; empty for a switch, which is on or off.
+    pub(super) value: &'static str,
+    /// The value when none is given, in the notation of the command line; empty for none.
+    pub(super) default: &'static str,
+    /// Whether it may be given several times.
+    pub(super) repeats: bool,
+    pub(super) topic: Topic,
+    /// One line.
+    pub(super) help: &'static str,
+}
+
+/// A heading of the help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Topic {
+    Doors,
+    Node,
+    Memory,
+    Origin,
+    Access,
+    Running,
+}
+
+/// Where the file is: the one setting that cannot stand in it.
+pub(super) static CONFIG_FILE: Setting =
+    Setting::new(Topic::Doors, "config", "FILE", "", "A configuration file in TOML");
+
+/// All others, by topic.
+pub(super) static SETTINGS: &[Setting] = &[
+    Setting::new(Topic::Doors, "bind", "ADDRESS", "127.0.0.1", "The address of all listeners"),
+    Setting::new(Topic::Doors, "port", "PORT", "6379", "RESP for any client; 0 takes a free port"),
+    Setting::new(Topic::Doors, "direct-port", "PORT", "6380", "RESP for cluster-aware clients; `off` closes it"),
+    Setting::new(
+        Topic::Doors,
+        "http-port",
+        "PORT",
+        "9999",
+        "HTTP: /api?key=, /health, /ready, live figures at /; or `off`",
+    ),
+    Setting::new(Topic::Doors, "metrics-port", "PORT", "2112", "Prometheus' /metrics; or `off`"),
+    Setting::new(Topic::Doors, "maxclients", "COUNT", "10000", "RESP connections that are served at the same time"),
+    Setting::new(Topic::Node, "data-dir", "DIR", "./forebay-data", "Where the node keeps its identity"),
+    Setting::new(Topic::Node, "node-id", "HEX", "", "40 hexadecimal digits [default: those in the data directory]"),
+    Setting::new(
+        Topic::Node,
+        "advertise",
+        "HOST",
+        "",
+        "What clients are told as this node's host [default: the bind address]",
+    ),
+    Setting::new(Topic::Node, "zone", "NAME", "", "Availability zone"),
+    Setting::new(Topic::Node, "peer-port", "PORT", "8001", "Reserved for other nodes; a lone node does not open it"),
+    Setting::new(Topic::Node, "raft-port", "PORT", "7000", "Reserved for other nodes; a lone node does not open it"),
+    Setting::new(Topic::Node, "threads", "COUNT", "", "Threads that serve connections [default: one per core]"),
+    Setting::new(
+        Topic::Memory,
+        "maxmemory",
+        "SIZE",
+        "0",
+        "Most bytes that the process allocates, such as 2gb; 0 for no limit",
+    ),
+    Setting::new(Topic::Memory, "maxmemory-policy", "NAME", "allkeys-lrfu", "What is evicted when memory is short"),
+    Setting::new(Topic::Memory, "databases", "COUNT", "16", "Numbered databases; groups apply to number 0"),
+    Setting::new(
+        Topic::Origin,
+        "origin",
+        "URL",
+        "",
+        "postgres://… or sqlite://FILE; without it the node is a plain cache",
+    ),
+    Setting::new(Topic::Origin, "origin-replica", "URL", "", "A read replica of the origin").repeating(),
+    Setting::new(
+        Topic::Origin,
+        "groups",
+        "FILE",
+        "",
+        "TOML with [[group]] tables; they may also stand in the configuration file",
+    ),
+    Setting::new(Topic::Origin, "origin-pool-size", "COUNT", "16", "Most connections to each database"),
+    Setting::new(Topic::Origin, "origin-load-timeout", "TIME", "2s", "Longest wait for a load"),
+    Setting::new(
+        Topic::Origin,
+        "origin-batch-window",
+        "TIME",
+        "500us",
+        "How long a miss waits for others to share its query",
+    ),
+    Setting::new(Topic::Origin, "origin-batch-max", "COUNT", "512", "Most keys of one query"),
+    Setting::new(Topic::Origin, "origin-max-waiting", "COUNT", "100000", "Most loads that wait at the same time"),
+    Setting::new(Topic::Origin, "origin-idle-timeout", "TIME", "5m", "An unused connection is closed after this"),
+    Setting::new(Topic::Origin, "origin-max-lifetime", "TIME", "30m", "A connection is replaced at this age"),
+    Setting::new(
+        Topic::Access,
+        "requirepass",
+        "PASSWORD",
+        "",
+        "Password of RESP and HTTP clients; better given in the environment",
+    ),
+    Setting::new(Topic::Access, "insecure", "", "false", "Listen beyond loopback although no password is set"),
+    Setting::new(Topic::Access, "enable-debug-command", "WHO", "no", "Who may call DEBUG: no, local or yes"),
+    Setting::new(Topic::Running, "grace", "TIME", "30s", "How long a shutdown waits for connections to end"),
+    Setting::new(Topic::Running, "log-level", "LEVEL", "info", "error, warn, info, debug or trace"),
+    Setting::new(Topic::Running, "log-format", "FORMAT", "text", "text or json"),
+];
+
+impl Setting {
+    const fn new(
+        topic: Topic,
+        name: &'static str,
+        value: &'static str,
+        default: &'static str,
+        help: &'static str,
+    ) -> Setting {
+        Setting { name, value, default, repeats: false, topic, help }
+    }
+
+    const fn repeating(mut self) -> Setting {
+        self.repeats = true;
+        self
+    }
+
+    /// The setting with this name.
+    ///
+    /// # Panics
+    /// When there is none: a reader asks for a setting that the table does not have.
+    pub(super) fn named(name: &str) -> &'static Setting {
+        SETTINGS
+            .iter()
+            .find(|setting| setting.name == name)
+            .unwrap_or_else(|| panic!("the table has no setting `{name}`"))
+    }
+
+    pub(super) fn is_switch(&self) -> bool {
+        self.value.is_empty()
+    }
+
+    /// `--http-port`
+    pub(super) fn flag(&self) -> String {
+        format!("--{}", self.name)
+    }
+
+    /// `FOREBAY_HTTP_PORT`
+    pub(super) fn variable(&self) -> String {
+        format!("FOREBAY_{}", self.name.to_uppercase().replace('-', "_"))
+    }
+
+    /// `http_port`
+    pub(super) fn key(&self) -> String {
+        self.name.replace('-', "_")
+    }
+}
+
+impl Topic {
+    pub(super) fn heading(self) -> &'static str {
+        match self {
+            Topic::Doors => "Doors",
+            Topic::Node => "Node",
+            Topic::Memory => "Memory",
+            Topic::Origin => "Origin",
+            Topic::Access => "Access",
+            Topic::Running => "Running",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_has_three_names() {
+        let setting = Setting::named("http-port");
+        assert_eq!(setting.flag(), "--http-port");
+        assert_eq!(setting.variable(), "FOREBAY_HTTP_PORT");
+        assert_eq!(setting.key(), "http_port");
+    }
+
+    #[test]
+    fn names_are_given_once() {
+        for (at, setting) in SETTINGS.iter().enumerate() {
+            assert!(SETTINGS[..at].iter().all(|other| other.name != setting.name), "{}", setting.name);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The data directory: what a node must still know after a restart. That is its identity.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use forebay_cluster::NodeId;
+
+/// The file of the identity: 40 hexadecimal digits and a line end.
+const NODE_ID_FILE: &str = "node-id";
+
+/// Why the data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    #[error("{path}: {source}\n  hint: --data-dir names a directory that this user may write")]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{path} holds no node id ({problem})\n  hint: restore the file, or remove it to start as a new node")]
+    Corrupt { path: PathBuf, problem: String },
+}
+
+/// The identity that is kept in `directory`. On the first start both are created.
+///
+/// # Errors
+/// When the directory cannot be used, or the file holds something else than an identity.
+pub fn node_id(directory: &Path) -> Result<NodeId, DataDirError> {
+    fs::create_dir_all(directory).map_err(|source| DataDirError::Io { path: directory.to_owned(), source })?;
+    let path = directory.join(NODE_ID_FILE);
+    match fs::read(&path) {
+        Ok(bytes) => parse(&bytes).map_err(|problem| DataDirError::Corrupt { path, problem }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => create(directory, &path),
+        Err(source) => Err(DataDirError::Io { path, source }),
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<NodeId, String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "it is not text".to_owned())?;
+    NodeId::parse(text.trim_end()).map_err(|error| error.to_string())
+}
+
+/// Writes a new identity aside first, so that a crash leaves either no file or a whole one.
+fn create(directory: &Path, path: &Path) -> Result<NodeId, DataDirError> {
+    let id = NodeId::from_bytes(rand::random());
+    let aside = directory.join(format!("{NODE_ID_FILE}.new"));
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&aside)?;
+        writeln!(file, "{id}")?;
+        file.sync_all()?;
+        fs::rename(&aside, path)
+    };
+    write().map_err(|source| DataDirError::Io { path: path.to_owned(), source })?;
+    Ok(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_outlives_restarts() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let inner = directory.path().join("deep/er");
+        let first = node_id(&inner).expect("created");
+        assert_eq!(node_id(&inner).expect("read"), first);
+    }
+
+    #[test]
+    fn a_corrupt_file_is_named_and_left_alone() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for content in [&b"not an id"[..], b"", b"\xff\xfe", &[b'a'; 39]] {
+            fs::write(directory.path().join(NODE_ID_FILE), content).expect("written");
+            let error = node_id(directory.path()).expect_err("corrupt").to_string();
+            assert!(error.contains("node-id") && error.contains("hint:"), "{error}");
+            assert_eq!(fs::read(directory.path().join(NODE_ID_FILE)).expect("still there"), content);
+        }
+    }
+}
