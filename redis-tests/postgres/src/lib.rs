@@ -17,6 +17,7 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -115,10 +116,8 @@ impl TestPostgres {
         let Some(mut server) = self.server.take() else {
             return;
         };
-        // Killing the parent that root's `runuser` is would leave the server; its own process is the one in the pid file.
-        self.signal("QUIT");
-        wait_until("PostgreSQL has stopped", || server.try_wait().expect("the server can be waited for").is_some())
-            .await;
+        send("QUIT", server.id());
+        wait_until("PostgreSQL has stopped", || has_ended(&mut server)).await;
     }
 
     /// Starts it after [`TestPostgres::stop`], on the same port with the same data.
@@ -133,8 +132,8 @@ impl TestPostgres {
         let deadline = Instant::now() + PATIENCE;
         while self.try_sql("postgres", "SELECT 1").await.is_err() {
             let said = || std::fs::read_to_string(&log).unwrap_or_default();
-            let has_ended = self.server.as_mut().is_none_or(|server| !matches!(server.try_wait(), Ok(None)));
-            assert!(!has_ended, "PostgreSQL has ended:\n{}", said());
+            let is_gone = self.server.as_mut().is_none_or(has_ended);
+            assert!(!is_gone, "PostgreSQL has ended:\n{}", said());
             assert!(Instant::now() < deadline, "PostgreSQL does not start:\n{}", said());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -143,7 +142,7 @@ impl TestPostgres {
     /// Freezes or wakes the server's processes, as a database that hangs.
     pub async fn freeze(&self, frozen: bool) {
         let signal = if frozen { "STOP" } else { "CONT" };
-        self.descendants().into_iter().for_each(|pid| send(signal, pid));
+        self.processes().into_iter().for_each(|pid| send(signal, pid));
     }
 
     /// Starts a streaming replica of this instance.
@@ -197,39 +196,35 @@ impl TestPostgres {
         writeln!(file, "{}", lines.join("\n")).expect("postgresql.conf can be written");
     }
 
-    fn signal(&self, signal: &str) {
-        if let Some(pid) = self.postmaster() {
-            send(signal, pid);
-        }
-    }
-
-    fn postmaster(&self) -> Option<u32> {
-        let text = std::fs::read_to_string(self.data_directory().join("postmaster.pid")).ok()?;
-        text.lines().next()?.parse().ok()
-    }
-
     /// The server's first process and those that it started.
-    fn descendants(&self) -> Vec<u32> {
-        let Some(postmaster) = self.postmaster() else {
+    fn processes(&self) -> Vec<u32> {
+        let Some(server) = &self.server else {
             return Vec::new();
         };
-        let children = std::fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children"));
-        let children = children.unwrap_or_default();
-        std::iter::once(postmaster).chain(children.split_whitespace().filter_map(|pid| pid.parse().ok())).collect()
+        let first = server.id();
+        let started = std::fs::read_to_string(format!("/proc/{first}/task/{first}/children")).unwrap_or_default();
+        let started = started.split_whitespace().filter_map(|pid| pid.parse().ok());
+        std::iter::once(first).chain(started).collect()
     }
 }
 
 impl Drop for TestPostgres {
     fn drop(&mut self) {
+        self.processes().into_iter().for_each(|pid| send("CONT", pid));
         if let Some(mut server) = self.server.take() {
-            self.descendants().into_iter().for_each(|pid| send("CONT", pid));
-            self.signal("QUIT");
-            // It ends within moments; a test that is over needs nothing more from it.
-            let _ = server.wait();
+            send("QUIT", server.id());
+            let deadline = Instant::now() + PATIENCE;
+            while !has_ended(&mut server) && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(5));
+            }
         }
         // What cannot be removed stays in the directory for temporary files, which others empty.
         let _ = std::fs::remove_dir_all(&self.directory);
     }
+}
+
+fn has_ended(server: &mut Child) -> bool {
+    server.try_wait().expect("the server can be waited for").is_some()
 }
 
 /// Waits for a condition, with a deadline.
@@ -263,19 +258,21 @@ fn run<'a>(name: &str, arguments: impl IntoIterator<Item = &'a OsStr>) {
     assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A command as a user whom PostgreSQL accepts.
+/// A command as a user whom PostgreSQL accepts. It is that process itself, with nothing between, so that its pid is the
+/// one to signal.
 fn unprivileged(program: &Path) -> Command {
-    if !is_root() {
-        return Command::new(program);
+    let mut command = Command::new(program);
+    if id("-u", None) == 0 {
+        command.uid(id("-u", Some(UNPRIVILEGED_USER))).gid(id("-g", Some(UNPRIVILEGED_USER))).current_dir("/");
     }
-    let mut command = Command::new("runuser");
-    command.args(["-u", UNPRIVILEGED_USER, "--"]).arg(program).current_dir("/");
     command
 }
 
-fn is_root() -> bool {
-    let output = Command::new("id").arg("-u").output().expect("id can be run");
-    output.stdout.trim_ascii() == b"0"
+/// A user's number, or the group's; one's own if no user is named.
+fn id(which: &str, user: Option<&str>) -> u32 {
+    let output = Command::new("id").arg(which).args(user).output().expect("id can be run");
+    let number = String::from_utf8_lossy(&output.stdout);
+    number.trim().parse().unwrap_or_else(|_| panic!("there is no user {user:?} to run PostgreSQL as"))
 }
 
 /// Where a program of PostgreSQL is.

@@ -141,11 +141,7 @@ struct Batch {
 
 impl Batch {
     fn new(first: Request) -> Self {
-        let mut batch = Batch {
-            keys: Vec::new(),
-            waiters: Vec::new(),
-            places: HashMap::new(),
-        };
+        let mut batch = Batch { keys: Vec::new(), waiters: Vec::new(), places: HashMap::new() };
         batch.add(first);
         batch
     }
@@ -158,8 +154,7 @@ impl Batch {
         match self.places.get(&request.wanted.key) {
             Some(place) => self.waiters[*place].push(request),
             None => {
-                self.places
-                    .insert(request.wanted.key.clone(), self.keys.len());
+                self.places.insert(request.wanted.key.clone(), self.keys.len());
                 self.keys.push(request.wanted.clone());
                 self.waiters.push(vec![request]);
             }
@@ -170,17 +165,9 @@ impl Batch {
     fn forget_departed(&mut self) {
         let kept = std::mem::take(&mut self.waiters)
             .into_iter()
-            .map(|waiters| {
-                waiters
-                    .into_iter()
-                    .filter(|request| !request.reply.is_closed())
-                    .collect::<Vec<Request>>()
-            });
+            .map(|waiters| waiters.into_iter().filter(|request| !request.reply.is_closed()).collect::<Vec<Request>>());
         let keys = std::mem::take(&mut self.keys).into_iter();
-        (self.keys, self.waiters) = keys
-            .zip(kept)
-            .filter(|(_, waiters)| !waiters.is_empty())
-            .unzip();
+        (self.keys, self.waiters) = keys.zip(kept).filter(|(_, waiters)| !waiters.is_empty()).unzip();
         self.places.clear();
     }
 
@@ -189,9 +176,7 @@ impl Batch {
         let keys = std::mem::take(&mut self.keys).into_iter();
         let all = keys.zip(std::mem::take(&mut self.waiters));
         let (fit, unfit): (Vec<_>, Vec<_>) = all.partition(|(wanted, _)| is_fit(wanted));
-        unfit
-            .into_iter()
-            .for_each(|(_, waiters)| answer(waiters, &Ok(Loaded::absent_unasked())));
+        unfit.into_iter().for_each(|(_, waiters)| answer(waiters, &Ok(Loaded::absent_unasked())));
         (self.keys, self.waiters) = fit.into_iter().unzip();
     }
 
@@ -205,11 +190,7 @@ impl Batch {
     fn deliver(self, group: &GroupLoad, answers: Vec<Answer>, took: Duration, target: TargetId) {
         for (waiters, given) in self.waiters.into_iter().zip(answers) {
             let result = match given {
-                Ok(value) => Ok(Loaded {
-                    value,
-                    took,
-                    target: Some(target),
-                }),
+                Ok(value) => Ok(Loaded { value, took, target: Some(target) }),
                 Err(problem) => {
                     group.counters.count_errors(waiters.len());
                     Err(group.key_error(problem))
@@ -263,12 +244,7 @@ impl BatchQuery {
             lease = match self.another_lease(&tried, deadline).await {
                 Some(another) => another,
                 None => {
-                    return batch.fail(
-                        &self.group,
-                        &LoadError::Down {
-                            reason: reason.into(),
-                        },
-                    );
+                    return batch.fail(&self.group, &LoadError::Down { reason: reason.into() });
                 }
             };
         }
@@ -291,21 +267,13 @@ impl BatchQuery {
     }
 
     /// Asks one target, and tells its lease how that went.
-    async fn ask(
-        &self,
-        batch: &mut Batch,
-        lease: &mut Lease,
-        deadline: Instant,
-    ) -> Result<Asked, SessionError> {
+    async fn ask(&self, batch: &mut Batch, lease: &mut Lease, deadline: Instant) -> Result<Asked, SessionError> {
         let mut connection = lease.connection().await?;
         let limit = deadline + GRACE;
         let asking = self.ask_on(batch, &mut connection, lease, deadline);
         let result = match tokio::time::timeout_at(limit.into(), asking).await {
             Ok(result) => result,
-            Err(_) => Err(SessionError::Unreachable(format!(
-                "no answer within {:?}",
-                self.limits.load_timeout
-            ))),
+            Err(_) => Err(SessionError::Unreachable(format!("no answer within {:?}", self.limits.load_timeout))),
         };
         match &result {
             Err(error @ SessionError::Unreachable(_)) => lease.failed(error),
@@ -331,15 +299,10 @@ impl BatchQuery {
                 fits
             });
             if batch.len() == 0 {
-                return Ok(Asked {
-                    answers: Vec::new(),
-                    took: Duration::ZERO,
-                });
+                return Ok(Asked { answers: Vec::new(), took: Duration::ZERO });
             }
             let began = Instant::now();
-            let result = self
-                .ask_in_parts(&plan, &batch.keys, connection, deadline)
-                .await;
+            let result = self.ask_in_parts(&plan, &batch.keys, connection, deadline).await;
             let took = began.elapsed();
             lease.measured(took, plan.statements_for(batch.len()));
             match result {
@@ -365,13 +328,8 @@ impl BatchQuery {
         let mut parts = vec![0..keys.len()];
         let mut extra = 0;
         while let Some(part) = parts.pop() {
-            self.group
-                .counters
-                .count_query(part.len(), plan.statements_for(part.len()));
-            let result = connection
-                .session
-                .load(plan, &keys[part.clone()], deadline)
-                .await;
+            self.group.counters.count_query(part.len(), plan.statements_for(part.len()));
+            let result = connection.session.load(plan, &keys[part.clone()], deadline).await;
             match result {
                 Ok(given) => answers[part].clone_from_slice(&given),
                 Err(error) if !error.may_be_one_keys() => return Err(error),
@@ -391,9 +349,7 @@ impl BatchQuery {
 
     fn load_error(&self, error: SessionError) -> LoadError {
         match error {
-            SessionError::TooSlow => LoadError::Timeout {
-                limit: self.limits.load_timeout,
-            },
+            SessionError::TooSlow => LoadError::Timeout { limit: self.limits.load_timeout },
             other => self.group.load_error(&other),
         }
     }

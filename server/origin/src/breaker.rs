@@ -96,31 +96,15 @@ pub(crate) struct Breaker {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Phase {
-    Closed {
-        failures: u32,
-    },
-    Open {
-        until: Instant,
-    },
+    Closed { failures: u32 },
+    Open { until: Instant },
     HalfOpen,
-    Ramping {
-        limit: u32,
-        running: u32,
-        raise_at: Instant,
-    },
+    Ramping { limit: u32, running: u32, raise_at: Instant },
 }
 
 impl Breaker {
     pub(crate) fn new(config: BreakerConfig, cap: u32) -> Self {
-        Breaker {
-            config,
-            cap,
-            phase: Phase::Closed { failures: 0 },
-            era: 0,
-            running: 0,
-            pauses: 0,
-            openings: 0,
-        }
+        Breaker { config, cap, phase: Phase::Closed { failures: 0 }, era: 0, running: 0, pauses: 0, openings: 0 }
     }
 
     /// Asks to run a query.
@@ -170,11 +154,7 @@ impl Breaker {
                 }
             }
             (Phase::HalfOpen, Outcome::Answered) => {
-                self.enter(Phase::Ramping {
-                    limit: 1,
-                    running: 0,
-                    raise_at: now + self.config.ramp_step,
-                });
+                self.enter(Phase::Ramping { limit: 1, running: 0, raise_at: now + self.config.ramp_step });
                 self.close_at_the_cap();
             }
             (Phase::Ramping { running, .. }, Outcome::Answered) => {
@@ -216,20 +196,12 @@ impl Breaker {
 
     /// The pause doubles up to the longest one, and lies between a half and the whole of that.
     fn pause(&self, chance: f64) -> Duration {
-        let doubled = self
-            .config
-            .first_pause
-            .saturating_mul(2_u32.saturating_pow(self.pauses));
-        doubled
-            .min(self.config.longest_pause)
-            .mul_f64(0.5 + 0.5 * chance.clamp(0.0, 1.0))
+        let doubled = self.config.first_pause.saturating_mul(2_u32.saturating_pow(self.pauses));
+        doubled.min(self.config.longest_pause).mul_f64(0.5 + 0.5 * chance.clamp(0.0, 1.0))
     }
 
     fn raise_limit(&mut self, now: Instant) {
-        if let Phase::Ramping {
-            limit, raise_at, ..
-        } = &mut self.phase
-        {
+        if let Phase::Ramping { limit, raise_at, .. } = &mut self.phase {
             if now >= *raise_at {
                 *limit = limit.saturating_mul(2);
                 *raise_at = now + self.config.ramp_step;
@@ -286,22 +258,13 @@ mod tests {
     fn failures_in_a_row_open_it_and_a_success_between_them_does_not() {
         let now = Instant::now();
         let mut breaker = Breaker::new(CONFIG, 4);
-        for outcome in [
-            Outcome::Failed,
-            Outcome::Failed,
-            Outcome::Answered,
-            Outcome::Failed,
-            Outcome::Failed,
-        ] {
+        for outcome in [Outcome::Failed, Outcome::Failed, Outcome::Answered, Outcome::Failed, Outcome::Failed] {
             run(&mut breaker, outcome, now);
         }
         assert_eq!(breaker.state(), BreakerState::Closed);
         run(&mut breaker, Outcome::Unknown, now);
         run(&mut breaker, Outcome::Failed, now);
-        assert_eq!(
-            (breaker.state(), breaker.admit()),
-            (BreakerState::Open, Admission::Refused)
-        );
+        assert_eq!((breaker.state(), breaker.admit()), (BreakerState::Open, Admission::Refused));
         assert_eq!(breaker.probe_due(), Some(now + CONFIG.first_pause));
     }
 
@@ -312,10 +275,7 @@ mod tests {
         assert_eq!(breaker.admit_probe(now + Duration::from_millis(99)), None);
         let due = now + CONFIG.first_pause;
         assert!(breaker.admit_probe(due).is_some());
-        assert_eq!(
-            (breaker.state(), breaker.admit()),
-            (BreakerState::HalfOpen, Admission::Refused)
-        );
+        assert_eq!((breaker.state(), breaker.admit()), (BreakerState::HalfOpen, Admission::Refused));
         assert_eq!(breaker.admit_probe(due), None);
     }
 
@@ -345,9 +305,7 @@ mod tests {
             let passes: Vec<Pass> = (0..limit).map(|_| granted(&mut breaker)).collect();
             assert_eq!(breaker.admit(), Admission::Busy);
             now += CONFIG.ramp_step;
-            passes
-                .into_iter()
-                .for_each(|pass| breaker.finish(pass, Outcome::Answered, now, 1.0));
+            passes.into_iter().for_each(|pass| breaker.finish(pass, Outcome::Answered, now, 1.0));
         }
         assert_eq!(breaker.state(), BreakerState::Closed);
     }
@@ -372,11 +330,7 @@ mod tests {
     }
 
     fn step() -> impl Strategy<Value = Step> {
-        let outcome = prop_oneof![
-            Just(Outcome::Answered),
-            Just(Outcome::Failed),
-            Just(Outcome::Unknown)
-        ];
+        let outcome = prop_oneof![Just(Outcome::Answered), Just(Outcome::Failed), Just(Outcome::Unknown)];
         prop_oneof![
             3 => Just(Step::Admit),
             1 => Just(Step::Probe),

@@ -21,9 +21,8 @@ pub async fn check(config: OriginConfig, groups: Vec<GroupConfig>) -> Vec<Fault>
         let target = blueprint.targets.target(TargetId(id));
         for fault in check_target(target, &groups, &blueprint.loads).await {
             // What is wrong everywhere is said once.
-            let is_known = faults
-                .iter()
-                .any(|known| known.place == fault.place && fault.problem.contains(&known.problem));
+            let is_known =
+                faults.iter().any(|known| known.place == fault.place && fault.problem.contains(&known.problem));
             if !is_known {
                 faults.push(fault);
             }
@@ -32,11 +31,7 @@ pub async fn check(config: OriginConfig, groups: Vec<GroupConfig>) -> Vec<Fault>
     faults
 }
 
-async fn check_target(
-    target: &Target,
-    groups: &[GroupConfig],
-    loads: &[std::sync::Arc<GroupLoad>],
-) -> Vec<Fault> {
+async fn check_target(target: &Target, groups: &[GroupConfig], loads: &[std::sync::Arc<GroupLoad>]) -> Vec<Fault> {
     let mut session = match target.connect().await {
         Ok(session) => session,
         Err(error) => {
@@ -45,11 +40,7 @@ async fn check_target(
                 Role::Replica => "origin replica",
             };
             let problem = format!("{} cannot be reached: {error}", target.shown_url());
-            return vec![Fault::unplaced(
-                place,
-                problem,
-                "is it up, and are host, port, user and password right?",
-            )];
+            return vec![Fault::unplaced(place, problem, "is it up, and are host, port, user and password right?")];
         }
     };
     let mut faults = Vec::new();
@@ -78,12 +69,7 @@ async fn check_group(
     }
 }
 
-fn statement_fault(
-    target: &Target,
-    group: &GroupConfig,
-    setting: &'static str,
-    error: SessionError,
-) -> Fault {
+fn statement_fault(target: &Target, group: &GroupConfig, setting: &'static str, error: SessionError) -> Fault {
     let (problem, hint) = match error {
         SessionError::Statement { message, hint, .. } => (message, hint),
         SessionError::Unfit { problem, hint } => (problem, hint),
@@ -91,10 +77,6 @@ fn statement_fault(
     };
     match target.role() {
         Role::Primary => group.fault(setting, problem, hint),
-        Role::Replica => group.fault(
-            setting,
-            format!("on {}: {problem}", target.shown_url()),
-            hint,
-        ),
+        Role::Replica => group.fault(setting, format!("on {}: {problem}", target.shown_url()), hint),
     }
 }

@@ -61,18 +61,8 @@ impl OriginConfig {
                 faults.push(Fault::unplaced(place, problem, hint));
             }
         };
-        require(
-            self.max_connections > 0,
-            "origin.max_connections",
-            "no connection is allowed",
-            "allow at least 1",
-        );
-        require(
-            self.batch_max > 0,
-            "origin.batch_max",
-            "no key is allowed in a query",
-            "allow at least 1",
-        );
+        require(self.max_connections > 0, "origin.max_connections", "no connection is allowed", "allow at least 1");
+        require(self.batch_max > 0, "origin.batch_max", "no key is allowed in a query", "allow at least 1");
         require(
             self.max_waiting_loads > 0,
             "origin.max_waiting_loads",

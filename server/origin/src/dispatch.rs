@@ -42,10 +42,7 @@ struct Node {
 impl Dispatch {
     /// Indexes `patterns`; a pattern's place among them is its group's id.
     pub(crate) fn new(patterns: Vec<KeyPattern>) -> Self {
-        let mut dispatch = Dispatch {
-            patterns: Vec::new(),
-            nodes: vec![Node::default()],
-        };
+        let mut dispatch = Dispatch { patterns: Vec::new(), nodes: vec![Node::default()] };
         for (id, pattern) in (0..).zip(&patterns) {
             let node = dispatch.grow(pattern.prefix());
             dispatch.nodes[node].ending.push(id);
@@ -68,11 +65,7 @@ impl Dispatch {
                 None => break,
             }
         }
-        best.map(|(id, captures)| GroupMatch {
-            group: GroupId(id),
-            captures,
-            key,
-        })
+        best.map(|(id, captures)| GroupMatch { group: GroupId(id), captures, key })
     }
 
     /// The captures of `key` in a group that is known to have it.
@@ -89,25 +82,20 @@ impl Dispatch {
 
     /// The node at the end of `prefix`, made where it is missing.
     fn grow(&mut self, prefix: &[u8]) -> usize {
-        prefix
-            .iter()
-            .fold(0, |at, byte| match self.nodes[at].child(*byte) {
-                Some(child) => child,
-                None => {
-                    let child = self.nodes.len();
-                    self.nodes.push(Node::default());
-                    self.nodes[at].children.push((*byte, child as u32));
-                    child
-                }
-            })
+        prefix.iter().fold(0, |at, byte| match self.nodes[at].child(*byte) {
+            Some(child) => child,
+            None => {
+                let child = self.nodes.len();
+                self.nodes.push(Node::default());
+                self.nodes[at].children.push((*byte, child as u32));
+                child
+            }
+        })
     }
 }
 
 impl Node {
     fn child(&self, byte: u8) -> Option<usize> {
-        self.children
-            .iter()
-            .find(|(b, _)| *b == byte)
-            .map(|(_, child)| *child as usize)
+        self.children.iter().find(|(b, _)| *b == byte).map(|(_, child)| *child as usize)
     }
 }

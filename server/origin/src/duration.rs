@@ -15,16 +15,9 @@ pub fn parse(text: &str) -> Option<Duration> {
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit())?;
         let (number, tail) = rest.split_at(digits);
-        let end = tail
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(tail.len());
+        let end = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(end);
-        let part = Duration::from_micros(
-            number
-                .parse::<u64>()
-                .ok()?
-                .checked_mul(micros(unit.trim())?)?,
-        );
+        let part = Duration::from_micros(number.parse::<u64>().ok()?.checked_mul(micros(unit.trim())?)?);
         total = total.checked_add(part)?;
         rest = tail;
     }
@@ -59,17 +52,9 @@ mod tests {
 
     #[test]
     fn anything_else_is_not() {
-        for text in [
-            "",
-            "10",
-            "m",
-            "10 parsecs",
-            "-1s",
-            "1.5s",
-            "99999999999999999999s",
-            "40000d",
-            "18446744073709551615h",
-        ] {
+        for text in
+            ["", "10", "m", "10 parsecs", "-1s", "1.5s", "99999999999999999999s", "40000d", "18446744073709551615h"]
+        {
             assert_eq!(parse(text), None, "{text}");
         }
     }

@@ -23,11 +23,7 @@ pub struct Fault {
 
 impl Fault {
     /// A fault of a setting that stands in no file.
-    pub fn unplaced(
-        place: impl Into<String>,
-        problem: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Self {
+    pub fn unplaced(place: impl Into<String>, problem: impl Into<String>, hint: impl Into<String>) -> Self {
         Fault {
             file: String::new(),
             line: 0,

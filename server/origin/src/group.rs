@@ -112,12 +112,7 @@ impl GroupConfig {
     pub const DEFAULT_ABSENT_TTL: Duration = Duration::from_secs(30);
 
     /// A group with the default rules, for callers that have no file.
-    pub fn new(
-        name: impl Into<String>,
-        key: KeyPattern,
-        load: impl Into<String>,
-        as_: Shape,
-    ) -> Self {
+    pub fn new(name: impl Into<String>, key: KeyPattern, load: impl Into<String>, as_: Shape) -> Self {
         GroupConfig {
             name: name.into(),
             key,
@@ -138,12 +133,7 @@ impl GroupConfig {
     }
 
     /// A fault of this group's `setting`, with its place in the file if the group came from one.
-    pub(crate) fn fault(
-        &self,
-        setting: &'static str,
-        problem: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Fault {
+    pub(crate) fn fault(&self, setting: &'static str, problem: impl Into<String>, hint: impl Into<String>) -> Fault {
         let (line, column) = self.places.of(setting);
         Fault {
             file: self.places.file.clone(),
@@ -167,9 +157,6 @@ pub(crate) struct Places {
 impl Places {
     /// Line and column of `setting`, or of the group itself where it was left out.
     fn of(&self, setting: &str) -> (usize, usize) {
-        self.settings
-            .iter()
-            .find(|(name, _)| *name == setting)
-            .map_or(self.table, |(_, place)| *place)
+        self.settings.iter().find(|(name, _)| *name == setting).map_or(self.table, |(_, place)| *place)
     }
 }

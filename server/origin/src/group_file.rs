@@ -8,9 +8,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 use crate::duration;
 use crate::fault::{Fault, nearest};
-use crate::group::{
-    Feed, GroupConfig, Invalidation, MAX_GROUPS, Places, Refresh, Shape, WriteStrategy,
-};
+use crate::group::{Feed, GroupConfig, Invalidation, MAX_GROUPS, Places, Refresh, Shape, WriteStrategy};
 use crate::lines::{Lines, Span};
 use crate::pattern::KeyPattern;
 use crate::placeholder::Query;
@@ -51,38 +49,23 @@ pub fn parse_groups(text: &str, file: &str) -> Result<Vec<GroupConfig>, Vec<Faul
         .filter_map(|(span, table)| GroupReader::new(table, span, &lines, &mut faults).read())
         .collect();
     fault_group_set(&groups, &mut faults);
-    if faults.is_empty() {
-        Ok(groups)
-    } else {
-        Err(faults)
-    }
+    if faults.is_empty() { Ok(groups) } else { Err(faults) }
 }
 
 /// What is wrong with the groups as a whole.
 pub(crate) fn fault_group_set(groups: &[GroupConfig], faults: &mut Vec<Fault>) {
     if let Some(group) = groups.get(MAX_GROUPS) {
-        faults.push(group.fault(
-            "name",
-            format!("it is beyond the {MAX_GROUPS} groups that are served"),
-            "",
-        ));
+        faults.push(group.fault("name", format!("it is beyond the {MAX_GROUPS} groups that are served"), ""));
     }
     for (index, group) in groups.iter().enumerate() {
         let earlier = &groups[..index];
         if earlier.iter().any(|other| other.name == group.name) {
-            faults.push(group.fault(
-                "name",
-                "another group has this name already",
-                "give each group its own",
-            ));
+            faults.push(group.fault("name", "another group has this name already", "give each group its own"));
         }
         if let Some(other) = earlier.iter().find(|other| other.key.covers(&group.key)) {
             faults.push(group.fault(
                 "key",
-                format!(
-                    "`{}` has no keys left: group \"{}\" with `{}` comes first",
-                    group.key, other.name, other.key
-                ),
+                format!("`{}` has no keys left: group \"{}\" with `{}` comes first", group.key, other.name, other.key),
                 "put the more special pattern first, or take one of the groups away",
             ));
         }
@@ -100,31 +83,18 @@ pub(crate) fn fault_statements(group: &GroupConfig, faults: &mut Vec<Fault>) {
     for (setting, sql, parameters) in statements {
         let Some(sql) = sql else { continue };
         match Query::parse(sql) {
-            Err(error) => {
-                faults.push(group.fault(setting, format!("no statement can be read: {error}"), ""))
-            }
+            Err(error) => faults.push(group.fault(setting, format!("no statement can be read: {error}"), "")),
             Ok(query) if query.highest() > parameters => {
                 faults.push(group.fault(
                     setting,
-                    format!(
-                        "it uses ${}, but there {}",
-                        query.highest(),
-                        are_parameters(parameters)
-                    ),
-                    format!(
-                        "the captures of `{}` are $1, $2 … in order{}",
-                        group.key,
-                        value_follows(setting)
-                    ),
+                    format!("it uses ${}, but there {}", query.highest(), are_parameters(parameters)),
+                    format!("the captures of `{}` are $1, $2 … in order{}", group.key, value_follows(setting)),
                 ));
             }
             Ok(query) if setting == "load" && captures > 0 && query.highest() == 0 => {
                 faults.push(group.fault(
                     setting,
-                    format!(
-                        "it uses no capture of `{}`, so every key would have the same value",
-                        group.key
-                    ),
+                    format!("it uses no capture of `{}`, so every key would have the same value", group.key),
                     "write $1 where the first capture belongs",
                 ));
             }
@@ -142,11 +112,7 @@ fn are_parameters(count: usize) -> String {
 }
 
 fn value_follows(setting: &str) -> &'static str {
-    if setting == "save" {
-        ", and the value is the parameter after them"
-    } else {
-        ""
-    }
+    if setting == "save" { ", and the value is the parameter after them" } else { "" }
 }
 
 /// The tables of `group`, each with the place of its header.
@@ -159,12 +125,7 @@ fn group_tables<'t, 'i>(
         return Vec::new();
     };
     let mut refuse = |span: Span| {
-        faults.push(lines.fault(
-            span,
-            "group",
-            "it is no list of tables",
-            "write each group under [[group]]",
-        ));
+        faults.push(lines.fault(span, "group", "it is no list of tables", "write each group under [[group]]"));
     };
     let DeValue::Array(tables) = value.get_ref() else {
         refuse(name.span());
@@ -190,19 +151,8 @@ struct GroupReader<'r, 'i> {
 }
 
 impl<'r, 'i> GroupReader<'r, 'i> {
-    fn new(
-        table: &'r DeTable<'i>,
-        span: Span,
-        lines: &'r Lines<'r>,
-        faults: &'r mut Vec<Fault>,
-    ) -> Self {
-        let mut reader = GroupReader {
-            table,
-            span,
-            name: None,
-            lines,
-            faults,
-        };
+    fn new(table: &'r DeTable<'i>, span: Span, lines: &'r Lines<'r>, faults: &'r mut Vec<Fault>) -> Self {
+        let mut reader = GroupReader { table, span, name: None, lines, faults };
         reader.name = reader.text("name").map(Cow::into_owned);
         reader
     }
@@ -212,11 +162,7 @@ impl<'r, 'i> GroupReader<'r, 'i> {
         self.refuse_unknown_settings();
         let name = self.required("name")?.into_owned();
         if name.is_empty() {
-            self.refuse(
-                "name",
-                "it is empty",
-                "name the group as logs and metrics shall call it",
-            );
+            self.refuse("name", "it is empty", "name the group as logs and metrics shall call it");
         }
         let key = self.key();
         let load = self.required("load").map(Cow::into_owned);
@@ -225,9 +171,7 @@ impl<'r, 'i> GroupReader<'r, 'i> {
         let ttl_jitter = self.ttl_jitter();
         let absent_ttl = self.absent_ttl();
         let refresh = self.refresh();
-        let stale_if_error = self
-            .duration("stale_if_error")
-            .filter(|length| !length.is_zero());
+        let stale_if_error = self.duration("stale_if_error").filter(|length| !length.is_zero());
         let write = self.write();
         let save = self.text("save").map(Cow::into_owned);
         let remove = self.text("remove").map(Cow::into_owned);
@@ -261,12 +205,7 @@ impl<'r, 'i> GroupReader<'r, 'i> {
                 None => format!("the settings of a group are {}", SETTINGS.join(", ")),
             };
             let place = self.place_of(name);
-            self.faults.push(self.lines.fault(
-                setting.span(),
-                place,
-                "there is no such setting",
-                hint,
-            ));
+            self.faults.push(self.lines.fault(setting.span(), place, "there is no such setting", hint));
         }
     }
 
@@ -282,11 +221,7 @@ impl<'r, 'i> GroupReader<'r, 'i> {
             }
         }
         if self.value("min_acks").is_some() {
-            self.refuse(
-                "min_acks",
-                "acknowledgements by replicas are not available yet",
-                "leave it out",
-            );
+            self.refuse("min_acks", "acknowledgements by replicas are not available yet", "leave it out");
         }
     }
 
@@ -320,11 +255,7 @@ impl<'r, 'i> GroupReader<'r, 'i> {
     fn ttl(&mut self) -> Option<Duration> {
         let ttl = self.duration("ttl")?;
         if ttl.is_zero() {
-            self.refuse(
-                "ttl",
-                "an entry would expire at once",
-                "leave ttl out to keep entries until they are evicted",
-            );
+            self.refuse("ttl", "an entry would expire at once", "leave ttl out to keep entries until they are evicted");
         }
         Some(ttl)
     }
@@ -339,11 +270,7 @@ impl<'r, 'i> GroupReader<'r, 'i> {
         match share.filter(|share| (0.0..1.0).contains(share)) {
             Some(share) => share,
             None => {
-                self.refuse(
-                    "ttl_jitter",
-                    "it is no share of the ttl",
-                    "write a number from 0 to below 1, such as 0.1",
-                );
+                self.refuse("ttl_jitter", "it is no share of the ttl", "write a number from 0 to below 1, such as 0.1");
                 GroupConfig::DEFAULT_TTL_JITTER
             }
         }
@@ -352,9 +279,7 @@ impl<'r, 'i> GroupReader<'r, 'i> {
     fn absent_ttl(&mut self) -> Option<Duration> {
         match self.value("absent_ttl") {
             None => Some(GroupConfig::DEFAULT_ABSENT_TTL),
-            Some(_) => self
-                .duration("absent_ttl")
-                .filter(|length| !length.is_zero()),
+            Some(_) => self.duration("absent_ttl").filter(|length| !length.is_zero()),
         }
     }
 
@@ -363,11 +288,7 @@ impl<'r, 'i> GroupReader<'r, 'i> {
             None | Some("off") => Refresh::Off,
             Some("early") => {
                 if self.value("ttl").is_none() {
-                    self.refuse(
-                        "refresh",
-                        "without a ttl nothing expires, so nothing is refreshed",
-                        "set a ttl",
-                    );
+                    self.refuse("refresh", "without a ttl nothing expires, so nothing is refreshed", "set a ttl");
                 }
                 Refresh::Early
             }
@@ -387,20 +308,12 @@ impl<'r, 'i> GroupReader<'r, 'i> {
             Some("around") => (WriteStrategy::Around, "around"),
             Some(other) => {
                 let problem = format!("`{other}` is no write strategy");
-                self.refuse(
-                    "write",
-                    problem,
-                    "write \"none\", \"through\", \"behind\" or \"around\"",
-                );
+                self.refuse("write", problem, "write \"none\", \"through\", \"behind\" or \"around\"");
                 return WriteStrategy::None;
             }
         };
         let problem = format!("write = \"{name}\" is not available yet");
-        self.refuse(
-            "write",
-            problem,
-            "leave it out: a client's write then changes the cache alone",
-        );
+        self.refuse("write", problem, "leave it out: a client's write then changes the cache alone");
         strategy
     }
 
@@ -409,9 +322,7 @@ impl<'r, 'i> GroupReader<'r, 'i> {
             return Vec::new();
         };
         let entries: Option<Vec<_>> = match value {
-            DeValue::Array(list) => {
-                texts(list).map(|texts| texts.into_iter().map(invalidation).collect())
-            }
+            DeValue::Array(list) => texts(list).map(|texts| texts.into_iter().map(invalidation).collect()),
             _ => None,
         };
         let parsed: Option<Vec<_>> = entries.and_then(|entries| entries.into_iter().collect());
@@ -443,11 +354,7 @@ impl<'r, 'i> GroupReader<'r, 'i> {
         let length = duration::parse(&text);
         if length.is_none() {
             let problem = format!("`{text}` is no length of time");
-            self.refuse(
-                setting,
-                problem,
-                "write numbers with units us, ms, s, m, h or d, such as \"10m\"",
-            );
+            self.refuse(setting, problem, "write numbers with units us, ms, s, m, h or d, such as \"10m\"");
         }
         length
     }
@@ -482,19 +389,11 @@ impl<'r, 'i> GroupReader<'r, 'i> {
     }
 
     fn entry(&self, setting: &str) -> Option<&'r Spanned<DeValue<'i>>> {
-        self.table
-            .iter()
-            .find(|(name, _)| name.get_ref() == setting)
-            .map(|(_, value)| value)
+        self.table.iter().find(|(name, _)| name.get_ref() == setting).map(|(_, value)| value)
     }
 
     /// Faults the value of `setting` once: reading it for two purposes does not double what is wrong with it.
-    fn refuse(
-        &mut self,
-        setting: &'static str,
-        problem: impl Into<String>,
-        hint: impl Into<String>,
-    ) {
+    fn refuse(&mut self, setting: &'static str, problem: impl Into<String>, hint: impl Into<String>) {
         let at = self.entry(setting).map_or(self.span.clone(), Spanned::span);
         let fault = self.lines.fault(at, self.place_of(setting), problem, hint);
         if !self.faults.contains(&fault) {
@@ -537,10 +436,7 @@ fn invalidation(text: &str) -> Option<Invalidation> {
         None => (text, Vec::new()),
         Some((table, rest)) => {
             let columns = rest.trim_end().strip_suffix(')')?.split(',');
-            (
-                table,
-                columns.map(|column| column.trim().to_owned()).collect(),
-            )
+            (table, columns.map(|column| column.trim().to_owned()).collect())
         }
     };
     let table = table.trim().to_owned();

@@ -30,10 +30,7 @@ impl GroupLoad {
     pub(crate) fn new(group: &GroupConfig) -> Result<Self, QueryError> {
         Ok(GroupLoad {
             name: group.name.as_str().into(),
-            load: LoadQuery {
-                query: Query::parse(&group.load)?,
-                shape: group.as_,
-            },
+            load: LoadQuery { query: Query::parse(&group.load)?, shape: group.as_ },
             plan: Mutex::new(None),
             said_unbatched: AtomicBool::new(false),
             waiting: Arc::default(),
@@ -42,18 +39,12 @@ impl GroupLoad {
     }
 
     /// The plan, and whether it was made just now.
-    pub(crate) async fn plan(
-        &self,
-        session: &mut Session,
-    ) -> Result<(Arc<Plan>, bool), SessionError> {
+    pub(crate) async fn plan(&self, session: &mut Session) -> Result<(Arc<Plan>, bool), SessionError> {
         if let Some(plan) = self.known_plan() {
             return Ok((plan, false));
         }
         let plan = Arc::new(session.plan(&self.load).await?);
-        if !plan.is_batched()
-            && self.load.query.highest() > 0
-            && !self.said_unbatched.swap(true, Ordering::Relaxed)
-        {
+        if !plan.is_batched() && self.load.query.highest() > 0 && !self.said_unbatched.swap(true, Ordering::Relaxed) {
             tracing::warn!(group = %self.name, "the query cannot be asked for many keys at once: one query for each key");
         }
         *self.plan.lock() = Some((Instant::now(), Arc::clone(&plan)));
@@ -76,25 +67,15 @@ impl GroupLoad {
 
     fn known_plan(&self) -> Option<Arc<Plan>> {
         let plan = self.plan.lock();
-        plan.as_ref()
-            .filter(|(made, _)| made.elapsed() < PLAN_LIFETIME)
-            .map(|(_, plan)| Arc::clone(plan))
+        plan.as_ref().filter(|(made, _)| made.elapsed() < PLAN_LIFETIME).map(|(_, plan)| Arc::clone(plan))
     }
 
     pub(crate) fn load_error(&self, error: &SessionError) -> LoadError {
         let group = Arc::clone(&self.name);
         match error {
-            SessionError::Unreachable(reason) => LoadError::Down {
-                reason: reason.as_str().into(),
-            },
-            SessionError::Unfit { problem, .. } => LoadError::Shape {
-                group,
-                problem: problem.as_str().into(),
-            },
-            other => LoadError::Query {
-                group,
-                message: other.to_string().into(),
-            },
+            SessionError::Unreachable(reason) => LoadError::Down { reason: reason.as_str().into() },
+            SessionError::Unfit { problem, .. } => LoadError::Shape { group, problem: problem.as_str().into() },
+            other => LoadError::Query { group, message: other.to_string().into() },
         }
     }
 
@@ -144,9 +125,7 @@ impl Counters {
     }
 
     pub(crate) fn count_query(&self, keys: usize, statements: usize) {
-        let size = BATCH_SIZE_BOUNDS
-            .partition_point(|bound| *bound < keys)
-            .min(BATCH_SIZE_BOUNDS.len() - 1);
+        let size = BATCH_SIZE_BOUNDS.partition_point(|bound| *bound < keys).min(BATCH_SIZE_BOUNDS.len() - 1);
         self.batch_sizes[size].fetch_add(1, Ordering::Relaxed);
         self.queries.fetch_add(statements as u64, Ordering::Relaxed);
         self.keys.fetch_add(keys as u64, Ordering::Relaxed);

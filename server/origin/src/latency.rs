@@ -27,15 +27,13 @@ impl Latency {
 
     /// The average of the queries that were measured.
     pub(crate) fn average(&self) -> Option<Duration> {
-        self.renewed
-            .map(|(_, seconds)| Duration::from_secs_f64(seconds))
+        self.renewed.map(|(_, seconds)| Duration::from_secs_f64(seconds))
     }
 
     /// What the next query may take, in seconds; 0 for a target that was never asked, so that it is tried.
     pub(crate) fn estimate(&self, now: Instant) -> f64 {
         self.renewed.map_or(0.0, |(at, seconds)| {
-            let halvings =
-                now.saturating_duration_since(at).as_secs_f64() / HALF_LIFE.as_secs_f64();
+            let halvings = now.saturating_duration_since(at).as_secs_f64() / HALF_LIFE.as_secs_f64();
             seconds * (-halvings).exp2()
         })
     }

@@ -41,9 +41,7 @@ pub use config::OriginConfig;
 pub use dispatch::GroupMatch;
 pub use duration::parse as parse_duration;
 pub use fault::{Fault, nearest};
-pub use group::{
-    Feed, Group, GroupConfig, GroupId, Invalidation, MAX_GROUPS, Refresh, Shape, WriteStrategy,
-};
+pub use group::{Feed, Group, GroupConfig, GroupId, Invalidation, MAX_GROUPS, Refresh, Shape, WriteStrategy};
 pub use group_file::parse_groups;
 pub use lines::{Lines, Span};
 pub use load::{LoadError, Loaded, TargetId, Value};

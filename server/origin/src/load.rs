@@ -23,11 +23,7 @@ pub struct Loaded {
 impl Loaded {
     /// The key cannot be there, which needed no query.
     pub(crate) fn absent_unasked() -> Self {
-        Loaded {
-            value: None,
-            took: Duration::ZERO,
-            target: None,
-        }
+        Loaded { value: None, took: Duration::ZERO, target: None }
     }
 }
 
@@ -87,11 +83,7 @@ impl LoadError {
     ///
     /// `ORIGINDOWN` means that trying again later can help, `ORIGINERR` that somebody has to mend the group or its data.
     pub fn reply(&self) -> String {
-        let word = if self.is_origin_ill() {
-            "ORIGINDOWN"
-        } else {
-            "ORIGINERR"
-        };
+        let word = if self.is_origin_ill() { "ORIGINDOWN" } else { "ORIGINERR" };
         // A line end within the database's words would end the reply early.
         format!("{word} {self}").replace(['\r', '\n'], " ")
     }

@@ -50,24 +50,15 @@ impl Blueprint {
     pub(crate) fn draw(config: &OriginConfig, groups: &[GroupConfig]) -> Result<Self, Vec<Fault>> {
         let mut faults = config.faults();
         fault_group_set(groups, &mut faults);
-        groups
-            .iter()
-            .for_each(|group| fault_statements(group, &mut faults));
+        groups.iter().for_each(|group| fault_statements(group, &mut faults));
         let connectors = connectors(config, groups.len(), &mut faults);
         if !faults.is_empty() {
             return Err(faults);
         }
-        let unreadable =
-            |group: &GroupConfig, error| vec![group.fault("load", format!("{error}"), "")];
-        let loads = groups.iter().map(|group| {
-            GroupLoad::new(group)
-                .map(Arc::new)
-                .map_err(|error| unreadable(group, error))
-        });
-        Ok(Blueprint {
-            loads: loads.collect::<Result<_, _>>()?,
-            targets: Targets::new(config, connectors),
-        })
+        let unreadable = |group: &GroupConfig, error| vec![group.fault("load", format!("{error}"), "")];
+        let loads =
+            groups.iter().map(|group| GroupLoad::new(group).map(Arc::new).map_err(|error| unreadable(group, error)));
+        Ok(Blueprint { loads: loads.collect::<Result<_, _>>()?, targets: Targets::new(config, connectors) })
     }
 }
 
@@ -75,18 +66,10 @@ impl Origin {
     /// Starts the origin. A database that is down is no error: it is used once it is up. A bad configuration is.
     ///
     /// Must be called within a tokio runtime.
-    pub async fn start(
-        config: OriginConfig,
-        groups: Vec<GroupConfig>,
-    ) -> Result<Origin, Vec<Fault>> {
+    pub async fn start(config: OriginConfig, groups: Vec<GroupConfig>) -> Result<Origin, Vec<Fault>> {
         let Blueprint { targets, loads } = Blueprint::draw(&config, &groups)?;
-        let clock = WindowClock::start().map_err(|error| {
-            vec![Fault::unplaced(
-                "origin",
-                format!("no thread can be started: {error}"),
-                "",
-            )]
-        })?;
+        let clock = WindowClock::start()
+            .map_err(|error| vec![Fault::unplaced("origin", format!("no thread can be started: {error}"), "")])?;
         let targets = Arc::new(targets);
         let (queues, batchers) = spawn_batchers(&config, &loads, &targets, Arc::new(clock));
         let mut keepers = JoinSet::new();
@@ -160,24 +143,13 @@ impl Origin {
 
     fn enqueue(&self, group: GroupId, wanted: Wanted) -> Result<Reply, LoadError> {
         let load = &self.loads[usize::from(group.0)];
-        let too_many = LoadError::TooManyWaiting {
-            limit: self.waiting.cap(),
-        };
+        let too_many = LoadError::TooManyWaiting { limit: self.waiting.cap() };
         let Some(waiting) = self.waiting.enter(&load.waiting) else {
             return Err(too_many);
         };
         let (reply, answer) = oneshot::channel();
-        let request = Request {
-            wanted,
-            reply,
-            _waiting: waiting,
-        };
-        match self
-            .queues
-            .lock()
-            .get(usize::from(group.0))
-            .map(|queue| queue.try_send(request))
-        {
+        let request = Request { wanted, reply, _waiting: waiting };
+        match self.queues.lock().get(usize::from(group.0)).map(|queue| queue.try_send(request)) {
             Some(Ok(())) => Ok(answer),
             Some(Err(mpsc::error::TrySendError::Full(_))) => Err(too_many),
             Some(Err(mpsc::error::TrySendError::Closed(_))) | None => Err(LoadError::Closed),
@@ -214,22 +186,13 @@ fn spawn_batchers(
     clock: Arc<WindowClock>,
 ) -> (Vec<mpsc::Sender<Request>>, JoinSet<()>) {
     let mut batchers = JoinSet::new();
-    let limits = BatchLimits {
-        window: config.batch_window,
-        max_keys: config.batch_max,
-        load_timeout: config.load_timeout,
-    };
+    let limits =
+        BatchLimits { window: config.batch_window, max_keys: config.batch_max, load_timeout: config.load_timeout };
     let queues = loads.iter().map(|load| {
         // The cap on waiting loads holds for all groups together, so no queue ever has more than that.
         let (sender, queue) = mpsc::channel(config.max_waiting_loads);
         let group = Arc::clone(load);
-        let batcher = Batcher {
-            group,
-            targets: Arc::clone(targets),
-            clock: Arc::clone(&clock),
-            queue,
-            limits,
-        };
+        let batcher = Batcher { group, targets: Arc::clone(targets), clock: Arc::clone(&clock), queue, limits };
         batchers.spawn(batcher.run());
         sender
     });
@@ -240,23 +203,11 @@ fn spawn_batchers(
 fn connectors(config: &OriginConfig, groups: usize, faults: &mut Vec<Fault>) -> Vec<Connector> {
     let mut connectors: Vec<Connector> = Vec::new();
     for (index, url) in config.targets().enumerate() {
-        let place = if index == 0 {
-            "origin".to_owned()
-        } else {
-            format!("origin replica {index}")
-        };
+        let place = if index == 0 { "origin".to_owned() } else { format!("origin replica {index}") };
         match Connector::parse(url, config.load_timeout, groups) {
-            Ok(connector)
-                if connectors
-                    .first()
-                    .is_some_and(|primary| !primary.same_kind(&connector)) =>
-            {
-                faults.push(Fault::unplaced(
-                    place,
-                    "it is not the kind of database that the primary is",
-                    "both are one kind",
-                ))
-            }
+            Ok(connector) if connectors.first().is_some_and(|primary| !primary.same_kind(&connector)) => faults.push(
+                Fault::unplaced(place, "it is not the kind of database that the primary is", "both are one kind"),
+            ),
             Ok(connector) => connectors.push(connector),
             Err(problem) => faults.push(Fault::unplaced(
                 place,

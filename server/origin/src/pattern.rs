@@ -46,9 +46,7 @@ pub enum PatternError {
     Unclosed(usize),
     #[error("the `}}` at column {0} closes nothing")]
     Unopened(usize),
-    #[error(
-        "`{{{0}}}` is no capture: a name is letters, digits and `_`, and does not begin with a digit"
-    )]
+    #[error("`{{{0}}}` is no capture: a name is letters, digits and `_`, and does not begin with a digit")]
     BadName(String),
     #[error("two captures are called `{0}`")]
     DuplicateName(String),
@@ -69,14 +67,10 @@ impl PatternError {
                 "write {{ or }} where the key itself has a brace, as in \"{{{user}}}:cart\""
             }
             PatternError::BadName(_) => "write {id}, or {rest*} for the remainder of the key",
-            PatternError::DuplicateName(_) => {
-                "give each capture a name of its own; they are $1, $2 … in order"
-            }
+            PatternError::DuplicateName(_) => "give each capture a name of its own; they are $1, $2 … in order",
             PatternError::Adjacent(..) => "put a literal between them, such as \":\"",
             PatternError::RestNotLast(_) => "move it to the end, or take the `*` away",
-            PatternError::TooMany => {
-                "split the group, or take the remainder with {rest*} and split it in the query"
-            }
+            PatternError::TooMany => "split the group, or take the remainder with {rest*} and split it in the query",
         }
     }
 }
@@ -134,24 +128,13 @@ impl KeyPattern {
                 },
                 Token::Capture { name, takes_rest } => {
                     refuse_misplaced(&captures, name)?;
-                    captures.push(Capture {
-                        name: name.to_owned(),
-                        takes_rest,
-                        until: Vec::new(),
-                    });
+                    captures.push(Capture { name: name.to_owned(), takes_rest, until: Vec::new() });
                 }
             }
         }
-        match captures
-            .iter()
-            .find(|capture| capture.takes_rest && !capture.until.is_empty())
-        {
+        match captures.iter().find(|capture| capture.takes_rest && !capture.until.is_empty()) {
             Some(capture) => Err(PatternError::RestNotLast(capture.name.clone())),
-            None => Ok(KeyPattern {
-                text: text.to_owned(),
-                prefix: prefix.into(),
-                captures,
-            }),
+            None => Ok(KeyPattern { text: text.to_owned(), prefix: prefix.into(), captures }),
         }
     }
 
@@ -192,20 +175,14 @@ impl KeyPattern {
 
     /// Whether the pattern ends in a capture that takes the remainder of the key.
     fn takes_rest(&self) -> bool {
-        self.captures
-            .last()
-            .is_some_and(|capture| capture.takes_rest)
+        self.captures.last().is_some_and(|capture| capture.takes_rest)
     }
 
     /// A key of this pattern: a `{rest*}` holds `filler`, any other capture the filler's first byte.
     fn sample(&self, filler: &[u8]) -> Vec<u8> {
         let mut key = self.prefix.to_vec();
         for capture in &self.captures {
-            key.extend_from_slice(if capture.takes_rest {
-                filler
-            } else {
-                &filler[..1]
-            });
+            key.extend_from_slice(if capture.takes_rest { filler } else { &filler[..1] });
             key.extend_from_slice(&capture.until);
         }
         key
@@ -227,9 +204,7 @@ impl Capture {
         let length = match self.until.as_slice() {
             [] => rest.len(),
             [byte] => rest.iter().position(|b| b == byte)?,
-            until => rest
-                .windows(until.len())
-                .position(|window| window == until)?,
+            until => rest.windows(until.len()).position(|window| window == until)?,
         };
         (length > 0 && !rest[..length].contains(&SEPARATOR)).then_some(length)
     }
@@ -288,9 +263,7 @@ fn refuse_misplaced(captures: &[Capture], name: &str) -> Result<(), PatternError
     }
     match captures.last() {
         Some(before) if before.takes_rest => Err(PatternError::RestNotLast(before.name.clone())),
-        Some(before) if before.until.is_empty() => {
-            Err(PatternError::Adjacent(before.name.clone(), name.to_owned()))
-        }
+        Some(before) if before.until.is_empty() => Err(PatternError::Adjacent(before.name.clone(), name.to_owned())),
         _ => Ok(()),
     }
 }

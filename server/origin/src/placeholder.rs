@@ -49,28 +49,17 @@ impl Query {
         if end == 0 {
             return Err(QueryError::Empty);
         }
-        Ok(Query {
-            text: text[..end].to_owned(),
-            placeholders,
-        })
+        Ok(Query { text: text[..end].to_owned(), placeholders })
     }
 
     /// The highest placeholder; 0 when there is none.
     pub(crate) fn highest(&self) -> usize {
-        self.placeholders
-            .iter()
-            .map(|(_, number)| *number)
-            .max()
-            .unwrap_or(0)
+        self.placeholders.iter().map(|(_, number)| *number).max().unwrap_or(0)
     }
 
     /// The numbers that occur, ascending, each once.
     pub(crate) fn used(&self) -> Vec<usize> {
-        let mut numbers: Vec<usize> = self
-            .placeholders
-            .iter()
-            .map(|(_, number)| *number)
-            .collect();
+        let mut numbers: Vec<usize> = self.placeholders.iter().map(|(_, number)| *number).collect();
         numbers.sort_unstable();
         numbers.dedup();
         numbers
@@ -130,20 +119,12 @@ impl Scanner<'_> {
             c => (c.len_utf8(), Kind::Other),
         };
         self.at = start + length;
-        Ok(Some(Piece {
-            range: start..self.at,
-            kind,
-        }))
+        Ok(Some(Piece { range: start..self.at, kind }))
     }
 
     /// The length of the quoted text that begins here; a doubled quote does not end it, nor, where backslashes
     /// escape, one that a backslash precedes.
-    fn quoted(
-        &self,
-        quote: char,
-        what: &'static str,
-        backslashes: bool,
-    ) -> Result<usize, QueryError> {
+    fn quoted(&self, quote: char, what: &'static str, backslashes: bool) -> Result<usize, QueryError> {
         let rest = &self.text[self.at..];
         let mut chars = rest.char_indices().skip(1).peekable();
         while let Some((at, c)) = chars.next() {
@@ -202,16 +183,12 @@ impl Scanner<'_> {
     }
 
     fn unclosed(&self, what: &'static str) -> QueryError {
-        QueryError::Unclosed {
-            what,
-            column: self.text[..self.at].chars().count() + 1,
-        }
+        QueryError::Unclosed { what, column: self.text[..self.at].chars().count() + 1 }
     }
 }
 
 fn is_tag(tag: &str) -> bool {
-    tag.is_empty()
-        || tag.starts_with(is_name_start) && name_length(tag) == tag.len() && !tag.contains('$')
+    tag.is_empty() || tag.starts_with(is_name_start) && name_length(tag) == tag.len() && !tag.contains('$')
 }
 
 fn is_name_start(c: char) -> bool {
@@ -220,8 +197,7 @@ fn is_name_start(c: char) -> bool {
 
 /// The length of the name that `text` begins with. A `$` within a name belongs to it, so `a$1` is no placeholder.
 fn name_length(text: &str) -> usize {
-    text.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$'))
-        .unwrap_or(text.len())
+    text.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$')).unwrap_or(text.len())
 }
 
 #[cfg(test)]
@@ -229,9 +205,7 @@ mod tests {
     use super::*;
 
     fn numbered(text: &str) -> String {
-        Query::parse(text)
-            .unwrap()
-            .replace(|number| format!("<{number}>"))
+        Query::parse(text).unwrap().replace(|number| format!("<{number}>"))
     }
 
     #[test]
@@ -267,14 +241,8 @@ mod tests {
     #[test]
     fn a_plain_string_ends_at_its_quote_whatever_backslashes_precede() {
         assert_eq!(numbered(r"SELECT '\' || $1"), r"SELECT '\' || <1>");
-        assert_eq!(
-            numbered(r"SELECT nameE'\' || $1"),
-            r"SELECT nameE'\' || <1>"
-        );
-        assert_eq!(
-            numbered("SELECT $a$ $1 $a$ || $1"),
-            "SELECT $a$ $1 $a$ || <1>"
-        );
+        assert_eq!(numbered(r"SELECT nameE'\' || $1"), r"SELECT nameE'\' || <1>");
+        assert_eq!(numbered("SELECT $a$ $1 $a$ || $1"), "SELECT $a$ $1 $a$ || <1>");
     }
 
     #[test]
@@ -288,38 +256,14 @@ mod tests {
     fn what_is_no_single_query_is_refused() {
         assert_eq!(Query::parse(" -- nothing"), Err(QueryError::Empty));
         assert_eq!(Query::parse("SELECT 1; SELECT 2"), Err(QueryError::Several));
-        assert_eq!(
-            Query::parse("SELECT 'a"),
-            Err(QueryError::Unclosed {
-                what: "string",
-                column: 8
-            })
-        );
-        assert_eq!(
-            Query::parse("SELECT /* /* */"),
-            Err(QueryError::Unclosed {
-                what: "comment",
-                column: 8
-            })
-        );
-        assert_eq!(
-            Query::parse("SELECT \"a"),
-            Err(QueryError::Unclosed {
-                what: "quoted name",
-                column: 8
-            })
-        );
+        assert_eq!(Query::parse("SELECT 'a"), Err(QueryError::Unclosed { what: "string", column: 8 }));
+        assert_eq!(Query::parse("SELECT /* /* */"), Err(QueryError::Unclosed { what: "comment", column: 8 }));
+        assert_eq!(Query::parse("SELECT \"a"), Err(QueryError::Unclosed { what: "quoted name", column: 8 }));
         assert_eq!(
             Query::parse("SELECT $x$ $1 $y$"),
-            Err(QueryError::Unclosed {
-                what: "dollar-quoted string",
-                column: 8
-            })
+            Err(QueryError::Unclosed { what: "dollar-quoted string", column: 8 })
         );
-        assert_eq!(
-            Query::parse("SELECT $0"),
-            Err(QueryError::BadPlaceholder("$0".into()))
-        );
+        assert_eq!(Query::parse("SELECT $0"), Err(QueryError::BadPlaceholder("$0".into())));
     }
 
     #[test]

@@ -52,12 +52,8 @@ pub(crate) struct Wanted {
 impl Wanted {
     /// The capture that is parameter `number`, from 1; empty if the pattern has none of that number.
     pub(crate) fn parameter(&self, number: usize) -> &[u8] {
-        let range = number
-            .checked_sub(1)
-            .and_then(|index| self.captures.range(index));
-        range
-            .and_then(|range| self.key.get(range))
-            .unwrap_or_default()
+        let range = number.checked_sub(1).and_then(|index| self.captures.range(index));
+        range.and_then(|range| self.key.get(range)).unwrap_or_default()
     }
 }
 
@@ -84,11 +80,7 @@ pub(crate) enum SessionError {
     TooSlow,
     /// The database refused the statement.
     #[error("{message}")]
-    Statement {
-        code: String,
-        message: String,
-        hint: String,
-    },
+    Statement { code: String, message: String, hint: String },
     /// The query can be no load: its parameters or its columns do not fit.
     #[error("{problem}")]
     Unfit { problem: String, hint: String },
@@ -96,10 +88,7 @@ pub(crate) enum SessionError {
 
 impl SessionError {
     pub(crate) fn unfit(problem: impl Into<String>, hint: impl Into<String>) -> Self {
-        SessionError::Unfit {
-            problem: problem.into(),
-            hint: hint.into(),
-        }
+        SessionError::Unfit { problem: problem.into(), hint: hint.into() }
     }
 
     /// Whether the parameters' values may be to blame, so that other keys of the batch can succeed: class 22 is
@@ -108,9 +97,7 @@ impl SessionError {
         let SessionError::Statement { code, .. } = self else {
             return false;
         };
-        ["22", "21", "P0"]
-            .iter()
-            .any(|class| code.starts_with(class))
+        ["22", "21", "P0"].iter().any(|class| code.starts_with(class))
     }
 
     /// Whether the schema may have changed since the statement was prepared: class 42 is "syntax error or access rule
@@ -128,12 +115,10 @@ impl Connector {
     /// for nobody.
     pub(crate) fn parse(url: &str, timeout: Duration, groups: usize) -> Result<Self, String> {
         match url.split_once("://").map(|(scheme, _)| scheme) {
-            Some("postgres" | "postgresql") => Ok(Connector::Postgres(Box::new(
-                postgres::connect_options(url, timeout, groups)?,
-            ))),
-            Some("sqlite") => Ok(Connector::Sqlite(Box::new(sqlite::connect_options(
-                url, timeout, groups,
-            )?))),
+            Some("postgres" | "postgresql") => {
+                Ok(Connector::Postgres(Box::new(postgres::connect_options(url, timeout, groups)?)))
+            }
+            Some("sqlite") => Ok(Connector::Sqlite(Box::new(sqlite::connect_options(url, timeout, groups)?))),
             _ => Err("it is neither postgres://… nor sqlite://FILE".to_owned()),
         }
     }
@@ -145,12 +130,8 @@ impl Connector {
 
     pub(crate) async fn connect(&self) -> Result<Session, SessionError> {
         match self {
-            Connector::Postgres(options) => PostgresSession::connect(options)
-                .await
-                .map(Session::Postgres),
-            Connector::Sqlite(options) => {
-                SqliteSession::connect(options).await.map(Session::Sqlite)
-            }
+            Connector::Postgres(options) => PostgresSession::connect(options).await.map(Session::Postgres),
+            Connector::Sqlite(options) => SqliteSession::connect(options).await.map(Session::Sqlite),
         }
     }
 }
@@ -190,10 +171,7 @@ impl Session {
         match (self, plan) {
             (Session::Postgres(session), Plan::Postgres(plan)) => session.load(plan, keys).await,
             (Session::Sqlite(session), Plan::Sqlite(plan)) => session.load(plan, keys, until).await,
-            _ => Err(SessionError::unfit(
-                "the targets are databases of different kinds",
-                "",
-            )),
+            _ => Err(SessionError::unfit("the targets are databases of different kinds", "")),
         }
     }
 
@@ -247,10 +225,7 @@ pub(crate) fn without_password(url: &str) -> String {
         Some((path, query)) => (path, query),
         None => (tail, ""),
     };
-    let shown: Vec<&str> = query
-        .split('&')
-        .filter(|pair| !pair.is_empty() && !pair.starts_with("password="))
-        .collect();
+    let shown: Vec<&str> = query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("password=")).collect();
     let mark = if shown.is_empty() { "" } else { "?" };
     format!("{scheme}://{authority}{path}{mark}{}", shown.join("&"))
 }
@@ -262,15 +237,9 @@ mod tests {
     #[test]
     fn passwords_are_not_shown() {
         for (url, shown) in [
-            (
-                "postgres://ann:secret@db:5432/shop?sslmode=require",
-                "postgres://ann@db:5432/shop?sslmode=require",
-            ),
+            ("postgres://ann:secret@db:5432/shop?sslmode=require", "postgres://ann@db:5432/shop?sslmode=require"),
             ("postgres://ann:s@e:c@db/shop", "postgres://ann@db/shop"),
-            (
-                "postgres://db/shop?user=ann&password=secret",
-                "postgres://db/shop?user=ann",
-            ),
+            ("postgres://db/shop?user=ann&password=secret", "postgres://db/shop?user=ann"),
             ("postgres://db/shop?password=secret", "postgres://db/shop"),
             ("sqlite:///var/lib/shop.db", "sqlite:///var/lib/shop.db"),
             ("nonsense", "nonsense"),

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use futures_util::TryStreamExt;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow};
 use sqlx::{
-    AssertSqlSafe, Column, ConnectOptions, Connection, Executor, Row, SqlSafeStr, SqlStr,
-    Statement, TypeInfo, Value as _, ValueRef,
+    AssertSqlSafe, Column, ConnectOptions, Connection, Executor, Row, SqlSafeStr, SqlStr, Statement, TypeInfo,
+    Value as _, ValueRef,
 };
 
 use crate::group::Shape;
@@ -53,9 +53,7 @@ struct QueryClock {
 impl QueryClock {
     fn set(&self, until: Option<Instant>) {
         let nanos = until.map(|until| until.saturating_duration_since(self.epoch).as_nanos());
-        let nanos = nanos
-            .and_then(|nanos| u64::try_from(nanos).ok())
-            .unwrap_or(u64::MAX);
+        let nanos = nanos.and_then(|nanos| u64::try_from(nanos).ok()).unwrap_or(u64::MAX);
         self.until.store(nanos, Ordering::Relaxed);
     }
 
@@ -65,34 +63,18 @@ impl QueryClock {
 }
 
 /// Reads a `sqlite://` URL. The file must exist unless the URL says `mode=rwc`.
-pub(crate) fn connect_options(
-    url: &str,
-    timeout: Duration,
-    groups: usize,
-) -> Result<SqliteConnectOptions, String> {
+pub(crate) fn connect_options(url: &str, timeout: Duration, groups: usize) -> Result<SqliteConnectOptions, String> {
     let options = SqliteConnectOptions::from_str(url).map_err(|error| error.to_string())?;
-    let read_only = url
-        .split_once('?')
-        .is_some_and(|(_, query)| query.split('&').any(|pair| pair == "mode=ro"));
-    let options = if read_only {
-        options
-    } else {
-        options.journal_mode(SqliteJournalMode::Wal)
-    };
-    Ok(options
-        .busy_timeout(timeout / 2)
-        .statement_cache_capacity(groups.max(100))
-        .disable_statement_logging())
+    let read_only = url.split_once('?').is_some_and(|(_, query)| query.split('&').any(|pair| pair == "mode=ro"));
+    let options = if read_only { options } else { options.journal_mode(SqliteJournalMode::Wal) };
+    Ok(options.busy_timeout(timeout / 2).statement_cache_capacity(groups.max(100)).disable_statement_logging())
 }
 
 impl SqliteSession {
     pub(crate) async fn connect(options: &SqliteConnectOptions) -> Result<Self, SessionError> {
         let unreachable = |error: sqlx::Error| SessionError::Unreachable(error.to_string());
         let mut connection = options.connect().await.map_err(unreachable)?;
-        let clock = Arc::new(QueryClock {
-            epoch: Instant::now(),
-            until: AtomicU64::new(u64::MAX),
-        });
+        let clock = Arc::new(QueryClock { epoch: Instant::now(), until: AtomicU64::new(u64::MAX) });
         let watch = Arc::clone(&clock);
         connection
             .lock_handle()
@@ -113,30 +95,16 @@ impl SqliteSession {
 
     pub(crate) async fn prepare(&mut self, statement: &str) -> Result<(), SessionError> {
         let sql = AssertSqlSafe(statement.to_owned()).into_sql_str();
-        self.connection
-            .prepare(sql)
-            .await
-            .map(drop)
-            .map_err(session_error)
+        self.connection.prepare(sql).await.map(drop).map_err(session_error)
     }
 
     pub(crate) async fn plan(&mut self, load: &LoadQuery) -> Result<SqlitePlan, SessionError> {
         let parameters = load.query.used();
-        let numbered = load
-            .query
-            .replace(|number| format!("?{}", parameters.partition_point(|p| *p < number) + 1));
+        let numbered = load.query.replace(|number| format!("?{}", parameters.partition_point(|p| *p < number) + 1));
         let sql = AssertSqlSafe(numbered).into_sql_str();
-        let statement = self
-            .connection
-            .prepare(sql.clone())
-            .await
-            .map_err(session_error)?;
+        let statement = self.connection.prepare(sql.clone()).await.map_err(session_error)?;
         refuse_unfit_columns(load.shape, statement.columns().iter().map(Column::name))?;
-        Ok(SqlitePlan {
-            sql,
-            parameters,
-            shape: load.shape,
-        })
+        Ok(SqlitePlan { sql, parameters, shape: load.shape })
     }
 
     /// Loads keys whose captures the plan accepts.
@@ -152,11 +120,7 @@ impl SqliteSession {
         answers
     }
 
-    async fn load_each(
-        &mut self,
-        plan: &SqlitePlan,
-        keys: &[Wanted],
-    ) -> Result<Vec<Answer>, SessionError> {
+    async fn load_each(&mut self, plan: &SqlitePlan, keys: &[Wanted]) -> Result<Vec<Answer>, SessionError> {
         let mut answers = Vec::with_capacity(keys.len());
         for key in keys {
             answers.push(self.load_one(plan, key).await?);
@@ -178,9 +142,7 @@ impl SqliteSession {
             return Ok(Ok(None));
         };
         if rows.try_next().await.map_err(session_error)?.is_some() {
-            return Ok(Err(KeyProblem::Shape(
-                "the query gave more than one row for one key".into(),
-            )));
+            return Ok(Err(KeyProblem::Shape("the query gave more than one row for one key".into())));
         }
         Ok(plan.value(&row))
     }
@@ -229,18 +191,14 @@ fn json(row: &SqliteRow) -> Answer {
     for column in row.columns() {
         let value = Cell::of(row, column.ordinal())?.into_json(column.name())?;
         let comma = if object.len() > 1 { "," } else { "" };
-        object.push_str(&format!(
-            "{comma}{}:{value}",
-            serde_json::Value::from(column.name())
-        ));
+        object.push_str(&format!("{comma}{}:{value}", serde_json::Value::from(column.name())));
     }
     object.push('}');
     Ok(Some(Value::String(object.into())))
 }
 
 fn is_document(text: &str) -> bool {
-    text.trim_start().starts_with(['{', '['])
-        && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+    text.trim_start().starts_with(['{', '[']) && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
 }
 
 /// A value of a row, by its storage class.
@@ -288,8 +246,7 @@ impl Cell {
             Cell::Real(number) => number.into(),
             Cell::Text(text) => text.into(),
             Cell::Blob(_) => {
-                let problem =
-                    format!("the column \"{column}\" holds a blob, which JSON cannot hold");
+                let problem = format!("the column \"{column}\" holds a blob, which JSON cannot hold");
                 return Err(KeyProblem::Shape(problem.into()));
             }
         })
@@ -298,36 +255,21 @@ impl Cell {
 
 /// The number, if `text` is written as SQLite would print it.
 fn integer(text: &str) -> Option<i64> {
-    text.parse::<i64>()
-        .ok()
-        .filter(|number| number.to_string() == text)
+    text.parse::<i64>().ok().filter(|number| number.to_string() == text)
 }
 
-fn refuse_unfit_columns<'c>(
-    shape: Shape,
-    names: impl Iterator<Item = &'c str>,
-) -> Result<(), SessionError> {
+fn refuse_unfit_columns<'c>(shape: Shape, names: impl Iterator<Item = &'c str>) -> Result<(), SessionError> {
     let names: Vec<&str> = names.collect();
     if names.is_empty() {
-        return Err(SessionError::unfit(
-            "the statement gives no columns",
-            "write a query that selects the value",
-        ));
+        return Err(SessionError::unfit("the statement gives no columns", "write a query that selects the value"));
     }
     if shape == Shape::String && names.len() > 1 {
         return Err(SessionError::unfit(
-            format!(
-                "a string is one column, and the query gives {}",
-                names.len()
-            ),
+            format!("a string is one column, and the query gives {}", names.len()),
             "select the one column that is the value, or write as = \"json\" or \"hash\"",
         ));
     }
-    match names
-        .iter()
-        .enumerate()
-        .find(|(at, name)| names[..*at].contains(name))
-    {
+    match names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
         Some((_, name)) => Err(SessionError::unfit(
             format!("two columns are called \"{name}\""),
             format!("give one another name: … AS other_{name}"),

@@ -101,24 +101,15 @@ impl Targets {
             idle_timeout: config.idle_timeout,
             max_lifetime: config.max_lifetime,
         };
-        let all = (0..)
-            .zip(config.targets())
-            .zip(connectors)
-            .map(|((id, url), connector)| Target {
-                id: TargetId(id),
-                shown_url: without_password(url),
-                connector,
-                limits,
-                state: Mutex::new(State::new(Breaker::new(
-                    config.breaker,
-                    config.max_connections,
-                ))),
-                opened: Notify::new(),
-            });
-        Targets {
-            all: all.collect(),
-            freed: Notify::new(),
-        }
+        let all = (0..).zip(config.targets()).zip(connectors).map(|((id, url), connector)| Target {
+            id: TargetId(id),
+            shown_url: without_password(url),
+            connector,
+            limits,
+            state: Mutex::new(State::new(Breaker::new(config.breaker, config.max_connections))),
+            opened: Notify::new(),
+        });
+        Targets { all: all.collect(), freed: Notify::new() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -160,11 +151,7 @@ impl Targets {
                 Admission::Busy | Admission::Refused => {}
             }
         }
-        if busy || self.any_ramping(tried) {
-            Choice::Busy
-        } else {
-            Choice::Refused(self.last_failure())
-        }
+        if busy || self.any_ramping(tried) { Choice::Busy } else { Choice::Refused(self.last_failure()) }
     }
 
     /// Puts the better of two replicas, drawn at random, first.
@@ -189,32 +176,16 @@ impl Targets {
         self.all
             .iter()
             .filter(|target| !tried.contains(&target.id))
-            .any(|target| {
-                matches!(
-                    target.state.lock().breaker.state(),
-                    BreakerState::Ramping | BreakerState::Closed
-                )
-            })
+            .any(|target| matches!(target.state.lock().breaker.state(), BreakerState::Ramping | BreakerState::Closed))
     }
 
     fn last_failure(&self) -> Arc<str> {
-        let said = self
-            .all
-            .iter()
-            .map(|target| Arc::clone(&target.state.lock().last_failure));
-        said.filter(|words| !words.is_empty())
-            .last()
-            .unwrap_or_else(|| "no target is left".into())
+        let said = self.all.iter().map(|target| Arc::clone(&target.state.lock().last_failure));
+        said.filter(|words| !words.is_empty()).last().unwrap_or_else(|| "no target is left".into())
     }
 
     fn lease(self: &Arc<Self>, index: usize, pass: Pass, idle: Option<Connection>) -> Lease {
-        Lease {
-            targets: Arc::clone(self),
-            index,
-            pass,
-            idle,
-            outcome: Outcome::Unknown,
-        }
+        Lease { targets: Arc::clone(self), index, pass, idle, outcome: Outcome::Unknown }
     }
 
     /// Looks after one target for as long as the origin lives: probes it while its breaker is open, and closes
@@ -239,11 +210,7 @@ impl Targets {
 
     async fn probe(self: &Arc<Self>, id: TargetId) {
         let index = usize::from(id.0);
-        let pass = self.all[index]
-            .state
-            .lock()
-            .breaker
-            .admit_probe(Instant::now());
+        let pass = self.all[index].state.lock().breaker.admit_probe(Instant::now());
         let Some(pass) = pass else { return };
         let mut lease = self.lease(index, pass, None);
         if let Ok(mut connection) = lease.connect().await {
@@ -269,11 +236,7 @@ impl Targets {
 
 impl Target {
     pub(crate) fn role(&self) -> Role {
-        if self.id.0 == 0 {
-            Role::Primary
-        } else {
-            Role::Replica
-        }
+        if self.id.0 == 0 { Role::Primary } else { Role::Replica }
     }
 
     /// The URL without its password.
@@ -290,9 +253,7 @@ impl Target {
         let now = Instant::now();
         let (kept, old) = {
             let mut state = self.state.lock();
-            std::mem::take(&mut state.idle)
-                .into_iter()
-                .partition(|connection| self.may_live(connection, now))
+            std::mem::take(&mut state.idle).into_iter().partition(|connection| self.may_live(connection, now))
         };
         self.take_back(kept);
         close_all(old).await;
@@ -354,11 +315,7 @@ impl Lease {
             return self.connect().await;
         };
         let is_fresh = now.duration_since(idle.idle_since) < TRUSTED_IDLE;
-        if is_fresh
-            || within(self.of().limits.timeout, idle.session.ping())
-                .await
-                .is_ok()
-        {
+        if is_fresh || within(self.of().limits.timeout, idle.session.ping()).await.is_ok() {
             return Ok(idle);
         }
         self.connect().await
@@ -368,11 +325,7 @@ impl Lease {
     async fn connect(&mut self) -> Result<Connection, SessionError> {
         let now = Instant::now();
         match self.of().connect().await {
-            Ok(session) => Ok(Connection {
-                session,
-                born: now,
-                idle_since: now,
-            }),
+            Ok(session) => Ok(Connection { session, born: now, idle_since: now }),
             Err(error) => {
                 self.failed(&error);
                 Err(error)
@@ -421,9 +374,7 @@ impl Drop for Lease {
         let before = state.breaker.state();
         // The connection is put back first: idle connections and running leases never exceed the cap together.
         state.idle.extend(self.idle.take());
-        state
-            .breaker
-            .finish(self.pass, self.outcome, Instant::now(), rand::random());
+        state.breaker.finish(self.pass, self.outcome, Instant::now(), rand::random());
         let after = state.breaker.state();
         drop(state);
         if before != after {
@@ -444,11 +395,7 @@ fn report(target: &Target, state: BreakerState) {
         }
         BreakerState::Closed => tracing::info!(target = target.shown_url, "the origin is back"),
         BreakerState::HalfOpen | BreakerState::Ramping => {
-            tracing::info!(
-                target = target.shown_url,
-                ?state,
-                "the origin is being taken back"
-            );
+            tracing::info!(target = target.shown_url, ?state, "the origin is being taken back");
         }
     }
 }
@@ -460,14 +407,9 @@ async fn close_all(connections: Vec<Connection>) {
     }
 }
 
-async fn within<T>(
-    limit: Duration,
-    work: impl Future<Output = Result<T, SessionError>>,
-) -> Result<T, SessionError> {
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, SessionError>>) -> Result<T, SessionError> {
     match tokio::time::timeout(limit, work).await {
         Ok(result) => result,
-        Err(_) => Err(SessionError::Unreachable(format!(
-            "no answer within {limit:?}"
-        ))),
+        Err(_) => Err(SessionError::Unreachable(format!("no answer within {limit:?}"))),
     }
 }

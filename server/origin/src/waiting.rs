@@ -20,29 +20,18 @@ pub(crate) struct Waiting {
 
 impl WaitingLoads {
     pub(crate) fn new(cap: usize) -> Self {
-        WaitingLoads {
-            cap,
-            waiting: AtomicUsize::new(0),
-            refused: AtomicU64::new(0),
-        }
+        WaitingLoads { cap, waiting: AtomicUsize::new(0), refused: AtomicU64::new(0) }
     }
 
     /// Counts one more, or refuses it.
     pub(crate) fn enter(self: &Arc<Self>, of_group: &Arc<AtomicUsize>) -> Option<Waiting> {
         let below_cap = |waiting: usize| (waiting < self.cap).then_some(waiting + 1);
-        if self
-            .waiting
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, below_cap)
-            .is_err()
-        {
+        if self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, below_cap).is_err() {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         of_group.fetch_add(1, Ordering::Relaxed);
-        Some(Waiting {
-            all: Arc::clone(self),
-            of_group: Arc::clone(of_group),
-        })
+        Some(Waiting { all: Arc::clone(self), of_group: Arc::clone(of_group) })
     }
 
     pub(crate) fn cap(&self) -> usize {
@@ -71,18 +60,12 @@ mod tests {
 
     #[test]
     fn more_than_the_cap_are_refused_until_one_leaves() {
-        let (all, of_group) = (
-            Arc::new(WaitingLoads::new(2)),
-            Arc::new(AtomicUsize::new(0)),
-        );
+        let (all, of_group) = (Arc::new(WaitingLoads::new(2)), Arc::new(AtomicUsize::new(0)));
         let first = all.enter(&of_group).unwrap();
         let _second = all.enter(&of_group).unwrap();
         assert!(all.enter(&of_group).is_none());
         drop(first);
-        assert_eq!(
-            (all.now(), of_group.load(Ordering::Relaxed), all.refused()),
-            (1, 1, 1)
-        );
+        assert_eq!((all.now(), of_group.load(Ordering::Relaxed), all.refused()), (1, 1, 1));
         assert!(all.enter(&of_group).is_some());
     }
 }

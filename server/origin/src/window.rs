@@ -43,27 +43,16 @@ impl WindowClock {
     pub(crate) fn start() -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let of_thread = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
-            .name("forebay-windows".into())
-            .spawn(move || of_thread.run())?;
-        Ok(WindowClock {
-            shared,
-            thread: Some(thread),
-        })
+        let thread = std::thread::Builder::new().name("forebay-windows".into()).spawn(move || of_thread.run())?;
+        Ok(WindowClock { shared, thread: Some(thread) })
     }
 
     /// Opens a window; the answer is notified once, when it is over.
     pub(crate) fn open(&self, until: Instant) -> Arc<Notify> {
         let over = Arc::new(Notify::new());
         let mut state = self.shared.state.lock();
-        let is_next = state
-            .windows
-            .peek()
-            .is_none_or(|Reverse(next)| until < next.until);
-        state.windows.push(Reverse(Window {
-            until,
-            over: Arc::clone(&over),
-        }));
+        let is_next = state.windows.peek().is_none_or(|Reverse(next)| until < next.until);
+        state.windows.push(Reverse(Window { until, over: Arc::clone(&over) }));
         drop(state);
         if is_next {
             self.shared.changed.notify_one();

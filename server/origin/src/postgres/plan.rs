@@ -46,9 +46,7 @@ pub(super) struct Description<'q> {
 
 impl PostgresPlan {
     pub(crate) fn accepts(&self, wanted: &Wanted) -> bool {
-        self.parameters
-            .iter()
-            .all(|parameter| parameter.of.accepts(wanted.parameter(parameter.number)))
+        self.parameters.iter().all(|parameter| parameter.of.accepts(wanted.parameter(parameter.number)))
     }
 
     pub(crate) fn is_batched(&self) -> bool {
@@ -77,22 +75,14 @@ impl<'q> Description<'q> {
             .map(|(number, info)| match ParameterType::of(info) {
                 Some(of) => Ok(Parameter { number, of }),
                 None => Err(SessionError::unfit(
-                    format!(
-                        "${number} is of the type {}, which no capture can be",
-                        info.name().to_lowercase()
-                    ),
+                    format!("${number} is of the type {}, which no capture can be", info.name().to_lowercase()),
                     ACCEPTED,
                 )),
             })
             .collect::<Result<_, _>>()?;
         refuse_unfit_columns(load.shape, columns)?;
         let (expressions, output) = outputs(load.shape, columns);
-        Ok(Description {
-            query: &load.query,
-            parameters,
-            expressions,
-            output,
-        })
+        Ok(Description { query: &load.query, parameters, expressions, output })
     }
 
     /// The plan that asks for many keys at once.
@@ -100,19 +90,11 @@ impl<'q> Description<'q> {
     /// Every key is a row of `unnest`, and the group's query runs beside it with columns of that row in place of the
     /// placeholders. The odd names cannot collide with those of the query.
     pub(super) fn batched(&self) -> PostgresPlan {
-        let arrays: Vec<String> = self
-            .parameters
-            .iter()
-            .zip(1..)
-            .map(|(parameter, place)| parameter.of.array(place))
-            .collect();
-        let names: String = (1..=arrays.len())
-            .map(|place| format!("c{place}, "))
-            .collect();
+        let arrays: Vec<String> =
+            self.parameters.iter().zip(1..).map(|(parameter, place)| parameter.of.array(place)).collect();
+        let names: String = (1..=arrays.len()).map(|place| format!("c{place}, ")).collect();
         let used = self.query.used();
-        let inner = self
-            .query
-            .replace(|number| format!("__forebay_k.c{}", place_among(&used, number)));
+        let inner = self.query.replace(|number| format!("__forebay_k.c{}", place_among(&used, number)));
         self.plan(
             true,
             format!(
@@ -159,22 +141,13 @@ fn place_among(used: &[usize], number: usize) -> usize {
     used.partition_point(|other| *other < number) + 1
 }
 
-fn refuse_unfit_columns(
-    shape: Shape,
-    columns: &[(String, PgTypeInfo)],
-) -> Result<(), SessionError> {
+fn refuse_unfit_columns(shape: Shape, columns: &[(String, PgTypeInfo)]) -> Result<(), SessionError> {
     if columns.is_empty() {
-        return Err(SessionError::unfit(
-            "the query gives no columns",
-            "select the value",
-        ));
+        return Err(SessionError::unfit("the query gives no columns", "select the value"));
     }
     if shape == Shape::String && columns.len() > 1 {
         return Err(SessionError::unfit(
-            format!(
-                "a string is one column, and the query gives {}",
-                columns.len()
-            ),
+            format!("a string is one column, and the query gives {}", columns.len()),
             "select the one column that is the value, or write as = \"json\" or \"hash\"",
         ));
     }
@@ -185,10 +158,7 @@ fn refuse_unfit_columns(
             format!("give one another name: … AS other_{name}"),
         ));
     }
-    match columns
-        .iter()
-        .find(|(_, info)| shape == Shape::Json && info.name() == "BYTEA")
-    {
+    match columns.iter().find(|(_, info)| shape == Shape::Json && info.name() == "BYTEA") {
         Some((name, _)) => Err(SessionError::unfit(
             format!("the column \"{name}\" is binary (bytea), which JSON cannot hold"),
             format!("select encode({name}, 'base64'), or leave the column out"),
@@ -203,22 +173,10 @@ fn outputs(shape: Shape, columns: &[(String, PgTypeInfo)]) -> (Vec<String>, Outp
         (Shape::Json, [(name, info)]) if matches!(info.name(), "JSON" | "JSONB") => {
             (vec![text_form(name, info)], Output::Value)
         }
-        (Shape::Json, _) => (
-            vec!["row_to_json(__forebay_q)::text".to_owned()],
-            Output::Value,
-        ),
-        (Shape::String, _) => (
-            columns
-                .iter()
-                .map(|(name, info)| text_form(name, info))
-                .collect(),
-            Output::Value,
-        ),
+        (Shape::Json, _) => (vec!["row_to_json(__forebay_q)::text".to_owned()], Output::Value),
+        (Shape::String, _) => (columns.iter().map(|(name, info)| text_form(name, info)).collect(), Output::Value),
         (Shape::Hash, _) => (
-            columns
-                .iter()
-                .map(|(name, info)| text_form(name, info))
-                .collect(),
+            columns.iter().map(|(name, info)| text_form(name, info)).collect(),
             Output::Fields(columns.iter().map(|(name, _)| name.clone()).collect()),
         ),
     }

@@ -6,13 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use sqlx::error::DatabaseError;
-use sqlx::postgres::{
-    PgArguments, PgConnectOptions, PgConnection, PgDatabaseError, PgRow, PgTypeInfo,
-};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgDatabaseError, PgRow, PgTypeInfo};
 use sqlx::query::Query as SqlxQuery;
 use sqlx::{
-    AssertSqlSafe, Column, ConnectOptions, Connection, Either, Executor, Postgres, Row, SqlSafeStr,
-    Statement, ValueRef,
+    AssertSqlSafe, Column, ConnectOptions, Connection, Either, Executor, Postgres, Row, SqlSafeStr, Statement, ValueRef,
 };
 
 use super::parameter::ParameterType;
@@ -30,11 +27,7 @@ pub(crate) struct PostgresSession {
 }
 
 /// Reads a `postgres://` URL.
-pub(crate) fn connect_options(
-    url: &str,
-    timeout: Duration,
-    groups: usize,
-) -> Result<PgConnectOptions, String> {
+pub(crate) fn connect_options(url: &str, timeout: Duration, groups: usize) -> Result<PgConnectOptions, String> {
     let mut options = PgConnectOptions::from_str(url).map_err(|error| error.to_string())?;
     if options.get_application_name().is_none() {
         options = options.application_name("forebay");
@@ -43,9 +36,7 @@ pub(crate) fn connect_options(
         options = options.statement_cache_capacity(groups * 2);
     }
     let millis = timeout.as_millis().max(1);
-    Ok(options
-        .options([("statement_timeout", millis)])
-        .disable_statement_logging())
+    Ok(options.options([("statement_timeout", millis)]).disable_statement_logging())
 }
 
 impl PostgresSession {
@@ -72,10 +63,7 @@ impl PostgresSession {
     /// Describes the group's query, and finds a statement that answers it for many keys, or for one if need be.
     pub(crate) async fn plan(&mut self, load: &LoadQuery) -> Result<PostgresPlan, SessionError> {
         // A description that the connection remembers may be older than the schema.
-        self.connection
-            .clear_cached_statements()
-            .await
-            .map_err(session_error)?;
+        self.connection.clear_cached_statements().await.map_err(session_error)?;
         let (parameters, columns) = self.describe(describable(&load.query)).await?;
         let description = Description::new(load, &parameters, &columns)?;
         if description.has_parameters() {
@@ -92,11 +80,7 @@ impl PostgresSession {
     }
 
     /// Loads keys whose captures the plan accepts.
-    pub(crate) async fn load(
-        &mut self,
-        plan: &PostgresPlan,
-        keys: &[Wanted],
-    ) -> Result<Vec<Answer>, SessionError> {
+    pub(crate) async fn load(&mut self, plan: &PostgresPlan, keys: &[Wanted]) -> Result<Vec<Answer>, SessionError> {
         if plan.batched {
             return self.ask(plan, keys).await;
         }
@@ -114,46 +98,27 @@ impl PostgresSession {
     }
 
     /// Sends the plan's statement once.
-    async fn ask(
-        &mut self,
-        plan: &PostgresPlan,
-        keys: &[Wanted],
-    ) -> Result<Vec<Answer>, SessionError> {
+    async fn ask(&mut self, plan: &PostgresPlan, keys: &[Wanted]) -> Result<Vec<Answer>, SessionError> {
         let query = sqlx::query(plan.sql.clone());
         let query = plan.parameters.iter().fold(query, |query, parameter| {
-            if plan.batched {
-                bind_all(query, parameter, keys)
-            } else {
-                bind_first(query, parameter, keys)
-            }
+            if plan.batched { bind_all(query, parameter, keys) } else { bind_first(query, parameter, keys) }
         });
         let mut answers: Vec<Answer> = vec![Ok(None); keys.len()];
         let mut seen = vec![false; keys.len()];
         let mut rows = query.fetch(&mut self.connection);
         while let Some(row) = rows.try_next().await.map_err(session_error)? {
-            let place = usize::try_from(row.try_get::<i64, _>(0).map_err(session_error)? - 1)
-                .unwrap_or(usize::MAX);
+            let place = usize::try_from(row.try_get::<i64, _>(0).map_err(session_error)? - 1).unwrap_or(usize::MAX);
             let (Some(answer), Some(seen)) = (answers.get_mut(place), seen.get_mut(place)) else {
-                return Err(SessionError::unfit(
-                    "the database answered for a key that was not asked for",
-                    "",
-                ));
+                return Err(SessionError::unfit("the database answered for a key that was not asked for", ""));
             };
             // However many rows a key has, no more than one is held.
-            *answer = if *seen {
-                Err(two_rows())
-            } else {
-                Ok(plan.output.value(&row).map_err(session_error)?)
-            };
+            *answer = if *seen { Err(two_rows()) } else { Ok(plan.output.value(&row).map_err(session_error)?) };
             *seen = true;
         }
         Ok(answers)
     }
 
-    async fn describe(
-        &mut self,
-        sql: String,
-    ) -> Result<(Vec<PgTypeInfo>, Vec<(String, PgTypeInfo)>), SessionError> {
+    async fn describe(&mut self, sql: String) -> Result<(Vec<PgTypeInfo>, Vec<(String, PgTypeInfo)>), SessionError> {
         let sql = AssertSqlSafe(sql).into_sql_str();
         let statement = self.connection.prepare(sql).await.map_err(session_error)?;
         let parameters = match statement.parameters() {
@@ -161,9 +126,7 @@ impl PostgresSession {
             _ => Vec::new(),
         };
         let columns = statement.columns().iter();
-        let columns = columns
-            .map(|column| (column.name().to_owned(), column.type_info().clone()))
-            .collect();
+        let columns = columns.map(|column| (column.name().to_owned(), column.type_info().clone())).collect();
         Ok((parameters, columns))
     }
 }
@@ -192,10 +155,7 @@ fn bytes_of(row: &PgRow, column: usize) -> Result<Option<Bytes>, sqlx::Error> {
     if value.is_null() {
         return Ok(None);
     }
-    value
-        .as_bytes()
-        .map(|bytes| Some(Bytes::copy_from_slice(bytes)))
-        .map_err(sqlx::Error::Decode)
+    value.as_bytes().map(|bytes| Some(Bytes::copy_from_slice(bytes))).map_err(sqlx::Error::Decode)
 }
 
 fn two_rows() -> KeyProblem {
@@ -213,10 +173,7 @@ fn bind_all<'q>(query: Bound<'q>, parameter: &Parameter, keys: &'q [Wanted]) -> 
 }
 
 fn bind_first<'q>(query: Bound<'q>, parameter: &Parameter, keys: &'q [Wanted]) -> Bound<'q> {
-    let value = keys
-        .first()
-        .map(|key| key.parameter(parameter.number))
-        .unwrap_or_default();
+    let value = keys.first().map(|key| key.parameter(parameter.number)).unwrap_or_default();
     match parameter.of {
         ParameterType::Bytea => query.bind(value),
         _ => query.bind(text(value)),
@@ -232,9 +189,9 @@ fn text(value: &[u8]) -> &str {
 fn session_error(error: sqlx::Error) -> SessionError {
     match &error {
         sqlx::Error::Database(database) => database_error(database.as_ref()),
-        sqlx::Error::ColumnDecode { .. }
-        | sqlx::Error::Decode(_)
-        | sqlx::Error::ColumnIndexOutOfBounds { .. } => SessionError::unfit(error.to_string(), ""),
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnIndexOutOfBounds { .. } => {
+            SessionError::unfit(error.to_string(), "")
+        }
         _ => SessionError::Unreachable(in_words(&error)),
     }
 }
@@ -245,10 +202,7 @@ fn database_error(error: &dyn DatabaseError) -> SessionError {
     let code = error.code().unwrap_or_default();
     match code.as_ref() {
         "57014" => SessionError::TooSlow,
-        code if ["08", "53", "57P", "40001"]
-            .iter()
-            .any(|class| code.starts_with(class)) =>
-        {
+        code if ["08", "53", "57P", "40001"].iter().any(|class| code.starts_with(class)) => {
             SessionError::Unreachable(error.message().to_owned())
         }
         code => SessionError::Statement {

@@ -1,0 +1,10 @@
+//! The origin against real databases: private instances of PostgreSQL, and SQLite files.
+
+mod batches;
+mod checks;
+mod failures;
+mod shop;
+mod sqlite;
+mod targets;
+mod tls;
+mod values;
