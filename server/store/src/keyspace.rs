@@ -8,7 +8,7 @@ mod transfer;
 use smallvec::SmallVec;
 
 use crate::UnixMillis;
-use crate::entry::{Entry, Meta, Value};
+use crate::entry::{Entry, FillInfo, Meta, Value};
 use crate::entry_ref::{EntryRef, ValueRef};
 use crate::eviction::Moment;
 use crate::garbage::Garbage;
@@ -209,34 +209,41 @@ impl<'s> Keyspace<'s> {
     }
 
     /// Looks the key up as a read: counts, notes what is missing and what is due, records the use.
+    #[inline]
     fn find_to_read(&mut self, key: &Key<'_>) -> Option<Place> {
-        let found = self.lookup(key);
-        let place = match found {
-            Found::Live(place) => place,
-            Found::Stale(place) if self.access.allow_stale => place,
-            Found::Absent(_) => {
-                self.count(key, |counters| counters.absent_hits += 1);
-                return None;
-            }
-            Found::Stale(_) | Found::Nothing => {
-                self.missed = true;
-                self.count(key, |counters| counters.misses += 1);
-                return None;
-            }
+        let index = self.shard_index(key);
+        let Keyspace { store, shards, garbage, now, access, .. } = self;
+        let shard: &mut Shard = &mut shards[index];
+        let (place, is_stale) = match shard.lookup(key, *now, garbage) {
+            Found::Live(place) => (place, false),
+            Found::Stale(place) if access.allow_stale => (place, true),
+            unreadable => return self.note_unreadable(index, unreadable),
         };
-        self.count(key, |counters| {
-            counters.hits += 1;
-            counters.stale_served += u64::from(matches!(found, Found::Stale(_)));
-        });
-        let now = self.now;
-        let entry = self.entry_mut(key, place);
+        let counted = u64::from(access.count);
+        shard.counters.hits += counted;
+        shard.counters.stale_served += if is_stale { counted } else { 0 };
+        let draw = shard.random.next() as u32;
+        let entry = shard.entry_mut(key, place);
         entry.make_shareable();
-        let refresh_due = entry.tell_refresh_due(now);
-        self.refresh_due |= refresh_due;
-        if !self.access.no_touch {
-            self.record_use(key, place);
+        self.refresh_due |= entry.tell_refresh_due(*now);
+        if !access.no_touch {
+            let settings = store.settings();
+            entry.set_access(settings.policy().touched(entry.access(), &Moment { now: *now, settings, draw }));
         }
         Some(place)
+    }
+
+    #[cold]
+    fn note_unreadable(&mut self, index: usize, found: Found) -> Option<Place> {
+        let counters = &mut self.shards[index].counters;
+        let counted = u64::from(self.access.count);
+        if matches!(found, Found::Absent(_)) {
+            counters.absent_hits += counted;
+        } else {
+            counters.misses += counted;
+            self.missed = true;
+        }
+        None
     }
 
     /// The place of a key that a client may change: one that exists and is not past its deadline.
@@ -272,32 +279,27 @@ impl<'s> Keyspace<'s> {
         self.changed(key, 1);
     }
 
-    /// Puts a value under the key, in place of what was found there.
+    /// Puts a value under the key, in place of what was found there. A value that replaces another inherits its past.
     fn store_value(
         &mut self,
         key: &Key<'_>,
         found: Found,
         deadline: Option<UnixMillis>,
-        fill: Option<crate::entry::FillInfo>,
+        fill: Option<FillInfo>,
         value: Value<'_>,
     ) {
-        let access = self.access_after_write(key, found);
-        let meta = Meta { access, deadline, fill };
         let index = self.shard_index(key);
-        self.shards[index].store(key, found.place(), &meta, value, &mut self.garbage);
-    }
-
-    /// A value that replaces another inherits its past.
-    fn access_after_write(&mut self, key: &Key<'_>, found: Found) -> u32 {
-        let (settings, now) = (self.store.settings(), self.now);
-        let shard = self.shard_mut(key);
-        let moment = Moment { now, settings, draw: shard.random.next() as u32 };
-        match found {
+        let Keyspace { store, shards, garbage, now, .. } = self;
+        let shard: &mut Shard = &mut shards[index];
+        let settings = store.settings();
+        let moment = Moment { now: *now, settings, draw: shard.random.next() as u32 };
+        let access = match found {
             Found::Live(place) | Found::Stale(place) => {
                 settings.policy().touched(shard.entry(key, place).access(), &moment)
             }
             Found::Absent(_) | Found::Nothing => settings.policy().admitted(&moment),
-        }
+        };
+        shard.store(key, found.place(), &Meta { access, deadline, fill }, value, garbage);
     }
 
     /// Notes a client's change of the key: nothing that is being loaded for it may be stored any more. Every path by
@@ -305,12 +307,6 @@ impl<'s> Keyspace<'s> {
     fn changed(&mut self, key: &Key<'_>, changes: u64) {
         self.changes += changes;
         self.shard_mut(key).loads.void(key);
-    }
-
-    fn count(&mut self, key: &Key<'_>, count: impl FnOnce(&mut crate::StoreCounters)) {
-        if self.access.count {
-            count(&mut self.shard_mut(key).counters);
-        }
     }
 
     fn settings(&self) -> &'s Settings {

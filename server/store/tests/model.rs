@@ -295,8 +295,8 @@ impl World {
                 }
             }
             Step::BeginLoad(load) => {
-                if !self.model.fences.contains_key(&load) {
-                    self.model.fences.insert(load, keyspace.begin_load(&key_ref));
+                if let std::collections::btree_map::Entry::Vacant(vacant) = self.model.fences.entry(load) {
+                    vacant.insert(keyspace.begin_load(&key_ref));
                     self.model.loads.insert(load, (place, true));
                 }
             }

@@ -22,6 +22,7 @@ fn fill_after(present: bool, between: impl FnOnce(&Store, &Key<'_>)) -> FillOutc
 }
 
 type Act = fn(&mut Keyspace<'_>, &Key<'_>);
+type ActOnStore = fn(&Store, &Key<'_>);
 
 /// Every way in which a client can change a key, each of which must void the loads under way.
 const CHANGES: [(&str, Act); 9] = [
@@ -86,20 +87,20 @@ fn so_do_changes_of_what_is_there() {
 
 #[test]
 fn so_do_changes_of_the_database() {
-    let changes: [(&str, fn(&Store)); 4] = [
-        ("flush one", |store| drop(store.flush(Some(0)))),
-        ("flush all", |store| drop(store.flush(None))),
-        ("swap", |store| store.swap(0, 1)),
-        ("swap back", |store| store.swap(1, 0)),
+    let changes: [(&str, ActOnStore); 4] = [
+        ("flush one", |store, _| drop(store.flush(Some(0)))),
+        ("flush all", |store, _| drop(store.flush(None))),
+        ("swap", |store, _| store.swap(0, 1)),
+        ("swap back", |store, _| store.swap(1, 0)),
     ];
     for (name, change) in changes {
-        assert_eq!(fill_after(false, |store, _| change(store)), FillOutcome::Fenced, "{name}");
+        assert_eq!(fill_after(false, change), FillOutcome::Fenced, "{name}");
     }
 }
 
 #[test]
 fn what_is_no_clients_change_of_the_key_does_not() {
-    let others: [(&str, fn(&Store, &Key<'_>)); 6] = [
+    let others: [(&str, ActOnStore); 6] = [
         ("nothing", |_, _| {}),
         ("a read", |store, key| assert!(store.lock(SLOT, NOW).read(key).is_some())),
         ("expiry by a read", |store, key| assert!(store.lock(SLOT, NOW + 50).read(key).is_none())),
