@@ -155,6 +155,11 @@ impl Client {
         }
     }
 
+    /// Who asks by another way than a connection of its own, such as HTTP: in no list, and out of reach of others.
+    pub fn unlisted(peer: SocketAddr, local: SocketAddr, now: UnixMillis) -> Client {
+        Client::new(0, peer, local, -1, now)
+    }
+
     /// Asks something of the connection and wakes its task. A stronger request is never replaced by a weaker one.
     pub fn ask(&self, ask: Ask) {
         self.ask.fetch_max(ask as u8, Relaxed);

@@ -1,7 +1,9 @@
 //! What the server tells of itself: statistics by command, the slow log, latency events, metrics.
 
+pub mod figures;
 pub mod lanes;
 pub mod latency;
+pub mod metrics;
 pub mod slowlog;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -3,7 +3,11 @@
 //! They have a thread of their own: its requests are few beside RESP's, and being one thread it is the one writer of its statistics
 //! lane. It ends after the RESP doors, so that `/health` tells of a drain while it lasts.
 
+mod answer;
+mod api;
+mod console;
 mod health;
+mod password;
 mod serve;
 
 use std::io;
@@ -11,12 +15,17 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::engine::Engine;
+use crate::telemetry;
 
 /// The thread behind the HTTP doors.
 pub struct Thread {
@@ -61,13 +70,33 @@ async fn serve_all(
 ) -> io::Result<()> {
     let http = http.map(TcpListener::from_std).transpose()?;
     let metrics = metrics.map(TcpListener::from_std).transpose()?;
-    tokio::join!(serve::serve(http, api(&engine), stop.clone()), serve::serve(metrics, Router::new(), stop),);
+    tokio::join!(
+        serve::serve(http, api_router(&engine), stop.clone()),
+        serve::serve(metrics, metrics_router(&engine), stop),
+    );
     Ok(())
 }
 
-fn api(engine: &Arc<Engine>) -> Router {
+/// What needs the password, if there is one, and what a load balancer must see without.
+fn api_router(engine: &Arc<Engine>) -> Router {
+    let guarded = Router::new()
+        .route("/", get(console::page))
+        .route("/api", get(api::get).put(api::put).delete(api::delete))
+        .route_layer(from_fn_with_state(Arc::clone(engine), password::require));
     Router::new()
         .route("/health", get(health::health))
         .route("/ready", get(health::health))
+        .merge(guarded)
         .with_state(Arc::clone(engine))
+}
+
+fn metrics_router(engine: &Arc<Engine>) -> Router {
+    Router::new().route("/metrics", get(scrape)).with_state(Arc::clone(engine))
+}
+
+async fn scrape(State(engine): State<Arc<Engine>>) -> Response {
+    match telemetry::metrics::render(engine.node()) {
+        Ok(text) => ([(header::CONTENT_TYPE, telemetry::metrics::CONTENT_TYPE)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
 }

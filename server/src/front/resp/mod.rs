@@ -14,7 +14,9 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tracing::warn;
 
+use crate::clients::Client;
 use crate::engine::Engine;
+use crate::node::Node;
 pub use workers::{Threads, Workers};
 
 /// How long accepting rests after the system had no descriptor or memory for a connection, so as not to spin.
@@ -37,7 +39,7 @@ pub async fn accept(listener: TcpListener, engine: Arc<Engine>, workers: Arc<Wor
 }
 
 /// Registers a connection and hands it to a worker, or tells it that there are too many.
-async fn admit(engine: &Engine, workers: &Workers, stream: TcpStream, peer: SocketAddr) {
+async fn admit(engine: &Arc<Engine>, workers: &Workers, stream: TcpStream, peer: SocketAddr) {
     let node = engine.node();
     let limit = node.settings.maxclients.load(Relaxed);
     let now = node.clock.unix_millis();
@@ -54,11 +56,21 @@ async fn admit(engine: &Engine, workers: &Workers, stream: TcpStream, peer: Sock
             if let Err(error) = prepare(&stream, node.settings.tcp_keepalive.load(Relaxed)) {
                 warn!(%error, %peer, "socket options could not be set");
             }
-            let id = client.id;
-            if !workers.serve(stream, client).await {
-                node.clients.leave(id);
-            }
+            workers.serve(stream, Listed { node: Arc::clone(node), client }).await;
         }
+    }
+}
+
+/// A connection's place in the list of clients. It is given up whatever becomes of the connection: served to its end, never taken up
+/// because the node shut down, or ended by a panic. A drain counts on that.
+struct Listed {
+    node: Arc<Node>,
+    client: Arc<Client>,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.node.clients.leave(self.client.id);
     }
 }
 

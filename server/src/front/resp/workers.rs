@@ -10,8 +10,8 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
+use super::Listed;
 use super::connection::Connection;
-use crate::clients::Client;
 use crate::engine::Engine;
 use crate::session::Session;
 
@@ -29,7 +29,7 @@ pub struct Threads(Vec<JoinHandle<()>>);
 
 struct Arrival {
     stream: std::net::TcpStream,
-    client: Arc<Client>,
+    listed: Listed,
 }
 
 impl Workers {
@@ -53,13 +53,12 @@ impl Workers {
         Ok((Workers { hands, next: AtomicUsize::new(0) }, Threads(threads)))
     }
 
-    /// Hands a connection to the next worker in turn. False when it cannot be served because the workers have ended.
-    pub(super) async fn serve(&self, stream: TcpStream, client: Arc<Client>) -> bool {
-        let Ok(stream) = stream.into_std() else {
-            return false;
-        };
+    /// Hands a connection to the next worker in turn. It is closed when it cannot be served because the workers have ended.
+    pub(super) async fn serve(&self, stream: TcpStream, listed: Listed) {
         let turn = self.next.fetch_add(1, Relaxed) % self.hands.len();
-        self.hands[turn].send(Arrival { stream, client }).await.is_ok()
+        if let Ok(stream) = stream.into_std() {
+            let _closed = self.hands[turn].send(Arrival { stream, listed }).await;
+        }
     }
 }
 
@@ -76,19 +75,17 @@ impl Threads {
 
 async fn work(mut arrivals: mpsc::Receiver<Arrival>, engine: Arc<Engine>, lane: usize) {
     let connections = TaskTracker::new();
-    while let Some(Arrival { stream, client }) = arrivals.recv().await {
+    while let Some(Arrival { stream, listed }) = arrivals.recv().await {
         let engine = Arc::clone(&engine);
         connections.spawn(async move {
-            let id = client.id;
             match TcpStream::from_std(stream) {
                 Ok(stream) => {
                     let authenticated = !engine.node().settings.needs_password();
-                    let session = Session::new(client, lane, authenticated);
-                    Connection::new(stream, session, Arc::clone(&engine)).serve().await;
+                    let session = Session::new(Arc::clone(&listed.client), lane, authenticated);
+                    Connection::new(stream, session, engine).serve().await;
                 }
                 Err(error) => tracing::warn!(%error, "a connection could not be taken up"),
             }
-            engine.node().clients.leave(id);
         });
     }
     connections.close();
