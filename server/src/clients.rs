@@ -44,6 +44,8 @@ pub struct Client {
     pub query_capacity: AtomicUsize,
     /// Bytes of replies not yet sent.
     pub reply_bytes: AtomicUsize,
+    /// Held back by `CLIENT PAUSE`.
+    pub blocked: AtomicBool,
     pub no_evict: AtomicBool,
     pub no_touch: AtomicBool,
     pub labels: Mutex<Labels>,
@@ -97,6 +99,12 @@ impl Clients {
         self.by_id.remove(&id);
     }
 
+    /// Ends a connection of another task. It counts as gone at once, although its task needs a moment to see it.
+    pub fn kill(&self, client: &Client) {
+        self.by_id.remove(&client.id);
+        client.ask(Ask::Kill);
+    }
+
     /// The connection with this number.
     pub fn get(&self, id: ClientId) -> Option<Arc<Client>> {
         self.by_id.get(&id).map(|client| Arc::clone(&client))
@@ -147,6 +155,7 @@ impl Client {
             query_bytes: AtomicUsize::new(0),
             query_capacity: AtomicUsize::new(0),
             reply_bytes: AtomicUsize::new(0),
+            blocked: AtomicBool::new(false),
             no_evict: AtomicBool::new(false),
             no_touch: AtomicBool::new(false),
             labels: Mutex::new(Labels { user: "default".to_owned(), ..Labels::default() }),

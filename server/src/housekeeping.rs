@@ -39,7 +39,7 @@ async fn expire(node: Arc<Node>) {
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        if !node.settings.active_expire.load(Relaxed) {
+        if !node.settings.active_expire.load(Relaxed) || rests(&node) {
             continue;
         }
         for _ in 0..EXPIRY_STEPS {
@@ -51,13 +51,21 @@ async fn expire(node: Arc<Node>) {
     }
 }
 
+/// Whether nothing may change by itself: while clients are paused, and when a test wants it so.
+fn rests(node: &Node) -> bool {
+    !node.settings.housekeeping.load(Relaxed) || node.gates.paused(node.clock.unix_millis()).is_some()
+}
+
 async fn tend(node: Arc<Node>) {
     let mut interval = tokio::time::interval(SLOW_INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        evict(&node).await;
-        close_idle(&node);
+        if !rests(&node) {
+            evict(&node).await;
+            close_idle(&node);
+        }
+        node.telemetry.sample_rates(node.clock.unix_millis());
     }
 }
 

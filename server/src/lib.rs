@@ -18,6 +18,7 @@ pub mod listeners;
 pub mod logging;
 pub mod memory;
 pub mod node;
+pub mod process;
 pub mod reclaim;
 pub mod session;
 pub mod settings;

@@ -2,9 +2,11 @@
 //!
 //! The store keeps its own settings (encodings, eviction); these are the server's. `command/config.rs` has the table of names.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use parking_lot::Mutex;
 
 /// Run-time settings. Sizes are bytes.
 pub struct Settings {
@@ -28,8 +30,15 @@ pub struct Settings {
     pub latency_monitor_threshold: AtomicU64,
     /// Whether `LATENCY HISTOGRAM` and `INFO latencystats` have something to show.
     pub latency_tracking: AtomicBool,
+    /// The percentiles that `INFO latencystats` tells, between 0 and 100.
+    pub latency_percentiles: ArcSwap<Vec<f64>>,
     /// `DEBUG SET-ACTIVE-EXPIRE`.
     pub active_expire: AtomicBool,
+    /// `DEBUG PAUSE-CRON` sets it to false.
+    pub housekeeping: AtomicBool,
+    /// Values of names that mean nothing here, told again as they were set. The names are those of our own table, so their number is
+    /// bounded.
+    remembered: Mutex<BTreeMap<&'static str, String>>,
 }
 
 /// Redis' own defaults (redis.conf).
@@ -40,6 +49,7 @@ mod defaults {
     pub(super) const QUERY_BUFFER: usize = 1 << 30;
     pub(super) const SLOW_MICROS: i64 = 10_000;
     pub(super) const SLOW_ENTRIES: usize = 128;
+    pub(super) const PERCENTILES: [f64; 3] = [50.0, 99.0, 99.9];
 }
 
 impl Settings {
@@ -54,6 +64,16 @@ impl Settings {
             None => true,
             Some(right) => equal_in_constant_time(right, password),
         }
+    }
+
+    /// What was set for a name that means nothing here.
+    pub fn remembered(&self, name: &str) -> Option<String> {
+        self.remembered.lock().get(name).cloned()
+    }
+
+    /// Remembers a value for a name that means nothing here.
+    pub fn remember(&self, name: &'static str, value: String) {
+        self.remembered.lock().insert(name, value);
     }
 
     /// Whether `micros` is slow enough for the slow log.
@@ -87,7 +107,10 @@ impl Default for Settings {
             slowlog_max_len: AtomicUsize::new(defaults::SLOW_ENTRIES),
             latency_monitor_threshold: AtomicU64::new(0),
             latency_tracking: AtomicBool::new(true),
+            latency_percentiles: ArcSwap::from_pointee(defaults::PERCENTILES.to_vec()),
             active_expire: AtomicBool::new(true),
+            housekeeping: AtomicBool::new(true),
+            remembered: Mutex::default(),
         }
     }
 }

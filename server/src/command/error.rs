@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::call::Call;
+
 /// An error reply. The words are Redis' own where Redis has the same error, since client libraries match on them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommandError {
@@ -47,6 +49,14 @@ impl CommandError {
     /// An error of one command alone, code word first (`ERR …`).
     pub const fn text(text: &'static str) -> CommandError {
         CommandError::Other(Cow::Borrowed(text))
+    }
+
+    /// The subcommand of `call` does not exist, or not with so many arguments.
+    pub fn subcommand_syntax(call: &Call<'_>) -> CommandError {
+        let (container, subcommand) = (call.text(0).to_uppercase(), call.text(1));
+        CommandError::from(format!(
+            "ERR unknown subcommand or wrong number of arguments for '{subcommand}'. Try {container} HELP."
+        ))
     }
 
     /// The code word, by which `INFO errorstats` counts.

@@ -1,4 +1,4 @@
-//! HELP of the commands that have subcommands, told from their rows.
+//! HELP: of the commands that have subcommands told from their rows, of others from a list.
 
 use super::call::{Call, Flow};
 use super::error::CommandError;
@@ -21,10 +21,28 @@ fn help(call: &mut Call<'_>) -> Result<Flow, CommandError> {
     let container = Table::get().by_name(call.arg(0)).map(|container| container.spec);
     let (name, subcommands) = container.map_or(("", &[][..]), |spec| (spec.name, spec.subcommands));
     call.reply.array(1 + 2 * subcommands.len());
-    call.reply.simple(&format!("{} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:", name.to_uppercase()));
+    head(call, name);
     for subcommand in subcommands {
         call.reply.simple(format!("{} {}", subcommand.name.to_uppercase(), subcommand.syntax).trim_end());
         call.reply.simple(&format!("    {}", subcommand.summary));
     }
     Ok(Flow::Continue)
+}
+
+/// Answers a list of subcommands that have no rows, each with what it does.
+pub(super) fn list(call: &mut Call<'_>, subcommands: &[(&str, &str)]) -> Result<Flow, CommandError> {
+    let lines: usize = subcommands.iter().map(|(_, does)| 1 + does.lines().count()).sum();
+    call.reply.array(1 + lines);
+    head(call, &call.text(0));
+    for (usage, does) in subcommands {
+        call.reply.simple(usage);
+        for line in does.lines() {
+            call.reply.simple(&format!("    {line}"));
+        }
+    }
+    Ok(Flow::Continue)
+}
+
+fn head(call: &mut Call<'_>, name: &str) {
+    call.reply.simple(&format!("{} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:", name.to_uppercase()));
 }

@@ -17,6 +17,7 @@ mod expire_condition;
 mod expire_options;
 mod expiry;
 mod forebay;
+mod function;
 mod glob;
 mod hash_random;
 mod hashes;
@@ -51,6 +52,7 @@ static FAMILIES: &[&[Spec]] = &[
     debug::TABLE,
     expiry::TABLE,
     forebay::TABLE,
+    function::TABLE,
     hashes::TABLE,
     info::TABLE,
     introspection::TABLE,

@@ -38,6 +38,10 @@ bitflags::bitflags! {
         const NO_MANDATORY_KEYS = 1 << 19;
         /// Not listed by `COMMAND`, as Redis hides its container subcommands' help.
         const SENTINEL = 1 << 20;
+        /// Refused unless the process was started with leave for it (`--enable-debug-command`).
+        const PROTECTED = 1 << 21;
+        /// Of use to developers of the server alone (`COMMAND DOCS` says `syscmd`).
+        const SYSCMD = 1 << 22;
     }
 }
 
@@ -162,6 +166,21 @@ pub struct Spec {
     pub summary: &'static str,
     /// The arguments in the notation of the documentation (`key [EX seconds | PX milliseconds]`), which `COMMAND DOCS` expands.
     pub syntax: &'static str,
+    pub deprecated: Option<Deprecation>,
+    /// Which arguments are secrets, not to be shown in any log.
+    pub secrets: fn(Args<'_>) -> Positions,
+}
+
+/// Since when a command is only kept for old clients.
+#[derive(Debug, Clone, Copy)]
+pub struct Deprecation {
+    pub since: &'static str,
+    pub replaced_by: &'static str,
+}
+
+/// The secrets of most commands.
+fn no_secrets(_: Args<'_>) -> Positions {
+    Positions::new()
 }
 
 /// The positions of the keys among the arguments. Most commands have one.
@@ -268,6 +287,8 @@ impl Spec {
             complexity: "",
             summary: "",
             syntax: "",
+            deprecated: None,
+            secrets: no_secrets,
         }
     }
 
@@ -300,6 +321,18 @@ impl Spec {
 
     pub const fn tips(mut self, tips: &'static [&'static str]) -> Spec {
         self.tips = tips;
+        self
+    }
+
+    /// Marks the command as one that only old clients should use.
+    pub const fn deprecated(mut self, since: &'static str, replaced_by: &'static str) -> Spec {
+        self.deprecated = Some(Deprecation { since, replaced_by });
+        self
+    }
+
+    /// Names the arguments that no log may show.
+    pub const fn secrets(mut self, secrets: fn(Args<'_>) -> Positions) -> Spec {
+        self.secrets = secrets;
         self
     }
 

@@ -71,9 +71,16 @@ impl Table {
         self.names[id]
     }
 
-    /// Every top-level command, in no order.
+    /// Every top-level command, in the order of the families.
     pub fn commands(&self) -> impl Iterator<Item = &Command> {
-        self.by_name.values()
+        let mut commands: Vec<_> = self.by_name.values().collect();
+        commands.sort_unstable_by_key(|command| command.id);
+        commands.into_iter()
+    }
+
+    /// Every command, each container before its subcommands: in the order of the ids.
+    pub fn all(&self) -> impl Iterator<Item = &Command> {
+        self.commands().flat_map(|command| std::iter::once(command).chain(&command.subcommands))
     }
 
     /// The command with this name, in any case; of a container, itself.
@@ -90,16 +97,51 @@ impl Table {
     /// # Errors
     /// For an unknown name or subcommand, and a number of arguments that does not fit.
     #[inline]
-    pub fn resolve(&self, args: Args<'_>) -> Result<&Command, CommandError> {
-        let command = self.by_name(&args[0]).ok_or_else(|| unknown(args))?;
-        let command = match command.spec.run {
-            Run::Subcommand if args.len() > 1 => command.subcommand(&args[1])?,
-            _ => command,
-        };
+    pub fn resolve(&self, args: Args<'_>) -> Result<&Command, Unresolved<'_>> {
+        let command = self.named(args)?;
         match command.spec.accepts(args.len()) && !matches!(command.spec.run, Run::Subcommand) {
             true => Ok(command),
-            false => Err(CommandError::Arity(command.full_name)),
+            false => Err(Unresolved { error: CommandError::Arity(command.full_name), command: Some(command) }),
         }
+    }
+
+    /// The command that a request names, whatever the number of its arguments.
+    ///
+    /// # Errors
+    /// For an unknown name or subcommand.
+    #[inline]
+    pub fn named(&self, args: Args<'_>) -> Result<&Command, Unresolved<'_>> {
+        let nameless = |error| Unresolved { error, command: None };
+        let command = self.by_name(&args[0]).ok_or_else(|| nameless(unknown(args)))?;
+        match command.subcommands.is_empty() || args.len() == 1 {
+            true => Ok(command),
+            false => command.subcommand(&args[1]).map_err(nameless),
+        }
+    }
+
+    /// The command with this full name (`get`, `client|kill`), in any case.
+    pub fn by_full_name(&self, name: &[u8]) -> Option<&Command> {
+        let mut words = name.split(|&byte| byte == b'|');
+        let command = self.by_name(words.next()?)?;
+        match (words.next(), words.next()) {
+            (None, _) => Some(command),
+            (Some(word), None) => command.subcommand(word).ok(),
+            (Some(_), Some(_)) => None,
+        }
+    }
+}
+
+/// Why a request names no command that could run.
+#[derive(Debug)]
+pub struct Unresolved<'t> {
+    pub error: CommandError,
+    /// The command, if it is known and only the number of arguments is wrong.
+    pub command: Option<&'t Command>,
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.full_name)
     }
 }
 
@@ -154,10 +196,9 @@ mod tests {
         fn check(command: &Command) {
             let spec = command.spec;
             assert!(!spec.summary.is_empty(), "{} has no summary", command.full_name);
-            assert_eq!(
-                matches!(spec.run, Run::Subcommand),
-                !spec.subcommands.is_empty(),
-                "{}: a container has subcommands, and nothing else has",
+            assert!(
+                !matches!(spec.run, Run::Subcommand) || !spec.subcommands.is_empty(),
+                "{} can neither run nor has it subcommands",
                 command.full_name
             );
             if matches!(spec.run, Run::Keys(_)) {

@@ -8,8 +8,9 @@ use super::Engine;
 use crate::clock::Instant;
 use crate::command::error::CommandError;
 use crate::command::spec::Flags;
-use crate::command::table::Command;
+use crate::command::table::{Command, Unresolved};
 use crate::session::Session;
+use crate::telemetry::slowlog::Slow;
 
 impl Engine {
     /// Counts a command that ran.
@@ -24,10 +25,9 @@ impl Engine {
     ) {
         let took = self.node.clock.between(started, self.node.clock.instant());
         self.node.telemetry.lanes.lane(session.lane).ran(command.id, took, failed);
-        session.client.last_command.store(command.id as u32, Relaxed);
         let micros = took.as_micros() as u64;
         if self.node.settings.is_slow(micros) && !command.spec.flags.contains(Flags::SKIP_SLOWLOG) {
-            self.log_slow(session, args, micros);
+            self.log_slow(session, command, args, micros);
         }
         let threshold = self.node.settings.latency_monitor_threshold.load(Relaxed);
         if threshold > 0 && micros >= threshold * 1000 {
@@ -42,6 +42,15 @@ impl Engine {
         self.answer_error(error, reply);
     }
 
+    /// Answers a request that names no command that could run. It counts as a refused call of the command if that much is known.
+    #[cold]
+    pub(super) fn answer_unresolved(&self, session: &Session, unresolved: &Unresolved<'_>, reply: &mut Reply) {
+        match unresolved.command {
+            Some(command) => self.reject(session, command, &unresolved.error, reply),
+            None => self.answer_error(&unresolved.error, reply),
+        }
+    }
+
     /// Writes an error reply and counts it.
     #[cold]
     pub(super) fn answer_error(&self, error: &CommandError, reply: &mut Reply) {
@@ -51,10 +60,17 @@ impl Engine {
     }
 
     #[cold]
-    fn log_slow(&self, session: &Session, args: Args<'_>, micros: u64) {
-        let name = session.client.labels.lock().name.clone();
+    fn log_slow(&self, session: &Session, command: &Command, args: Args<'_>, micros: u64) {
+        let secrets = (command.spec.secrets)(args);
+        let slow = Slow {
+            args,
+            secrets: &secrets,
+            at: session.now / 1000,
+            micros,
+            peer: session.client.peer.to_string(),
+            client_name: session.client.labels.lock().name.clone(),
+        };
         let limit = self.node.settings.slowlog_max_len.load(Relaxed);
-        let peer = session.client.peer.to_string();
-        self.node.telemetry.slowlog.add(args, session.now / 1000, micros, peer, name, limit);
+        self.node.telemetry.slowlog.add(slow, limit);
     }
 }

@@ -1,4 +1,4 @@
-//! What may stop a request before it runs, in Redis' order: authentication, memory, pause.
+//! What may stop a request before it runs, in Redis' order: leave to debug, authentication, memory, pause.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering::Relaxed};
 
@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::command::error::CommandError;
 use crate::command::spec::Flags;
 use crate::command::table::Command;
+use crate::identity::DebugCommands;
 use crate::memory;
 use crate::node::Node;
 use crate::session::Session;
@@ -54,6 +55,12 @@ pub(super) enum Passage {
 #[inline]
 pub(super) fn pass(node: &Node, session: &Session, command: &Command) -> Passage {
     let flags = command.spec.flags;
+    if flags.contains(Flags::PROTECTED) && !may_debug(node, session) {
+        return Passage::Refused(CommandError::text(
+            "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a local \
+             connection, otherwise you need to set this option in the configuration file, and then restart the server.",
+        ));
+    }
     if !session.authenticated && !flags.contains(Flags::NO_AUTH) {
         return Passage::Refused(CommandError::NoAuth);
     }
@@ -63,6 +70,14 @@ pub(super) fn pass(node: &Node, session: &Session, command: &Command) -> Passage
     match node.gates.pause.holds(flags, session.now) && command.spec.name != "unpause" {
         true => Passage::Paused,
         false => Passage::Open,
+    }
+}
+
+fn may_debug(node: &Node, session: &Session) -> bool {
+    match node.identity.debug_commands {
+        DebugCommands::No => false,
+        DebugCommands::Local => session.client.peer.ip().is_loopback(),
+        DebugCommands::Yes => true,
     }
 }
 

@@ -11,11 +11,13 @@ pub mod gates;
 mod route;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use forebay_resp::{Args, Reply};
 use forebay_store::{Access, Key, Keyspace, Presence};
 use smallvec::SmallVec;
 
+use crate::clock::Instant;
 use crate::command::call::{Call, Flow};
 use crate::command::error::CommandError;
 use crate::command::spec::{Load, Run};
@@ -53,8 +55,15 @@ pub enum Wait {
     Loads(Loads),
     /// `CLIENT PAUSE`; the request starts over afterwards.
     Pause,
-    /// The reply is written; the connection rests.
-    Sleep(std::time::Duration),
+    /// The reply is written; the connection rests before it is sent, and the rest is part of the command's time.
+    Sleep(Rest),
+}
+
+/// A command that takes time without doing anything (`DEBUG SLEEP`).
+pub struct Rest {
+    command: &'static Command,
+    started: Instant,
+    duration: std::time::Duration,
 }
 
 /// The flights that a request has joined.
@@ -89,8 +98,8 @@ impl Engine {
     pub fn begin(&self, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Step {
         let command = match Table::get().resolve(args) {
             Ok(command) => command,
-            Err(error) => {
-                self.answer_error(&error, reply);
+            Err(unresolved) => {
+                self.answer_unresolved(session, &unresolved, reply);
                 return Step::Done;
             }
         };
@@ -110,12 +119,16 @@ impl Engine {
         let mut brought = Brought::new();
         for _ in 1..MAX_RUNS {
             let step = match wait {
-                Wait::Sleep(duration) => {
+                Wait::Sleep(Rest { command, started, duration }) => {
                     tokio::time::sleep(duration).await;
+                    session.now = self.node.clock.unix_millis();
+                    self.account(session, command, args, started, false);
                     return Step::Done;
                 }
                 Wait::Pause => {
+                    session.client.blocked.store(true, Relaxed);
                     self.node.gates.unpaused(&self.node.clock).await;
+                    session.client.blocked.store(false, Relaxed);
                     session.now = self.node.clock.unix_millis();
                     self.begin(session, args, reply)
                 }
@@ -124,7 +137,7 @@ impl Engine {
                     session.now = self.node.clock.unix_millis();
                     match Table::get().resolve(args) {
                         Ok(command) => self.run(session, command, args, reply, &brought),
-                        Err(error) => unreachable!("the command was resolved before: {error}"),
+                        Err(unresolved) => unreachable!("the command was resolved before: {unresolved:?}"),
                     }
                 }
             };
@@ -185,6 +198,7 @@ impl Engine {
     ) -> Step {
         let started = self.node.clock.instant();
         let mark = reply.mark();
+        session.client.last_command.store(command.id as u32, Relaxed);
         let (result, wait) = match command.spec.run {
             Run::Node(handler) => (self.run_on_node(handler, session, command, args, reply), None),
             Run::Keys(handler) => match self.run_on_keys(handler, session, command, args, reply, brought) {
@@ -202,11 +216,13 @@ impl Engine {
             reply.rewind(mark);
             self.answer_error(error, reply);
         }
+        if let Ok(Flow::Sleep(duration)) = result {
+            return Step::Wait(Wait::Sleep(Rest { command, started, duration }));
+        }
         self.account(session, command, args, started, result.is_err());
         match result {
             Ok(Flow::Close) => Step::Close,
-            Ok(Flow::Sleep(duration)) => Step::Wait(Wait::Sleep(duration)),
-            Ok(Flow::Continue) | Err(_) => Step::Done,
+            Ok(Flow::Continue | Flow::Sleep(_)) | Err(_) => Step::Done,
         }
     }
 

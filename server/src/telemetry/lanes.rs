@@ -169,6 +169,30 @@ impl CommandLane {
     }
 }
 
+impl CommandTotals {
+    /// The time that `percentile` per cent of the calls took at most, in microseconds: as near as the buckets tell, and between their
+    /// bounds as if the calls were spread evenly.
+    pub fn percentile_micros(&self, percentile: f64) -> f64 {
+        let wanted = (percentile / 100.0 * self.calls as f64).max(1.0);
+        let mut below = 0.0;
+        for (bucket, &count) in self.histogram.iter().enumerate() {
+            let upto = below + count as f64;
+            if count > 0 && upto >= wanted {
+                let least = if bucket == 0 { 0.0 } else { (1u64 << (bucket - 1)) as f64 };
+                let most = upper_bound(bucket) as f64;
+                return least + (most - least) * (wanted - below) / count as f64;
+            }
+            below = upto;
+        }
+        0.0
+    }
+}
+
+/// What all durations of a bucket are below, in microseconds.
+pub fn upper_bound(bucket: usize) -> u64 {
+    1 << bucket
+}
+
 /// The bucket of a duration.
 #[inline]
 fn bucket(micros: u64) -> usize {
@@ -187,6 +211,17 @@ mod tests {
         {
             assert_eq!(bucket(micros), expected, "{micros} µs");
         }
+    }
+
+    #[test]
+    fn percentiles_lie_in_the_bucket_that_holds_them() {
+        let mut totals = CommandTotals { calls: 100, ..CommandTotals::default() };
+        totals.histogram[3] = 90;
+        totals.histogram[10] = 10;
+        let (median, tail) = (totals.percentile_micros(50.0), totals.percentile_micros(99.0));
+        assert!((4.0..=8.0).contains(&median), "{median}");
+        assert!((512.0..=1024.0).contains(&tail), "{tail}");
+        assert_eq!(CommandTotals::default().percentile_micros(50.0), 0.0);
     }
 
     #[test]

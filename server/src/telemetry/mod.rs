@@ -4,6 +4,7 @@ pub mod figures;
 pub mod lanes;
 pub mod latency;
 pub mod metrics;
+pub mod rates;
 pub mod slowlog;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -12,6 +13,7 @@ use dashmap::DashMap;
 
 use lanes::Lanes;
 use latency::LatencyEvents;
+use rates::{Rates, Totals};
 use slowlog::SlowLog;
 
 /// All that is counted, kept in single-writer lanes where requests write and in plain atomics elsewhere.
@@ -21,6 +23,9 @@ pub struct Telemetry {
     pub latency: LatencyEvents,
     pub errors: ErrorCounts,
     pub loads: LoadCounts,
+    pub rates: Rates,
+    /// Bytes that were allocated before there was any data.
+    pub used_at_start: u64,
 }
 
 /// Error replies by their code word (`INFO errorstats`).
@@ -60,7 +65,16 @@ impl Telemetry {
             latency: LatencyEvents::default(),
             errors: ErrorCounts::default(),
             loads: LoadCounts::default(),
+            rates: Rates::default(),
+            used_at_start: crate::memory::used(),
         }
+    }
+
+    /// Notes how much has happened so far, for the rates. To be called at equal intervals.
+    pub fn sample_rates(&self, now: forebay_store::UnixMillis) {
+        let traffic = self.lanes.traffic();
+        let totals = Totals { commands: self.lanes.calls(), bytes_in: traffic.bytes_in, bytes_out: traffic.bytes_out };
+        self.rates.sample(now, totals);
     }
 
     /// `CONFIG RESETSTAT`.

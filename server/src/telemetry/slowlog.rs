@@ -11,6 +11,9 @@ const MAX_ARGUMENTS: usize = 32;
 /// Bytes of an argument that an entry keeps (Redis' `SLOWLOG_ENTRY_MAX_STRING`).
 const MAX_ARGUMENT: usize = 128;
 
+/// What stands in an entry instead of an argument that is a secret (Redis' word, since tools look for it).
+const REDACTED: &[u8] = b"(redacted)";
+
 /// Slow commands, the newest first.
 #[derive(Default)]
 pub struct SlowLog {
@@ -31,11 +34,25 @@ pub struct SlowEntry {
     pub client_name: String,
 }
 
+/// A command that was slow, as it comes from the engine.
+pub struct Slow<'a> {
+    pub args: Args<'a>,
+    /// Positions of the arguments that are not to be shown.
+    pub secrets: &'a [u32],
+    /// Unix time in seconds.
+    pub at: i64,
+    pub micros: u64,
+    pub peer: String,
+    pub client_name: String,
+}
+
 impl SlowLog {
     /// Adds an entry and drops the oldest ones above `limit`.
-    pub fn add(&self, args: Args<'_>, at: i64, micros: u64, peer: String, client_name: String, limit: usize) {
+    pub fn add(&self, slow: Slow<'_>, limit: usize) {
         let id = self.next_id.fetch_add(1, Relaxed);
-        let entry = SlowEntry { id, at, micros, arguments: shorten(args), peer, client_name };
+        let arguments = shorten(slow.args, slow.secrets);
+        let Slow { at, micros, peer, client_name, .. } = slow;
+        let entry = SlowEntry { id, at, micros, arguments, peer, client_name };
         let mut entries = self.entries.lock();
         entries.push_front(entry);
         entries.truncate(limit);
@@ -64,9 +81,13 @@ impl SlowLog {
     }
 }
 
-fn shorten(args: Args<'_>) -> Vec<Vec<u8>> {
+fn shorten(args: Args<'_>, secrets: &[u32]) -> Vec<Vec<u8>> {
     let kept = if args.len() > MAX_ARGUMENTS { MAX_ARGUMENTS - 1 } else { args.len() };
-    let mut arguments: Vec<_> = args.iter().take(kept).map(shorten_one).collect();
+    let shown = |(at, argument)| match secrets.contains(&(at as u32)) {
+        true => REDACTED.to_vec(),
+        false => shorten_one(argument),
+    };
+    let mut arguments: Vec<_> = args.iter().take(kept).enumerate().map(shown).collect();
     if args.len() > kept {
         arguments.push(format!("... ({} more arguments)", args.len() - kept).into_bytes());
     }
@@ -88,11 +109,22 @@ fn shorten_one(argument: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    fn slow<'a>(args: Args<'a>, secrets: &'a [u32]) -> Slow<'a> {
+        Slow { args, secrets, at: 0, micros: 1, peer: String::new(), client_name: String::new() }
+    }
+
+    #[test]
+    fn secrets_are_not_kept() {
+        let log = SlowLog::default();
+        log.add(slow(Args::from(&[&b"auth"[..], b"secret"][..]), &[1]), 1);
+        assert_eq!(log.newest(1)[0].arguments, [&b"auth"[..], b"(redacted)"]);
+    }
+
     #[test]
     fn long_requests_are_shortened_and_say_so() {
         let long = vec![b'x'; MAX_ARGUMENT + 5];
         let arguments: Vec<&[u8]> = std::iter::repeat_n(&long[..], 40).collect();
-        let kept = shorten(Args::from(&arguments[..]));
+        let kept = shorten(Args::from(&arguments[..]), &[]);
         assert_eq!(kept.len(), MAX_ARGUMENTS);
         assert!(kept[0].ends_with(b"... (5 more bytes)"));
         assert_eq!(kept[31], b"... (9 more arguments)");
@@ -102,7 +134,7 @@ mod tests {
     fn the_newest_come_first_and_the_oldest_go() {
         let log = SlowLog::default();
         for _ in 0..5 {
-            log.add(Args::from(&[&b"get"[..]][..]), 0, 1, String::new(), String::new(), 3);
+            log.add(slow(Args::from(&[&b"get"[..]][..]), &[]), 3);
         }
         let ids: Vec<_> = log.newest(10).iter().map(|entry| entry.id).collect();
         assert_eq!(ids, [4, 3, 2]);

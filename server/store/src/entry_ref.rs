@@ -76,6 +76,11 @@ impl<'a> EntryRef<'a> {
         self.value().encoding()
     }
 
+    /// Where it lies in memory, for those who watch whether it moves.
+    pub fn address(&self) -> usize {
+        std::ptr::from_ref(self.entry).addr()
+    }
+
     /// When it expires.
     pub fn deadline(&self) -> Option<UnixMillis> {
         self.entry.deadline()

@@ -1,0 +1,68 @@
+//! What only this server has: reading through to the origin.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use forebay_origin::{BreakerState, OriginStatus, Role};
+
+use super::Report;
+
+pub(super) fn forebay(report: &mut Report<'_>) {
+    let counts = &report.node.telemetry.loads;
+    let store = report.node.store.counters();
+    let status = report.node.origin.as_ref().map(|origin| origin.status());
+    report.fields([
+        ("loads", counts.loads.load(Relaxed)),
+        ("coalesced", counts.coalesced.load(Relaxed)),
+        ("batched", status.as_ref().map_or(0, batched)),
+        ("fenced_fills", store.fenced_fills),
+        ("absent_hits", store.absent_hits),
+        ("stale_served", store.stale_served),
+        ("refreshed", counts.refreshed.load(Relaxed)),
+        ("failed_loads", counts.failed.load(Relaxed)),
+        ("waiting", counts.waiting.load(Relaxed)),
+        ("feed_lag_ms", 0),
+    ]);
+    if let Some(status) = status {
+        origin(report, &status);
+    }
+}
+
+/// Keys that were loaded in the company of others.
+fn batched(status: &OriginStatus) -> u64 {
+    status.groups.iter().map(|group| group.keys.saturating_sub(group.queries)).sum()
+}
+
+fn origin(report: &mut Report<'_>, status: &OriginStatus) {
+    report.field("origin_waiting_loads", status.waiting_loads);
+    report.field("origin_refused_loads", status.refused_loads);
+    for (at, target) in status.targets.iter().enumerate() {
+        let role = if target.role == Role::Primary { "primary" } else { "replica" };
+        report.line(format_args!(
+            "target{at}:url={},role={role},breaker={},in_use={},idle={},max_connections={},latency_us={},queries={},failures={},openings={}",
+            target.url,
+            word_of(target.breaker),
+            target.in_use,
+            target.idle,
+            target.max_connections,
+            target.latency.map_or(0, |latency| latency.as_micros()),
+            target.queries,
+            target.failures,
+            target.openings,
+        ));
+    }
+    for group in &status.groups {
+        report.line(format_args!(
+            "group_{}:loads={},waiting={},absent_unasked={},queries={},keys={},errors={}",
+            group.name, group.loads, group.waiting, group.absent_unasked, group.queries, group.keys, group.errors,
+        ));
+    }
+}
+
+fn word_of(breaker: BreakerState) -> &'static str {
+    match breaker {
+        BreakerState::Closed => "closed",
+        BreakerState::Open => "open",
+        BreakerState::HalfOpen => "half-open",
+        BreakerState::Ramping => "ramping",
+    }
+}
