@@ -78,10 +78,10 @@ pub(super) fn store(
     }
 }
 
-/// Lends a run what was brought for its keys and is not in the store. A key whose load failed may be answered from an entry past its
-/// deadline, if its group allows that.
+/// Lends a run what was brought for its keys and is not in the store. A read of a key whose load failed may be answered from an entry
+/// past its deadline, if its group allows that; a write must not build on one.
 #[inline]
-pub(super) fn lend<'k>(keyspace: &mut Keyspace<'_>, keys: &[Key<'k>], brought: &[Landed]) -> Lent<'k> {
+pub(super) fn lend<'k>(keyspace: &mut Keyspace<'_>, keys: &[Key<'k>], brought: &[Landed], reads: bool) -> Lent<'k> {
     let mut lent = Lent::default();
     for landed in brought {
         for key in keys.iter().filter(|key| key.bytes() == landed.key) {
@@ -90,7 +90,7 @@ pub(super) fn lend<'k>(keyspace: &mut Keyspace<'_>, keys: &[Key<'k>], brought: &
                     lend_one(keyspace, key, loaded);
                     lent.keys.push(*key);
                 }
-                Outcome::Failed(error) if error.is_origin_ill() => allow_stale(keyspace),
+                Outcome::Failed(error) if reads && error.is_origin_ill() => allow_stale(keyspace),
                 Outcome::Loaded { .. } | Outcome::Present | Outcome::Failed(_) => {}
             }
         }

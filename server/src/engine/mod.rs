@@ -20,7 +20,7 @@ use smallvec::SmallVec;
 use crate::clock::Instant;
 use crate::command::call::{Call, Flow};
 use crate::command::error::CommandError;
-use crate::command::spec::{Load, Run};
+use crate::command::spec::{Flags, Load, Run};
 use crate::command::table::{Command, Table};
 use crate::node::Node;
 use crate::session::Session;
@@ -256,7 +256,7 @@ impl Engine {
         let loads = self.loads(session, command, args);
         let now = session.now;
         let mut keyspace = self.lock(&keys, session);
-        let lent = fill::lend(&mut keyspace, &keys, brought);
+        let lent = fill::lend(&mut keyspace, &keys, brought, command.spec.flags.contains(Flags::READONLY));
         let mut missing = match loads && !matches!(command.spec.load, Load::OnMiss) {
             true => self.loadable(&mut keyspace, &keys),
             false => Keys::new(),
