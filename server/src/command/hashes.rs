@@ -8,6 +8,7 @@ use forebay_store::{HashMut, HashRef, Keyspace};
 use super::call::Call;
 use super::error::CommandError;
 use super::hash_random::hrandfield;
+use super::long_double::LongDouble;
 use super::scan::hscan;
 use super::spec::{Categories, Flags, KeySpec, KeyUse, Load, Spec};
 
@@ -62,6 +63,11 @@ pub(super) const TABLE: &[Spec] = &[
         "Adds an integer to the value of a field.",
         "key field increment",
     ),
+    Spec::new("hincrbyfloat", 4, FAST_WRITE, Categories::HASH)
+        .keys(ADDED_TO)
+        .load(Load::Before)
+        .on_keys(hincrbyfloat)
+        .docs("hash", "2.6.0", "O(1)", "Adds a floating point number to the value of a field.", "key field increment"),
     Spec::new("hkeys", 2, READ, Categories::HASH)
         .keys(READ_OUT)
         .load(Load::OnMiss)
@@ -239,6 +245,24 @@ fn hincrby(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), Comma
     Ok(())
 }
 
+fn hincrbyfloat(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), CommandError> {
+    let increment = LongDouble::parse(call.arg(3)).ok_or(CommandError::NotAFloat)?;
+    if !increment.is_finite() {
+        return Err(CommandError::text("ERR value is NaN or Infinity"));
+    }
+    let field = call.arg(2);
+    let sum = change(call, keyspace, |hash| {
+        let sum = float_of(hash.get(field))?
+            .checked_add(increment)
+            .ok_or(CommandError::text("ERR increment would produce NaN or Infinity"))?
+            .to_string();
+        hash.insert(field, sum.as_bytes());
+        Ok::<_, CommandError>(sum)
+    })??;
+    call.reply.bulk(sum.as_bytes());
+    Ok(())
+}
+
 /// Sets the pairs of fields and values that the arguments end with. Tells how many fields are new.
 fn set_pairs(call: &Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<i64, CommandError> {
     let pairs = call.args.skip(2);
@@ -265,6 +289,12 @@ fn change<R>(
 fn integer_of(value: Option<&[u8]>) -> Result<i64, CommandError> {
     let integer = value.map_or(Some(0), forebay_store::parse_integer);
     integer.ok_or(CommandError::text("ERR hash value is not an integer"))
+}
+
+/// The same for a floating point number.
+fn float_of(value: Option<&[u8]>) -> Result<LongDouble, CommandError> {
+    let float = value.map_or(Some(LongDouble::ZERO), LongDouble::parse);
+    float.ok_or(CommandError::text("ERR hash value is not a float"))
 }
 
 fn answer_value(call: &mut Call<'_>, value: Option<&[u8]>) {
