@@ -4,6 +4,7 @@
 //! so the busier the database, the fewer and larger the queries.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::group_load::GroupLoad;
 use crate::load::{LoadError, Loaded, TargetId};
-use crate::session::{Answer, KeyProblem, SessionError, Wanted};
+use crate::session::{Answer, KeyProblem, Plan, SessionError, Wanted};
 use crate::target::{Choice, Connection, Lease, Targets};
 use crate::waiting::Waiting;
 use crate::window::WindowClock;
@@ -68,7 +69,7 @@ impl Batcher {
                     };
                     queries.spawn(query.run(batch, lease));
                 }
-                Err(reason) => batch.fail(&self.group, &LoadError::Down { reason }),
+                Err(reason) => batch.fail(&LoadError::Down { reason }),
             }
         }
         while queries.join_next().await.is_some() {}
@@ -180,21 +181,15 @@ impl Batch {
         (self.keys, self.waiters) = fit.into_iter().unzip();
     }
 
-    fn fail(self, group: &GroupLoad, error: &LoadError) {
-        for waiters in self.waiters {
-            group.counters.count_errors(waiters.len());
-            answer(waiters, &Err(error.clone()));
-        }
+    fn fail(self, error: &LoadError) {
+        self.waiters.into_iter().for_each(|waiters| answer(waiters, &Err(error.clone())));
     }
 
     fn deliver(self, group: &GroupLoad, answers: Vec<Answer>, took: Duration, target: TargetId) {
         for (waiters, given) in self.waiters.into_iter().zip(answers) {
             let result = match given {
                 Ok(value) => Ok(Loaded { value, took, target: Some(target) }),
-                Err(problem) => {
-                    group.counters.count_errors(waiters.len());
-                    Err(group.key_error(problem))
-                }
+                Err(problem) => Err(group.key_error(problem)),
             };
             answer(waiters, &result);
         }
@@ -238,13 +233,13 @@ impl BatchQuery {
                 Err(error) => error,
             };
             let SessionError::Unreachable(reason) = error else {
-                return batch.fail(&self.group, &self.load_error(error));
+                return batch.fail(&self.load_error(error));
             };
             tried.push(target);
             lease = match self.another_lease(&tried, deadline).await {
                 Some(another) => another,
                 None => {
-                    return batch.fail(&self.group, &LoadError::Down { reason: reason.into() });
+                    return batch.fail(&LoadError::Down { reason: reason.into() });
                 }
             };
         }
@@ -319,13 +314,13 @@ impl BatchQuery {
     /// makes the query fail fails alone.
     async fn ask_in_parts(
         &self,
-        plan: &crate::session::Plan,
+        plan: &Plan,
         keys: &[Wanted],
         connection: &mut Connection,
         deadline: Instant,
     ) -> Result<Vec<Answer>, SessionError> {
         let mut answers: Vec<Answer> = vec![Ok(None); keys.len()];
-        let mut parts = vec![0..keys.len()];
+        let mut parts: Vec<Range<usize>> = std::iter::once(0..keys.len()).collect();
         let mut extra = 0;
         while let Some(part) = parts.pop() {
             self.group.counters.count_query(part.len(), plan.statements_for(part.len()));

@@ -99,3 +99,45 @@ impl Node {
         self.children.iter().find(|(b, _)| *b == byte).map(|(_, child)| *child as usize)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn dispatch(patterns: &[&str]) -> Dispatch {
+        Dispatch::new(patterns.iter().map(|text| KeyPattern::parse(text).unwrap()).collect())
+    }
+
+    #[test]
+    fn the_first_group_in_the_file_has_the_key() {
+        let dispatch = dispatch(&["user:{id}:cart", "user:{rest*}", "user:me", "{any}"]);
+        let group = |key: &'static str| dispatch.find(key.as_bytes()).map(|found| found.group.0);
+        assert_eq!(group("user:7:cart"), Some(0));
+        assert_eq!(group("user:7"), Some(1));
+        assert_eq!(group("user:me"), Some(1));
+        assert_eq!(group("x"), Some(3));
+        assert_eq!(group("x:y"), None);
+        assert_eq!(group(""), None);
+    }
+
+    #[test]
+    fn a_match_gives_its_captures() {
+        let dispatch = dispatch(&["a:{x}:{y}"]);
+        let found = dispatch.find(b"a:1:22").unwrap();
+        assert_eq!((found.capture(0), found.capture(1), found.capture(2)), (Some(&b"1"[..]), Some(&b"22"[..]), None));
+    }
+
+    proptest! {
+        #[test]
+        fn it_finds_what_trying_all_patterns_in_turn_finds(
+            texts in proptest::collection::vec("[ab]{0,3}(\\{x\\}|\\{x\\}:|\\{x\\*\\}|)", 0..8), key in "[ab:]{0,6}"
+        ) {
+            let patterns: Vec<KeyPattern> = texts.iter().filter_map(|text| KeyPattern::parse(text).ok()).collect();
+            let first = patterns.iter().position(|pattern| pattern.matches(key.as_bytes()).is_some());
+            let found = Dispatch::new(patterns).find(key.as_bytes()).map(|found| usize::from(found.group.0));
+            prop_assert_eq!(found, first);
+        }
+    }
+}

@@ -49,6 +49,7 @@ pub fn parse_groups(text: &str, file: &str) -> Result<Vec<GroupConfig>, Vec<Faul
         .filter_map(|(span, table)| GroupReader::new(table, span, &lines, &mut faults).read())
         .collect();
     fault_group_set(&groups, &mut faults);
+    faults.sort_by_key(|fault| (fault.line, fault.column));
     if faults.is_empty() { Ok(groups) } else { Err(faults) }
 }
 
@@ -178,7 +179,7 @@ impl<'r, 'i> GroupReader<'r, 'i> {
         let invalidated_by = self.invalidated_by();
         let feed = self.feed();
         self.refuse_unavailable();
-        let mut group = GroupConfig::new(name, key?, load?, as_?);
+        let mut group = GroupConfig::new(name, key?, load?, as_);
         group.ttl = ttl;
         group.ttl_jitter = ttl_jitter;
         group.absent_ttl = absent_ttl;
@@ -236,20 +237,21 @@ impl<'r, 'i> GroupReader<'r, 'i> {
         }
     }
 
-    fn shape(&mut self) -> Option<Shape> {
+    /// The shape; where there is none, a stand-in: the fault refuses the file, and the group's other faults are told too.
+    fn shape(&mut self) -> Shape {
         let hint = "string, json and hash are available";
-        match self.required("as")?.as_ref() {
-            "string" => return Some(Shape::String),
-            "json" => return Some(Shape::Json),
-            "hash" => return Some(Shape::Hash),
-            later @ ("list" | "set" | "zset") => self.refuse(
+        match self.required("as").as_deref() {
+            Some("json") => return Shape::Json,
+            Some("hash") => return Shape::Hash,
+            Some("string") | None => {}
+            Some(later @ ("list" | "set" | "zset")) => self.refuse(
                 "as",
                 format!("`{later}` is not available yet: it comes with the list, set and sorted set commands"),
                 hint,
             ),
-            other => self.refuse("as", format!("`{other}` is no shape of a value"), hint),
+            Some(other) => self.refuse("as", format!("`{other}` is no shape of a value"), hint),
         }
-        None
+        Shape::String
     }
 
     fn ttl(&mut self) -> Option<Duration> {

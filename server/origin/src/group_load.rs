@@ -131,7 +131,7 @@ impl Counters {
         self.keys.fetch_add(keys as u64, Ordering::Relaxed);
     }
 
-    pub(crate) fn count_errors(&self, loads: usize) {
-        self.errors.fetch_add(loads as u64, Ordering::Relaxed);
+    pub(crate) fn count_error(&self) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -129,15 +129,16 @@ impl Origin {
             load.counters.count_unasked();
             return Ok(Loaded::absent_unasked());
         }
+        self.ask(group, wanted).await.inspect_err(|_| load.counters.count_error())
+    }
+
+    async fn ask(&self, group: GroupId, wanted: Wanted) -> Result<Loaded, LoadError> {
         let answer = self.enqueue(group, wanted)?;
         let limit = self.config.load_timeout;
         match tokio::time::timeout(limit, answer).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(LoadError::Closed),
-            Err(_) => {
-                load.counters.count_errors(1);
-                Err(LoadError::Timeout { limit })
-            }
+            Err(_) => Err(LoadError::Timeout { limit }),
         }
     }
 
@@ -149,10 +150,14 @@ impl Origin {
         };
         let (reply, answer) = oneshot::channel();
         let request = Request { wanted, reply, _waiting: waiting };
-        match self.queues.lock().get(usize::from(group.0)).map(|queue| queue.try_send(request)) {
-            Some(Ok(())) => Ok(answer),
-            Some(Err(mpsc::error::TrySendError::Full(_))) => Err(too_many),
-            Some(Err(mpsc::error::TrySendError::Closed(_))) | None => Err(LoadError::Closed),
+        let queues = self.queues.lock();
+        let Some(queue) = queues.get(usize::from(group.0)) else {
+            return Err(LoadError::Closed);
+        };
+        match queue.try_send(request) {
+            Ok(()) => Ok(answer),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(too_many),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(LoadError::Closed),
         }
     }
 

@@ -267,3 +267,160 @@ fn refuse_misplaced(captures: &[Capture], name: &str) -> Result<(), PatternError
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn captured(pattern: &str, key: &str) -> Option<Vec<String>> {
+        let captures = KeyPattern::parse(pattern).unwrap().matches(key.as_bytes())?;
+        Some(captures.of(key.as_bytes()).map(|part| String::from_utf8_lossy(part).into_owned()).collect())
+    }
+
+    fn parts<const N: usize>(parts: [&str; N]) -> Option<Vec<String>> {
+        Some(parts.map(str::to_owned).to_vec())
+    }
+
+    #[test]
+    fn captures_take_what_lies_between_the_literals() {
+        assert_eq!(captured("product:{id}", "product:42"), parts(["42"]));
+        assert_eq!(captured("a:{x}:{y}", "a:1:2"), parts(["1", "2"]));
+        assert_eq!(captured("{a}-{b}.json", "x-y-z.json"), parts(["x", "y-z"]));
+        assert_eq!(captured("all", "all"), parts([]));
+        assert_eq!(captured("page:{path*}", "page:a:b/c"), parts(["a:b/c"]));
+        assert_eq!(captured("{{{user}}}:cart", "{ann}:cart"), parts(["ann"]));
+        assert_eq!(captured("a{x}bb", "acbbb"), None, "the first occurrence ends a capture");
+    }
+
+    #[test]
+    fn keys_that_only_resemble_are_not_matched() {
+        for (pattern, key) in [
+            ("product:{id}", "product:"),
+            ("product:{id}", "product"),
+            ("product:{id}", "product:1:reviews"),
+            ("product:{id}:reviews", "product:1"),
+            ("a:{x}:{y}", "a::2"),
+            ("page:{path*}", "page:"),
+            ("all", "all!"),
+        ] {
+            assert_eq!(captured(pattern, key), None, "{pattern} {key}");
+        }
+    }
+
+    #[test]
+    fn a_capture_is_bytes_of_any_kind() {
+        let pattern = KeyPattern::parse("b:{x}").unwrap();
+        let captures = pattern.matches(b"b:\xff\x00").unwrap();
+        assert_eq!(captures.range(0), Some(2..4));
+        assert_eq!((captures.range(1), captures.len()), (None, 1));
+    }
+
+    #[test]
+    fn what_is_no_pattern_is_refused() {
+        for (text, error) in [
+            ("", PatternError::Empty),
+            ("a:{id", PatternError::Unclosed(3)),
+            ("a:}", PatternError::Unopened(3)),
+            ("a:{}", PatternError::BadName("".into())),
+            ("a:{1d}", PatternError::BadName("1d".into())),
+            ("{a}:{a}", PatternError::DuplicateName("a".into())),
+            ("{a}{b}", PatternError::Adjacent("a".into(), "b".into())),
+            ("{a*}:x", PatternError::RestNotLast("a".into())),
+            ("{a*}{b}", PatternError::RestNotLast("a".into())),
+            ("{a}:{b}:{c}:{d}:{e}:{f}:{g}:{h}:{i}", PatternError::TooMany),
+        ] {
+            assert_eq!(KeyPattern::parse(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_that_leaves_another_no_keys_is_found() {
+        for (first, second, covers) in [
+            ("product:{id}", "product:{sku}", true),
+            ("product:{rest*}", "product:{id}", true),
+            ("product:{rest*}", "product:{id}:reviews", true),
+            ("product:{id}", "product:{rest*}", false),
+            ("product:{id}", "product:{id}:reviews", false),
+            ("product:{id}:reviews", "product:{id}", false),
+            ("{any}", "all", true),
+        ] {
+            let [first, second] = [first, second].map(|text| KeyPattern::parse(text).unwrap());
+            assert_eq!(first.covers(&second), covers, "{first} {second}");
+        }
+    }
+
+    /// Captures by trying every way to split the key, as the module's rules say them.
+    fn naive(pieces: &[Piece], key: &[u8]) -> Option<Vec<Vec<u8>>> {
+        let Some((piece, rest)) = pieces.split_first() else {
+            return key.is_empty().then(Vec::new);
+        };
+        match piece {
+            Piece::Literal(text) => naive(rest, key.strip_prefix(text.as_bytes())?),
+            Piece::Capture => (1..=key.len()).find_map(|length| {
+                let (part, tail) = key.split_at(length);
+                let ends_here = match rest.first() {
+                    Some(Piece::Literal(text)) => first_occurrence(key, text.as_bytes()) == Some(length),
+                    _ => tail.is_empty(),
+                };
+                if !ends_here || part.contains(&b':') {
+                    return None;
+                }
+                let mut parts = naive(rest, tail)?;
+                parts.insert(0, part.to_vec());
+                Some(parts)
+            }),
+        }
+    }
+
+    fn first_occurrence(text: &[u8], part: &[u8]) -> Option<usize> {
+        (0..text.len()).find(|at| text[*at..].starts_with(part))
+    }
+
+    #[derive(Debug, Clone)]
+    enum Piece {
+        Literal(String),
+        Capture,
+    }
+
+    fn pieces() -> impl Strategy<Value = Vec<Piece>> {
+        ("[ab:]{0,2}", proptest::collection::vec("[ab:]{1,2}", 0..4), any::<bool>()).prop_map(
+            |(head, between, open)| {
+                let mut pieces = vec![Piece::Literal(head)];
+                for literal in between {
+                    pieces.extend([Piece::Capture, Piece::Literal(literal)]);
+                }
+                pieces.extend(open.then_some(Piece::Capture));
+                pieces
+            },
+        )
+    }
+
+    fn written(pieces: &[Piece]) -> String {
+        let name = |(index, piece): (usize, &Piece)| match piece {
+            Piece::Literal(text) => text.clone(),
+            Piece::Capture => format!("{{c{index}}}"),
+        };
+        pieces.iter().enumerate().map(name).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn it_matches_as_the_rules_say(pieces in pieces(), key in "[ab:]{0,10}") {
+            let text = written(&pieces);
+            prop_assume!(!text.is_empty());
+            let pattern = KeyPattern::parse(&text).unwrap();
+            let captures = pattern.matches(key.as_bytes());
+            let parts = captures.map(|captures| captures.of(key.as_bytes()).map(<[u8]>::to_vec).collect::<Vec<_>>());
+            prop_assert_eq!(parts, naive(&pieces, key.as_bytes()), "{}", text);
+        }
+
+        #[test]
+        fn no_text_and_no_key_panics(text in "[a{}*:é]{0,12}", key in proptest::collection::vec(any::<u8>(), 0..12)) {
+            if let Ok(pattern) = KeyPattern::parse(&text) {
+                pattern.matches(&key);
+            }
+        }
+    }
+}

@@ -48,7 +48,7 @@ pub(crate) struct Target {
 #[derive(Debug, Clone, Copy)]
 struct Limits {
     max_connections: u32,
-    /// On connecting and on a sign of life.
+    /// On connecting and on a sign of life: half of the load timeout, so that there is time for another target.
     timeout: Duration,
     idle_timeout: Duration,
     max_lifetime: Duration,
@@ -97,7 +97,7 @@ impl Targets {
     pub(crate) fn new(config: &OriginConfig, connectors: Vec<Connector>) -> Self {
         let limits = Limits {
             max_connections: config.max_connections,
-            timeout: config.load_timeout,
+            timeout: config.load_timeout / 2,
             idle_timeout: config.idle_timeout,
             max_lifetime: config.max_lifetime,
         };
@@ -151,7 +151,7 @@ impl Targets {
                 Admission::Busy | Admission::Refused => {}
             }
         }
-        if busy || self.any_ramping(tried) { Choice::Busy } else { Choice::Refused(self.last_failure()) }
+        if busy || self.can_be_waited_for(tried) { Choice::Busy } else { Choice::Refused(self.last_failure()) }
     }
 
     /// Puts the better of two replicas, drawn at random, first.
@@ -172,7 +172,8 @@ impl Targets {
         }
     }
 
-    fn any_ramping(&self, tried: &[TargetId]) -> bool {
+    /// Whether any of them is merely busy.
+    fn can_be_waited_for(&self, tried: &[TargetId]) -> bool {
         self.all
             .iter()
             .filter(|target| !tried.contains(&target.id))

@@ -2,7 +2,7 @@
 //!
 //! Tokio's timer ticks in whole milliseconds, and a batch window is shorter than one: on that timer every lone miss would
 //! wait several times as long as its query takes. So one thread keeps the windows of all groups with the precision of
-//! the operating system. Each group has at most one window open, which bounds what is kept here.
+//! the operating system. Each group waits for at most one window, which bounds what is kept here.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -52,6 +52,8 @@ impl WindowClock {
         let over = Arc::new(Notify::new());
         let mut state = self.shared.state.lock();
         let is_next = state.windows.peek().is_none_or(|Reverse(next)| until < next.until);
+        // A batch that was full went out before its window was over and waits for it no more.
+        state.windows.retain(|Reverse(window)| Arc::strong_count(&window.over) > 1);
         state.windows.push(Reverse(Window { until, over: Arc::clone(&over) }));
         drop(state);
         if is_next {

@@ -3,6 +3,7 @@
 mod batches;
 mod checks;
 mod failures;
+mod groups;
 mod shop;
 mod sqlite;
 mod targets;
