@@ -21,12 +21,13 @@ use crate::settings::Settings;
 
 pub use evictor::EvictStep;
 pub(crate) use evictor::Evictor;
+pub(crate) use lrfu::HalfLife;
 
 /// What an eviction algorithm is.
 ///
-/// All are pure functions: the same access, moment and deadline give the same answer. An algorithm must accept
-/// metadata that another one wrote, since the policy may change at any time; it may judge such entries badly, but not
-/// panic.
+/// What is to be known of the world is in the moment: the same access, deadline and moment give the same answer. An
+/// algorithm must accept metadata that another one wrote, since the policy may change at any time; it may judge such
+/// entries badly, but not panic.
 trait Algorithm {
     /// The metadata of an entry that has just been written for the first time.
     fn admitted(moment: &Moment<'_>) -> u32;
@@ -37,6 +38,9 @@ trait Algorithm {
     /// What keeping the entry is worth: of those compared, the entry with the least goes first. The worth of an entry
     /// that is left alone never rises, so one that is worth more than it was has been used since.
     fn worth(access: u32, deadline: Option<UnixMillis>, moment: &Moment<'_>) -> u64;
+
+    /// Told of each entry that has been evicted by this algorithm, for those that learn from it.
+    fn evicted(_access: u32, _moment: &Moment<'_>) {}
 
     /// Whole seconds since the last use, if the metadata can tell.
     fn idle_seconds(access: u32, now: UnixMillis) -> Option<u64>;
@@ -165,6 +169,10 @@ impl EvictionPolicy {
 
     pub(crate) fn worth(self, access: u32, deadline: Option<UnixMillis>, moment: &Moment<'_>) -> u64 {
         with_algorithm!(self, worth(access, deadline, moment))
+    }
+
+    pub(crate) fn evicted(self, access: u32, moment: &Moment<'_>) {
+        with_algorithm!(self, evicted(access, moment))
     }
 
     pub(crate) fn idle_seconds(self, access: u32, now: UnixMillis) -> Option<u64> {

@@ -223,7 +223,9 @@ fn evict(
     let Some(place) = database.table(candidate.slot).find(candidate.hash, still_unworthy) else {
         return false;
     };
-    garbage.add(shard.remove_at(candidate.db, candidate.slot, place));
+    let evicted = shard.remove_at(candidate.db, candidate.slot, place);
+    policy.evicted(evicted.access(), moment);
+    garbage.add(evicted);
     shard.counters.evicted += 1;
     true
 }
