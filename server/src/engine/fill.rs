@@ -21,9 +21,12 @@ pub struct Landed {
 /// How a flight ended.
 #[derive(Clone)]
 pub enum Outcome {
-    /// The origin answered. `voided` is the round in which a fence kept the value out of the store.
+    /// The origin answered.
     Loaded {
         loaded: Arc<Loaded>,
+        /// How long it is good for.
+        fill: Fill,
+        /// The round in which a fence kept it out of the store, if one did.
         voided: Option<u32>,
     },
     /// Nothing to lend: the store had it, or the result must not be used.
@@ -58,10 +61,11 @@ pub(super) fn rules(group: &Group, id: GroupId, loaded: &Loaded, now: UnixMillis
 }
 
 /// What becomes of a load's result.
+#[derive(Clone, Copy)]
 pub(super) struct Rules {
     /// Whether the store keeps it at all: absence may be told not to be remembered.
     keep: bool,
-    fill: Fill,
+    pub(super) fill: Fill,
 }
 
 /// Puts what was loaded into the store, if the fence still stands.
@@ -86,8 +90,9 @@ pub(super) fn lend<'k>(keyspace: &mut Keyspace<'_>, keys: &[Key<'k>], brought: &
     for landed in brought {
         for key in keys.iter().filter(|key| key.bytes() == landed.key) {
             match &landed.outcome {
-                Outcome::Loaded { loaded, .. } if keyspace.presence(key) == Presence::Missing => {
-                    lend_one(keyspace, key, loaded);
+                Outcome::Loaded { loaded, fill, .. } if keyspace.presence(key) == Presence::Missing => {
+                    let fence = keyspace.begin_load(key);
+                    with_value(loaded, |value| keyspace.fill(key, value, *fill, &fence));
                     lent.keys.push(*key);
                 }
                 Outcome::Failed(error) if reads && error.is_origin_ill() => allow_stale(keyspace),
@@ -111,21 +116,16 @@ pub(super) fn failure<'b>(key: &Key<'_>, brought: &'b [Landed]) -> Option<&'b Lo
 }
 
 impl Lent<'_> {
-    /// Takes back what the run has not made its own by changing it.
+    /// Takes back what the run has not made its own: a value that a client has changed is no longer the origin's.
     #[inline]
     pub(super) fn take_back(self, keyspace: &mut Keyspace<'_>) {
-        if keyspace.changes() == 0 {
-            for key in &self.keys {
+        for key in &self.keys {
+            let is_clients = keyspace.peek(key).is_some_and(|entry| entry.fill().is_none());
+            if !is_clients {
                 keyspace.discard(key);
             }
         }
     }
-}
-
-fn lend_one(keyspace: &mut Keyspace<'_>, key: &Key<'_>, loaded: &Loaded) {
-    let fence = keyspace.begin_load(key);
-    let filled_at = keyspace.now();
-    with_value(loaded, |value| keyspace.fill(key, value, Fill { filled_at, ..Fill::default() }, &fence));
 }
 
 fn with_value<R>(loaded: &Loaded, put: impl FnOnce(Option<FillValue<'_>>) -> R) -> R {

@@ -10,7 +10,7 @@
 //!   does not use its result and starts over.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -46,6 +46,14 @@ pub(super) struct Flights {
 struct Inner {
     node: Arc<Node>,
     by_key: DashMap<Bytes, Arc<Flight>>,
+    /// Entries of `by_key`, whose own count would lock every part of it.
+    under_way: AtomicUsize,
+}
+
+/// Lands a flight whatever becomes of its task: one that never landed would keep its key's later requests waiting for ever.
+struct Landing<'f> {
+    inner: &'f Inner,
+    flight: &'f Arc<Flight>,
 }
 
 /// One load under way.
@@ -65,7 +73,7 @@ pub(super) struct Joined {
 
 impl Flights {
     pub(super) fn new(node: Arc<Node>, background: Handle) -> Flights {
-        let inner = Arc::new(Inner { node, by_key: DashMap::new() });
+        let inner = Arc::new(Inner { node, by_key: DashMap::new(), under_way: AtomicUsize::new(0) });
         Flights { inner, background, tracker: TaskTracker::new() }
     }
 
@@ -94,7 +102,7 @@ impl Flights {
     /// Loads again the entries that a read found due for it; nobody waits for them.
     pub(super) fn refresh(&self, keys: &[Key<'_>], now: UnixMillis) {
         for key in keys {
-            if let Some(group) = self.inner.group_of(key).filter(|_| self.inner.by_key.len() < MAX_FLIGHTS) {
+            if let Some(group) = self.inner.group_of(key).filter(|_| self.inner.under_way.load(Relaxed) < MAX_FLIGHTS) {
                 self.inner.node.telemetry.loads.refreshed.fetch_add(1, Relaxed);
                 let _joined = self.depart(key, group, now, Departure::EvenIfPresent);
             }
@@ -121,7 +129,7 @@ impl Flights {
 
     fn join_one(&self, key: &Key<'_>, now: UnixMillis) -> Result<Joined, CommandError> {
         let loads = &self.inner.node.telemetry.loads;
-        let full = self.inner.by_key.len() >= MAX_FLIGHTS || loads.waiting.load(Relaxed) >= MAX_WAITING;
+        let full = self.inner.under_way.load(Relaxed) >= MAX_FLIGHTS || loads.waiting.load(Relaxed) >= MAX_WAITING;
         match self.inner.group_of(key) {
             Some(group) if !full => Ok(self.depart(key, group, now, Departure::IfMissing)),
             _ => Err(CommandError::text("ORIGINDOWN too many requests wait for loads already")),
@@ -137,6 +145,7 @@ impl Flights {
             Entry::Vacant(entry) => {
                 let flight = Arc::new(Flight::new(entry.key().clone(), group));
                 entry.insert(Arc::clone(&flight));
+                self.inner.under_way.fetch_add(1, Relaxed);
                 flight
             }
         };
@@ -174,6 +183,7 @@ impl Inner {
 
     /// Loads, and fills the store through the fence; repeats both when the fence has closed meanwhile.
     async fn fly(&self, flight: &Arc<Flight>) {
+        let landing = Landing { inner: self, flight };
         let mut outcome = self.one_round(flight).await;
         for round in 1..MAX_ROUNDS {
             if !matches!(outcome, Outcome::Loaded { voided: Some(_), .. }) {
@@ -183,7 +193,7 @@ impl Inner {
             flight.round.store(round, Ordering::Release);
             outcome = self.one_round(flight).await;
         }
-        self.land(flight, outcome);
+        landing.land(outcome);
     }
 
     async fn one_round(&self, flight: &Arc<Flight>) -> Outcome {
@@ -205,7 +215,7 @@ impl Inner {
                 if voided.is_some() {
                     self.node.telemetry.loads.fenced.fetch_add(1, Relaxed);
                 }
-                Outcome::Loaded { loaded: Arc::new(loaded), voided }
+                Outcome::Loaded { loaded: Arc::new(loaded), fill: rules.fill, voided }
             }
             Err(error) => {
                 self.node.store.lock(slot, self.node.clock.unix_millis()).end_load(&key, &fence);
@@ -218,7 +228,21 @@ impl Inner {
     /// Takes the flight out of the map and tells its waiters.
     fn land(&self, flight: &Arc<Flight>, outcome: Outcome) {
         self.by_key.remove(&flight.key);
+        self.under_way.fetch_sub(1, Relaxed);
         flight.outcome.send_replace(Some(outcome));
+    }
+}
+
+impl Landing<'_> {
+    fn land(self, outcome: Outcome) {
+        self.inner.land(self.flight, outcome);
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Landing<'_> {
+    fn drop(&mut self) {
+        self.inner.land(self.flight, Outcome::Failed(Arc::new(LoadError::Closed)));
     }
 }
 
