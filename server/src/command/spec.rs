@@ -213,6 +213,15 @@ impl KeySpec {
         self
     }
 
+    /// First key, last key and step, of keys that stand at fixed places.
+    fn legacy_range(&self) -> Option<(i64, i64, i64)> {
+        let (Begin::Index(first), Find::Range { last, step, .. }) = (self.begin, self.find) else {
+            return None;
+        };
+        let (first, last) = (i64::from(first), i64::from(last));
+        Some((first, if last >= 0 { first + last } else { last }, i64::from(step)))
+    }
+
     fn collect(&self, args: Args<'_>, positions: &mut Positions) -> Result<(), InvalidKeyCount> {
         let Some(begin) = self.begin.resolve(args) else {
             return Ok(());
@@ -377,19 +386,16 @@ impl Spec {
         Ok(positions)
     }
 
-    /// First key, last key and step as `COMMAND` has listed them since before there were key specifications.
+    /// First key, last key and step as `COMMAND` has listed them since before there were key specifications. Several count as one where
+    /// each begins right behind the one before; zeros stand for what this cannot tell.
     pub fn legacy_range(&self) -> (i64, i64, i64) {
-        let Some(spec) = self.keys.first() else {
-            return (0, 0, 0);
-        };
-        match (spec.begin, spec.find) {
-            (Begin::Index(first), Find::Range { last, step, .. }) => {
-                let first = i64::from(first);
-                let last = if last >= 0 { first + i64::from(last) } else { i64::from(last) };
-                (first, last, i64::from(step))
-            }
-            _ => (0, 0, 0),
-        }
+        let mut ranges = self.keys.iter().filter_map(KeySpec::legacy_range);
+        let whole = ranges.next().unwrap_or((0, 0, 0));
+        let joined = ranges.try_fold(whole, |before, next| match (before, next) {
+            ((first, last, 1), (behind, end, 1)) if last + 1 == behind => Some((first, end, 1)),
+            _ => None,
+        });
+        joined.unwrap_or((0, 0, 0))
     }
 
     /// All ACL categories: the row's own and those that follow from its flags.
@@ -409,5 +415,30 @@ impl Spec {
         }
         let fast = self.flags.contains(Flags::FAST);
         all | if fast { Categories::FAST } else { Categories::SLOW }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As `COMMAND INFO` of redis-server 7.0.15 has them.
+    const RANGES: &[(&[KeySpec], (i64, i64, i64))] = &[
+        (&[], (0, 0, 0)),
+        (&[KeySpec::one(KeyUse::RO)], (1, 1, 1)),
+        (&[KeySpec::range(KeyUse::OW, 1, -1, 2)], (1, -1, 2)),
+        (&[KeySpec::at(KeyUse::RW, 1), KeySpec::at(KeyUse::OW, 2)], (1, 2, 1)),
+        (&[KeySpec::at(KeyUse::OW, 2), KeySpec::range(KeyUse::RO, 3, -1, 1)], (2, -1, 1)),
+        (&[KeySpec::at(KeyUse::RW, 1), KeySpec::at(KeyUse::OW, 3)], (0, 0, 0)),
+        (&[KeySpec::counted(KeyUse::RO, 1)], (0, 0, 0)),
+        (&[KeySpec::at(KeyUse::OW, 1), KeySpec::counted(KeyUse::RO, 2)], (1, 1, 1)),
+    ];
+
+    #[test]
+    fn ranges_that_touch_are_one() {
+        for (keys, range) in RANGES {
+            let spec = Spec { keys, ..Spec::new("command", 1, Flags::empty(), Categories::empty()) };
+            assert_eq!(spec.legacy_range(), *range, "{keys:?}");
+        }
     }
 }
