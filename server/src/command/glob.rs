@@ -8,6 +8,9 @@
 //!
 //! Bytes are compared as unsigned numbers, which is what Redis does on ARM; on x86 its ranges take bytes from 0x80 on as negative.
 
+/// Runs of `*` that a pattern may have before its last element. One with more describes nothing.
+const MAX_STARS: usize = 1000;
+
 /// Whether the whole of `text` is described by `pattern`. Takes time in proportion to the product of their lengths at worst, whatever
 /// the pattern: of several `*`, only where the last one ends is ever reconsidered, since what matched before it stays matched.
 pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
@@ -17,10 +20,18 @@ pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let mut pattern = pattern;
     let mut rest = text;
     let mut last_star: Option<Star<'_>> = None;
+    let mut stars = 0;
     while !rest.is_empty() {
-        if let [b'*', after @ ..] = pattern {
-            pattern = after;
-            last_star = Some(Star { pattern: after, rest });
+        if pattern.starts_with(b"*") {
+            pattern = without_stars(pattern);
+            if pattern.is_empty() {
+                return true;
+            }
+            stars += 1;
+            if stars > MAX_STARS {
+                return false;
+            }
+            last_star = Some(Star { pattern, rest });
         } else if let Some(after) = match_one(pattern, rest[0]) {
             pattern = after;
             rest = &rest[1..];
@@ -31,7 +42,13 @@ pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
             return false;
         }
     }
-    pattern.iter().all(|&byte| byte == b'*')
+    without_stars(pattern).is_empty()
+}
+
+/// The pattern behind the run of `*` that it begins with.
+fn without_stars(pattern: &[u8]) -> &[u8] {
+    let stars = pattern.iter().take_while(|&&byte| byte == b'*').count();
+    &pattern[stars..]
 }
 
 /// A `*` that took as few bytes as it could so far.
@@ -142,15 +159,23 @@ mod tests {
         assert!(!matches(b"[\x7f-\xff]", b"\x00"));
     }
 
-    /// 2^30 ways to divide the text among the stars; all of them fail at its end.
+    /// There is no end of ways to divide the text among the stars, and all of them fail at its end.
     #[test]
     fn many_stars_take_no_more_than_the_product_of_the_lengths() {
         let text = vec![b'a'; 5_000];
-        let mut pattern = b"a*".repeat(1_000);
+        let mut pattern = b"a*".repeat(MAX_STARS);
         pattern.push(b'b');
         assert!(!matches(&pattern, &text));
         pattern.pop();
         assert!(matches(&pattern, &text));
+    }
+
+    #[test]
+    fn too_many_stars_describe_nothing() {
+        let text = vec![b'a'; MAX_STARS + 1];
+        assert!(matches(&b"*?".repeat(MAX_STARS), &text));
+        assert!(!matches(&b"*?".repeat(MAX_STARS + 1), &text));
+        assert!(matches(&b"*".repeat(MAX_STARS + 1), &text));
     }
 
     /// Tries every length for every star, over the elements that the model is given apart.
