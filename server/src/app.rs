@@ -1,6 +1,7 @@
 //! Assembly: from a configuration to a running node.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -14,7 +15,7 @@ use tracing::info;
 
 use crate::clock::Clock;
 use crate::command::table::Table;
-use crate::config::Config;
+use crate::config::{Config, IdentityConfig};
 use crate::data_dir::{self, DataDirError};
 use crate::engine::Engine;
 use crate::front::{http, resp};
@@ -33,6 +34,7 @@ pub struct App {
     pub(crate) http: http::Thread,
     pub(crate) housekeeping: JoinSet<()>,
     pub(crate) threads: resp::Threads,
+    bind: IpAddr,
     ports: Ports,
 }
 
@@ -63,18 +65,19 @@ impl App {
     /// When a port is taken, the data directory or the origin's configuration is bad, or the system has no threads to give.
     pub async fn start(config: &Config, background: &Handle) -> Result<App, StartError> {
         let listeners = Listeners::bind(&config.doors).map_err(StartError::Faults)?;
-        let id = match &config.identity.node_id {
-            Some(id) => id.clone(),
-            None => data_dir::node_id(&config.identity.data_dir)?,
+        let id = match &config.identity {
+            IdentityConfig { node_id: Some(id), .. } => id.clone(),
+            IdentityConfig { data_dir: Some(directory), .. } => data_dir::node_id(directory)?,
+            IdentityConfig { .. } => NodeId::from_bytes(rand::random()),
         };
         let origin = start_origin(config).await.map_err(StartError::Faults)?;
         let node = Arc::new(build(config, id, &listeners, origin)?);
-        let app = App::open(node, listeners, background)?;
+        let app = App::open(node, listeners, config.doors.bind, background)?;
         app.announce();
         Ok(app)
     }
 
-    fn open(node: Arc<Node>, listeners: Listeners, background: &Handle) -> io::Result<App> {
+    fn open(node: Arc<Node>, listeners: Listeners, bind: IpAddr, background: &Handle) -> io::Result<App> {
         let ports = Ports::of(&listeners);
         let engine = Arc::new(Engine::new(Arc::clone(&node), background.clone()));
         let (workers, threads) = resp::Workers::start(node.identity.worker_threads, &engine)?;
@@ -85,7 +88,7 @@ impl App {
         }
         let http = http::Thread::start(&engine, listeners.http, listeners.metrics)?;
         let housekeeping = housekeeping::start(&node, background);
-        Ok(App { engine, doors, http, housekeeping, threads, ports })
+        Ok(App { engine, doors, http, housekeeping, threads, bind, ports })
     }
 
     pub fn engine(&self) -> &Arc<Engine> {
@@ -94,6 +97,11 @@ impl App {
 
     pub fn node(&self) -> &Arc<Node> {
         self.engine.node()
+    }
+
+    /// The address of all doors.
+    pub fn bind(&self) -> IpAddr {
+        self.bind
     }
 
     pub fn ports(&self) -> Ports {

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod command;
 pub mod config;
 pub mod data_dir;
+pub mod demo;
 pub mod drain;
 pub mod engine;
 pub mod front;

@@ -1,11 +1,13 @@
 //! The binary: reads the configuration, does the task, tells how it ended by the exit code.
 
+use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use forebay::app::{App, StartError};
 use forebay::check;
 use forebay::config::{Config, ConfigError, Invocation, Task};
+use forebay::demo;
 use forebay::logging;
 use forebay::memory::CountingAllocator;
 use forebay::signals::Signals;
@@ -43,10 +45,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(invocation: &Invocation, runtime: &Runtime) -> Result<ExitCode, StartError> {
+fn run(invocation: &Invocation, runtime: &Runtime) -> Result<ExitCode, Box<dyn Error>> {
     let config = &invocation.config;
     match &invocation.task {
-        Task::Node => runtime.block_on(serve(config, runtime.handle())),
+        Task::Node => Ok(runtime.block_on(serve(config, runtime.handle()))?),
         Task::Check => Ok(match runtime.block_on(check::check(config)) {
             Ok(findings) => {
                 print!("{findings}");
@@ -54,14 +56,18 @@ fn run(invocation: &Invocation, runtime: &Runtime) -> Result<ExitCode, StartErro
             }
             Err(faults) => complain(&faults, 1),
         }),
+        Task::Demo(options) => {
+            runtime.block_on(demo::run(config, options, runtime.handle()))?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
 /// What the whole process needs once.
-fn prepare(config: &Config) -> Result<Runtime, StartError> {
+fn prepare(config: &Config) -> Result<Runtime, Box<dyn Error>> {
     // Whoever asked for TLS first would otherwise decide for all; an error means that it is installed already.
     let _installed = rustls::crypto::ring::default_provider().install_default();
-    logging::start(config.log).map_err(std::io::Error::other)?;
+    logging::start(config.log)?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(BACKGROUND_THREADS)
         .thread_name("background")

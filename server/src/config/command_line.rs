@@ -4,8 +4,8 @@ use std::ffi::OsString;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::Task;
 use super::setting::{CONFIG_FILE, SETTINGS, Setting};
+use super::{DemoOptions, Task};
 
 /// What the command line says: a task, and the settings that it gives.
 pub(super) struct CommandLine {
@@ -33,9 +33,13 @@ impl CommandLine {
     }
 }
 
-fn task(name: &str, _: &ArgMatches) -> Result<Task, clap::Error> {
+fn task(name: &str, matches: &ArgMatches) -> Result<Task, clap::Error> {
     Ok(match name {
         "check" => Task::Check,
+        "demo" => Task::Demo(DemoOptions {
+            seconds: matches.get_one::<u64>("seconds").copied(),
+            load: matches.get_flag("load"),
+        }),
         _ => Task::Node,
     })
 }
@@ -51,10 +55,23 @@ pub(super) fn command() -> Command {
         .args(arguments())
         .subcommand(node.args(arguments()))
         .subcommand(check.args(arguments()))
+        .subcommand(demo().args(arguments()))
         .after_help(
             "Every setting can also be given in the environment (--http-port as FOREBAY_HTTP_PORT) or in the configuration file \
              (as http_port).\nA flag goes before the environment, the environment before the file.",
         )
+}
+
+fn demo() -> Command {
+    let seconds = Arg::new("seconds")
+        .long("seconds")
+        .value_name("N")
+        .value_parser(clap::value_parser!(u64))
+        .help("Stop after so many seconds [default: at Ctrl-C]");
+    let load = Arg::new("load").long("load").action(ArgAction::SetTrue).help("Send a herd of clients of our own, too");
+    Command::new("demo")
+        .about("Serve 32,000 cities of the world from an embedded SQLite database, and tell what to type next")
+        .args([seconds, load])
 }
 
 fn arguments() -> Vec<Arg> {

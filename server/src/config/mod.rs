@@ -19,7 +19,7 @@ use crate::identity::DebugCommands;
 use command_line::CommandLine;
 use file::ConfigFile;
 use reader::{Complaint, Environment, Reader};
-use setting::CONFIG_FILE;
+use setting::{CONFIG_FILE, Setting};
 
 /// What was asked for: a task, and the configuration to do it with.
 #[derive(Debug)]
@@ -33,6 +33,27 @@ pub struct Invocation {
 pub enum Task {
     Node,
     Check,
+    Demo(DemoOptions),
+}
+
+/// The flags of `forebay demo` alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DemoOptions {
+    /// Stop after so many seconds.
+    pub seconds: Option<u64>,
+    /// Run clients of our own.
+    pub load: bool,
+}
+
+impl Task {
+    /// The default of a setting, which may be another one for a task that is not there to serve.
+    fn default_of(&self, setting: &Setting) -> &'static str {
+        match (self, setting.name) {
+            (Task::Demo(_), "data-dir") => "",
+            (Task::Demo(_), "log-level") => "warn",
+            _ => setting.default,
+        }
+    }
 }
 
 /// Everything that can be configured, checked.
@@ -71,8 +92,8 @@ pub struct Doors {
 /// Who the node is.
 #[derive(Debug, Clone)]
 pub struct IdentityConfig {
-    /// Where the node keeps its identity.
-    pub data_dir: PathBuf,
+    /// Where the node keeps its identity; `None`: it has none beyond the process.
+    pub data_dir: Option<PathBuf>,
     /// Taken from the data directory when it is not given.
     pub node_id: Option<NodeId>,
     /// Host name or address that clients are told.
@@ -176,7 +197,7 @@ impl IdentityConfig {
         // Read for its faults alone: a lone node opens no door for others.
         let _raft_port: u16 = reader.value("raft-port", parse::port);
         IdentityConfig {
-            data_dir: reader.value("data-dir", parse::path),
+            data_dir: reader.value("data-dir", parse::path_or_none),
             node_id: reader.optional("node-id", parse::node_id),
             advertise: reader.optional("advertise", parse::text).unwrap_or_else(|| bind.to_string()),
             peer_port: reader.value("peer-port", parse::port),

@@ -29,6 +29,10 @@ pub(super) fn path(text: &str) -> Result<PathBuf, Complaint> {
     }
 }
 
+pub(super) fn path_or_none(text: &str) -> Result<Option<PathBuf>, Complaint> {
+    Ok(Some(PathBuf::from(text)).filter(|_| !text.is_empty()))
+}
+
 pub(super) fn address(text: &str) -> Result<IpAddr, Complaint> {
     if text == "localhost" {
         return Ok(IpAddr::V4(Ipv4Addr::LOCALHOST));

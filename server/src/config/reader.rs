@@ -47,7 +47,7 @@ impl Reader<'_> {
     /// When the table's default is not a value of the setting.
     pub(super) fn value<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, Complaint>) -> T {
         let setting = Setting::named(name);
-        self.optional(name, &parse).unwrap_or_else(|| match parse(setting.default) {
+        self.optional(name, &parse).unwrap_or_else(|| match parse(self.command_line.task.default_of(setting)) {
             Ok(value) => value,
             Err(complaint) => panic!("the default of {name} is wrong: {}", complaint.problem),
         })

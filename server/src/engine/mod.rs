@@ -256,6 +256,8 @@ impl Engine {
         let loads = self.loads(session, command, args);
         let now = session.now;
         let mut keyspace = self.lock(&keys, session);
+        // A request's reads are counted once, by what its first run found.
+        keyspace.set_access(Access { count: brought.is_empty(), ..keyspace.access() });
         let lent = fill::lend(&mut keyspace, &keys, brought, command.spec.flags.contains(Flags::READONLY));
         let mut missing = match loads && !matches!(command.spec.load, Load::OnMiss) {
             true => self.loadable(&mut keyspace, &keys),

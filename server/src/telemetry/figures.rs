@@ -18,10 +18,10 @@ pub struct Figures {
     pub loads: u64,
     /// Requests that joined a load under way instead of beginning one.
     pub coalesced: u64,
-    /// Statements sent to the origin.
-    pub queries: u64,
+    /// Times that the origin was asked. In Postgres that is one query for all keys that were missing together.
+    pub batches: u64,
     /// Keys asked for in them.
-    pub query_keys: u64,
+    pub batch_keys: u64,
     pub failed_loads: u64,
     pub stale_served: u64,
     pub expired: u64,
@@ -40,8 +40,8 @@ impl Figures {
             misses: store.misses,
             loads: loads.loads.load(Relaxed),
             coalesced: loads.coalesced.load(Relaxed),
-            queries: groups.iter().map(|group| group.queries).sum(),
-            query_keys: groups.iter().map(|group| group.keys).sum(),
+            batches: groups.iter().flat_map(|group| group.batch_sizes).sum(),
+            batch_keys: groups.iter().map(|group| group.keys).sum(),
             failed_loads: loads.failed.load(Relaxed),
             stale_served: store.stale_served,
             expired: store.expired,
@@ -49,9 +49,9 @@ impl Figures {
         }
     }
 
-    /// Keys of a statement on average.
-    pub fn keys_per_query(&self) -> f64 {
-        self.query_keys as f64 / self.queries.max(1) as f64
+    /// Keys of a batch on average.
+    pub fn keys_per_batch(&self) -> f64 {
+        self.batch_keys as f64 / self.batches.max(1) as f64
     }
 }
 
@@ -66,8 +66,8 @@ impl Sub for Figures {
             misses: self.misses.saturating_sub(earlier.misses),
             loads: self.loads.saturating_sub(earlier.loads),
             coalesced: self.coalesced.saturating_sub(earlier.coalesced),
-            queries: self.queries.saturating_sub(earlier.queries),
-            query_keys: self.query_keys.saturating_sub(earlier.query_keys),
+            batches: self.batches.saturating_sub(earlier.batches),
+            batch_keys: self.batch_keys.saturating_sub(earlier.batch_keys),
             failed_loads: self.failed_loads.saturating_sub(earlier.failed_loads),
             stale_served: self.stale_served.saturating_sub(earlier.stale_served),
             expired: self.expired.saturating_sub(earlier.expired),
@@ -98,8 +98,8 @@ impl fmt::Display for Page<'_> {
         line("coalesced", &figures.coalesced)?;
         line("failed loads", &figures.failed_loads)?;
         line("stale served", &figures.stale_served)?;
-        line("queries", &figures.queries)?;
-        line("keys per query", &format!("{:.1}", figures.keys_per_query()))?;
+        line("batches", &figures.batches)?;
+        line("keys per batch", &format!("{:.1}", figures.keys_per_batch()))?;
         line("expired", &figures.expired)?;
         line("evicted", &figures.evicted)?;
         targets(node, f)
@@ -135,10 +135,10 @@ mod tests {
 
     #[test]
     fn a_reset_between_two_readings_reads_as_nothing() {
-        let earlier = Figures { commands: 10, queries: 2, query_keys: 9, ..Figures::default() };
-        let later = Figures { commands: 3, queries: 4, query_keys: 17, ..Figures::default() };
+        let earlier = Figures { commands: 10, batches: 2, batch_keys: 9, ..Figures::default() };
+        let later = Figures { commands: 3, batches: 4, batch_keys: 17, ..Figures::default() };
         let between = later - earlier;
-        assert_eq!((between.commands, between.queries), (0, 2));
-        assert_eq!(between.keys_per_query(), 4.0);
+        assert_eq!((between.commands, between.batches), (0, 2));
+        assert_eq!(between.keys_per_batch(), 4.0);
     }
 }
