@@ -68,6 +68,13 @@ pub(super) struct Rules {
     pub(super) fill: Fill,
 }
 
+impl Rules {
+    /// These rules, but that nothing is kept without room for it.
+    pub(super) fn kept_if(self, room: bool) -> Rules {
+        Rules { keep: self.keep && room, ..self }
+    }
+}
+
 /// Puts what was loaded into the store, if the fence still stands.
 pub(super) fn store(
     keyspace: &mut Keyspace<'_>,

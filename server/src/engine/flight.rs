@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use super::fill::{self, Landed, Outcome};
+use super::gates;
 use crate::command::error::CommandError;
 use crate::node::Node;
 
@@ -207,7 +208,8 @@ impl Inner {
         match origin.load(flight.group, flight.key.clone()).await {
             Ok(loaded) => {
                 let now = self.node.clock.unix_millis();
-                let rules = fill::rules(origin.group(flight.group), flight.group, &loaded, now);
+                let room = gates::make_room(&self.node, now);
+                let rules = fill::rules(origin.group(flight.group), flight.group, &loaded, now).kept_if(room);
                 let mut keyspace = self.node.store.lock(slot, now);
                 let stored = fill::store(&mut keyspace, &key, &loaded, rules, &fence);
                 drop(keyspace);

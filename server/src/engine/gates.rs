@@ -81,9 +81,10 @@ fn may_debug(node: &Node, session: &Session) -> bool {
     }
 }
 
-/// Evicts until memory is below `maxmemory`, within bounds. Tells whether it is.
+/// Evicts until memory is below `maxmemory`, within bounds. Tells whether it is. Besides requests, fills pass here: what is loaded is
+/// not kept when there is no room for it, or reading would fill memory under `noeviction`.
 #[inline]
-fn make_room(node: &Node, now: UnixMillis) -> bool {
+pub(super) fn make_room(node: &Node, now: UnixMillis) -> bool {
     let limit = node.settings.maxmemory.load(Relaxed);
     limit == 0 || memory::used() <= limit || evict(node, limit, now)
 }
