@@ -23,7 +23,10 @@ pub fn cpu_time() -> CpuTime {
 /// See proc_pid_stat(5): utime is field 14, counted from 1, and the name in field 2 may hold spaces and parentheses.
 fn parse_stat(stat: &str) -> Option<CpuTime> {
     let (_, after_name) = stat.rsplit_once(')')?;
-    let mut times = after_name.split_whitespace().skip(11).map(|ticks| ticks.parse().ok().map(|ticks: u32| Duration::from_secs(1) * ticks / TICKS));
+    let mut times = after_name
+        .split_whitespace()
+        .skip(11)
+        .map(|ticks| ticks.parse().ok().map(|ticks: u32| Duration::from_secs(1) * ticks / TICKS));
     let mut next = || times.next().flatten();
     Some(CpuTime { user: next()?, system: next()?, children_user: next()?, children_system: next()? })
 }

@@ -11,8 +11,8 @@ use forebay_resp::Args;
 
 use super::call::{Call, Flow};
 use super::error::CommandError;
-use super::{glob, help};
 use super::spec::{Categories, Flags, Positions, Spec};
+use super::{glob, help};
 use kind::Value;
 use parameter::{Access, Parameter};
 
@@ -117,7 +117,8 @@ fn find_all(call: &Call<'_>) -> Result<Vec<(&'static Parameter, String)>, Comman
 
 /// Makes the changes; when one is refused, those before it are taken back.
 fn apply(call: &Call<'_>, changes: &[(&Parameter, Value)]) -> Result<(), CommandError> {
-    let before: Vec<_> = changes.iter().map(|(parameter, _)| parameter.kind.parse(&parameter.read(call.node))).collect();
+    let before: Vec<_> =
+        changes.iter().map(|(parameter, _)| parameter.kind.parse(&parameter.read(call.node))).collect();
     for (done, (parameter, value)) in changes.iter().enumerate() {
         if let Err(refusal) = parameter.write(call.node, value) {
             for ((parameter, _), old) in changes[..done].iter().zip(&before) {

@@ -41,7 +41,12 @@ struct Subcommand {
     run: fn(&mut Call<'_>) -> Result<Flow, CommandError>,
 }
 
-const fn takes(name: &'static str, least: usize, most: usize, run: fn(&mut Call<'_>) -> Result<Flow, CommandError>) -> Subcommand {
+const fn takes(
+    name: &'static str,
+    least: usize,
+    most: usize,
+    run: fn(&mut Call<'_>) -> Result<Flow, CommandError>,
+) -> Subcommand {
     Subcommand { name, least, most, run }
 }
 
@@ -102,7 +107,10 @@ fn explain(call: &mut Call<'_>) -> Result<Flow, CommandError> {
                 "Answer a value of the type: string, integer, double, bignum, null, array, set,\nmap, attrib, push, verbatim, true, false.",
             ),
             ("QUICKLIST-PACKED-THRESHOLD <size>", "Nothing: there are no quicklists."),
-            ("REPLYBUFFER <PEAK-RESET-TIME <NEVER|RESET|ms> | RESIZING <0|1>>", "Nothing: idle connections have no reply buffers."),
+            (
+                "REPLYBUFFER <PEAK-RESET-TIME <NEVER|RESET|ms> | RESIZING <0|1>>",
+                "Nothing: idle connections have no reply buffers.",
+            ),
             ("SDSLEN <key>", "Tell how long the key and its string are, and what they take."),
             ("SET-ACTIVE-EXPIRE <0|1>", "Whether expired keys are removed before someone asks for them."),
             ("SET-DISABLE-DENY-SCRIPTS <0|1>", "Nothing: there are no scripts."),

@@ -8,7 +8,13 @@ pub(super) const TABLE: &[Spec] = &[Spec::new("function", -2, Flags::empty(), Ca
     .subcommands(&[Spec::new("flush", -2, Flags::NOSCRIPT.union(Flags::WRITE), Categories::SCRIPTING)
         .on_node(flush)
         .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
-        .docs("scripting", "7.0.0", "O(N) where N is the number of functions deleted", "Removes all functions.", "[ASYNC | SYNC]")])
+        .docs(
+            "scripting",
+            "7.0.0",
+            "O(N) where N is the number of functions deleted",
+            "Removes all functions.",
+            "[ASYNC | SYNC]",
+        )])
     .docs("scripting", "7.0.0", "Depends on subcommand.", "Functions that run at the server.", "")];
 
 fn flush(call: &mut Call<'_>) -> Result<Flow, CommandError> {

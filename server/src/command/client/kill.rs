@@ -25,7 +25,8 @@ pub(super) fn kill(call: &mut Call<'_>) -> Result<Flow, CommandError> {
         false => Filters::parse(call)?,
     };
     let caller = call.session.client.id;
-    let doomed: Vec<Arc<Client>> = call.node.clients.all().into_iter().filter(|client| filters.select(client, caller)).collect();
+    let doomed: Vec<Arc<Client>> =
+        call.node.clients.all().into_iter().filter(|client| filters.select(client, caller)).collect();
     let kills_itself = doomed.iter().any(|client| client.id == caller);
     for client in doomed.iter().filter(|client| client.id != caller) {
         call.node.clients.kill(client);

@@ -44,13 +44,21 @@ pub(super) fn shutdown_words(text: &str) -> Result<String, Refusal> {
         [_, true, true, ..] => Err(Refusal::Because("shutdown options SAVE and NOSAVE can't be used simultaneously")),
         [_, false, false, false, false] if text.is_empty() => Err(Refusal::NotOneOf(&WORDS)),
         [_, false, false, false, false] => Ok("default".to_owned()),
-        said => Ok(WORDS.iter().zip(said).skip(1).filter(|(_, said)| *said).map(|(word, _)| *word).collect::<Vec<_>>().join(" ")),
+        said => Ok(WORDS
+            .iter()
+            .zip(said)
+            .skip(1)
+            .filter(|(_, said)| *said)
+            .map(|(word, _)| *word)
+            .collect::<Vec<_>>()
+            .join(" ")),
     }
 }
 
 /// `class hard soft seconds …`, told in plain bytes and with the classes that are left out.
 pub(super) fn output_limits(text: &str) -> Result<String, Refusal> {
-    let mut classes = [("normal", [0, 0, 0]), ("slave", [268_435_456, 67_108_864, 60]), ("pubsub", [33_554_432, 8_388_608, 60])];
+    let mut classes =
+        [("normal", [0, 0, 0]), ("slave", [268_435_456, 67_108_864, 60]), ("pubsub", [33_554_432, 8_388_608, 60])];
     let words: Vec<_> = words(text).collect();
     if words.len() % 4 != 0 {
         return Err(Refusal::Because("Wrong number of arguments in buffer limit configuration."));
@@ -87,7 +95,8 @@ pub(super) fn oom_scores(text: &str) -> Result<String, Refusal> {
 
 /// A title with `{variables}` that Redis knows.
 pub(super) fn title_template(text: &str) -> Result<String, Refusal> {
-    const VARIABLES: [&str; 7] = ["title", "listen-addr", "server-mode", "port", "tls-port", "unixsocket", "config-file"];
+    const VARIABLES: [&str; 7] =
+        ["title", "listen-addr", "server-mode", "port", "tls-port", "unixsocket", "config-file"];
     const WRONG: Refusal = Refusal::Because("template format is invalid or contains unknown variables");
     for opened in text.split('{').skip(1) {
         let (variable, _) = opened.split_once('}').ok_or(WRONG)?;

@@ -7,9 +7,15 @@ use crate::size::parse_size;
 pub(super) enum Kind {
     /// `yes` or `no`.
     Switch,
-    Integer { least: i64, most: i64 },
+    Integer {
+        least: i64,
+        most: i64,
+    },
     /// Bytes, with a unit or without.
-    Size { least: u64, most: u64 },
+    Size {
+        least: u64,
+        most: u64,
+    },
     /// Bytes, or a share of `maxmemory` as in `5%`.
     SizeOrShare,
     /// One of these words.
@@ -36,7 +42,10 @@ pub(super) enum Refusal {
     NotASize,
     NotASizeOrShare,
     ShareAbove(u64),
-    Outside { least: String, most: String },
+    Outside {
+        least: String,
+        most: String,
+    },
     NotOneOf(&'static [&'static str]),
     /// Wrong for a reason of its own.
     Because(&'static str),

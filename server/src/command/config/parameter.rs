@@ -39,11 +39,20 @@ pub(super) enum Effect {
     Unsigned(fn(&Settings) -> &AtomicU64),
     Size(fn(&Settings) -> &AtomicUsize),
     /// Something that is read and written in a way of its own.
-    Custom { read: fn(&Node) -> String, write: fn(&Node, &Value) },
+    Custom {
+        read: fn(&Node) -> String,
+        write: fn(&Node, &Value),
+    },
     /// A fact of this process: told, and only "changed" to what it is already. The text says why to the client that tries.
-    Fact { read: fn(&Node) -> String, otherwise: &'static str },
+    Fact {
+        read: fn(&Node) -> String,
+        otherwise: &'static str,
+    },
     /// As [`Effect::Fact`], for what is the same in every process.
-    Always { value: &'static str, otherwise: &'static str },
+    Always {
+        value: &'static str,
+        otherwise: &'static str,
+    },
     /// Nothing: it tunes machinery that does not exist here. What was set is told again. Carries the default.
     None(&'static str),
 }

@@ -47,12 +47,14 @@ const fn always(name: &'static str, kind: Kind, value: &'static str, otherwise: 
 
 /// What the process was started with.
 const fn given(name: &'static str, kind: Kind, read: fn(&Node) -> String) -> Parameter {
-    Parameter::new(name, kind, Effect::Fact { read, otherwise: "it is set when the process starts" }).access(Access::Immutable)
+    Parameter::new(name, kind, Effect::Fact { read, otherwise: "it is set when the process starts" })
+        .access(Access::Immutable)
 }
 
 /// What Redis is started with, and has no counterpart here.
 const fn foreign(name: &'static str, kind: Kind, value: &'static str) -> Parameter {
-    Parameter::new(name, kind, Effect::Always { value, otherwise: "it has no counterpart here" }).access(Access::Immutable)
+    Parameter::new(name, kind, Effect::Always { value, otherwise: "it has no counterpart here" })
+        .access(Access::Immutable)
 }
 
 /// Every policy that `maxmemory-policy` takes, in [`EvictionPolicy::ALL`]'s order.
@@ -73,8 +75,16 @@ const POLICIES: &[&str] = &[
 /// Of this server.
 static OWN: &[Parameter] = &[
     Parameter::new("active-expire-effort", integer(1, 10), Effect::None("1")),
-    Parameter::new("client-query-buffer-limit", size(1 << 20, LONG_SIZE), Effect::Size(|s| &s.client_query_buffer_limit)),
-    Parameter::new("compress-over", size(0, LONG_SIZE), Effect::Custom { read: compress_over, write: set_compress_over }),
+    Parameter::new(
+        "client-query-buffer-limit",
+        size(1 << 20, LONG_SIZE),
+        Effect::Size(|s| &s.client_query_buffer_limit),
+    ),
+    Parameter::new(
+        "compress-over",
+        size(0, LONG_SIZE),
+        Effect::Custom { read: compress_over, write: set_compress_over },
+    ),
     Parameter::new(
         "hash-max-listpack-entries",
         integer(0, LONG),
@@ -130,7 +140,11 @@ static OWN: &[Parameter] = &[
     Parameter::new("proto-max-bulk-len", size(1 << 20, LONG_SIZE), Effect::Size(|s| &s.proto_max_bulk_len)),
     Parameter::new("requirepass", TEXT, Effect::Custom { read: password, write: set_password }).access(Access::Secret),
     Parameter::new("slowlog-log-slower-than", integer(-1, LONG), Effect::Integer(|s| &s.slowlog_log_slower_than)),
-    Parameter::new("slowlog-max-len", integer(0, LONG), Effect::Custom { read: slowlog_entries, write: set_slowlog_entries }),
+    Parameter::new(
+        "slowlog-max-len",
+        integer(0, LONG),
+        Effect::Custom { read: slowlog_entries, write: set_slowlog_entries },
+    ),
     Parameter::new("tcp-keepalive", integer(0, INT), Effect::Unsigned(|s| &s.tcp_keepalive)),
     Parameter::new("timeout", integer(0, INT), Effect::Unsigned(|s| &s.timeout)),
 ];
@@ -140,7 +154,10 @@ static FACTS: &[Parameter] = &[
     Parameter::new(
         "bind",
         TEXT,
-        Effect::Fact { read: |node| node.identity.bind.clone(), otherwise: "listeners are bound when the process starts" },
+        Effect::Fact {
+            read: |node| node.identity.bind.clone(),
+            otherwise: "listeners are bound when the process starts",
+        },
     ),
     given("databases", integer(1, INT), |node| node.identity.databases.to_string()),
     Parameter::new("dir", TEXT, Effect::Fact { read: directory, otherwise: "it is set when the process starts" })
@@ -175,8 +192,18 @@ static PROMISES: &[Parameter] = &[
     always("masteruser", TEXT, "", NO_REPLICAS).access(Access::Secret),
     always("maxmemory-clients", Kind::SizeOrShare, "0", NO_CLIENT_LIMIT),
     always("min-replicas-to-write", integer(0, INT), "0", NO_REPLICAS).alias("min-slaves-to-write"),
-    always("notify-keyspace-events", Kind::Checked(checks::event_classes), "", "this server does not publish keyspace events"),
-    always("oom-score-adj", Kind::Word(&["no", "yes", "relative", "absolute"]), "no", "this server leaves its OOM score alone"),
+    always(
+        "notify-keyspace-events",
+        Kind::Checked(checks::event_classes),
+        "",
+        "this server does not publish keyspace events",
+    ),
+    always(
+        "oom-score-adj",
+        Kind::Word(&["no", "yes", "relative", "absolute"]),
+        "no",
+        "this server leaves its OOM score alone",
+    ),
     always("protected-mode", SWITCH, "no", "an open address without a password is refused when the process starts"),
     foreign("replicaof", TEXT, "").alias("slaveof"),
     always("tls-auth-clients", Kind::Word(&["no", "yes", "optional"]), "yes", NO_TLS),

@@ -56,7 +56,10 @@ fn of_value(entry: &EntryRef<'_>) -> Signature {
         ValueRef::Hash(hash) => {
             let mut fields = Signature::default();
             for (field, value) in hash.iter() {
-                let pair = Sha256::new().chain_update((field.len() as u64).to_be_bytes()).chain_update(field).chain_update(value);
+                let pair = Sha256::new()
+                    .chain_update((field.len() as u64).to_be_bytes())
+                    .chain_update(field)
+                    .chain_update(value);
                 merge(&mut fields, shorten(pair));
             }
             hasher.update(fields);

@@ -62,7 +62,9 @@ pub(super) fn table_statistics_of_key(call: &mut Call<'_>) -> Result<Flow, Comma
         ValueRef::Hash(hash) if hash.encoding() == Encoding::Table => Some(hash.len()),
         ValueRef::Hash(_) | ValueRef::String(_) => None,
     })?;
-    let fields = fields.ok_or(CommandError::text("ERR The value stored at the specified key is not represented using an hash table"))?;
+    let fields = fields.ok_or(CommandError::text(
+        "ERR The value stored at the specified key is not represented using an hash table",
+    ))?;
     call.reply.verbatim("txt", format!(" number of elements: {fields}\n").as_bytes());
     Ok(Flow::Continue)
 }

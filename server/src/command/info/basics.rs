@@ -20,10 +20,20 @@ pub(super) fn server(report: &mut Report<'_>) {
     report.field("redis_version", REDIS_VERSION);
     report.field("server_name", "forebay");
     report.field("forebay_version", env!("CARGO_PKG_VERSION"));
-    report.fields([("redis_git_sha1", "00000000"), ("redis_git_dirty", "0"), ("redis_build_id", "0"), ("redis_mode", "standalone")]);
+    report.fields([
+        ("redis_git_sha1", "00000000"),
+        ("redis_git_dirty", "0"),
+        ("redis_build_id", "0"),
+        ("redis_mode", "standalone"),
+    ]);
     report.field("os", operating_system());
     report.field("arch_bits", usize::BITS);
-    report.fields([("monotonic_clock", "cycle counter"), ("multiplexing_api", "epoll"), ("atomicvar_api", "rust"), ("gcc_version", "0.0.0")]);
+    report.fields([
+        ("monotonic_clock", "cycle counter"),
+        ("multiplexing_api", "epoll"),
+        ("atomicvar_api", "rust"),
+        ("gcc_version", "0.0.0"),
+    ]);
     report.field("process_id", std::process::id());
     report.field("process_supervised", "no");
     report.field("run_id", &identity.run_id);
@@ -43,7 +53,8 @@ pub(super) fn server(report: &mut Report<'_>) {
 pub(super) fn clients(report: &mut Report<'_>) {
     let node = report.node;
     let clients = node.clients.all();
-    let most = |bytes: fn(&crate::clients::Client) -> usize| clients.iter().map(|client| bytes(client)).max().unwrap_or(0);
+    let most =
+        |bytes: fn(&crate::clients::Client) -> usize| clients.iter().map(|client| bytes(client)).max().unwrap_or(0);
     report.field("connected_clients", clients.len());
     report.field("cluster_connections", 0);
     report.field("maxclients", node.settings.maxclients.load(Relaxed));

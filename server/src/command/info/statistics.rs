@@ -30,17 +30,47 @@ pub(super) fn stats(report: &mut Report<'_>) {
     report.field("total_error_replies", node.telemetry.errors.total());
     report.field("dump_payload_sanitizations", 0);
     report.fields([("total_reads_processed", traffic.reads), ("total_writes_processed", traffic.writes)]);
-    report.zeros(&["io_threaded_reads_processed", "io_threaded_writes_processed", "reply_buffer_shrinks", "reply_buffer_expands"]);
-    report.zeros(&["eventloop_cycles", "eventloop_duration_sum", "eventloop_duration_cmd_sum", "instantaneous_eventloop_cycles_per_sec"]);
+    report.zeros(&[
+        "io_threaded_reads_processed",
+        "io_threaded_writes_processed",
+        "reply_buffer_shrinks",
+        "reply_buffer_expands",
+    ]);
+    report.zeros(&[
+        "eventloop_cycles",
+        "eventloop_duration_sum",
+        "eventloop_duration_cmd_sum",
+        "instantaneous_eventloop_cycles_per_sec",
+    ]);
     report.field("instantaneous_eventloop_duration_usec", 0);
-    report.zeros(&["acl_access_denied_auth", "acl_access_denied_cmd", "acl_access_denied_key", "acl_access_denied_channel"]);
+    report.zeros(&[
+        "acl_access_denied_auth",
+        "acl_access_denied_cmd",
+        "acl_access_denied_key",
+        "acl_access_denied_channel",
+    ]);
 }
 
 fn absent_machinery(report: &mut Report<'_>) {
     report.zeros(&["pubsub_channels", "pubsub_patterns", "pubsubshard_channels", "latest_fork_usec", "total_forks"]);
-    report.zeros(&["migrate_cached_sockets", "slave_expires_tracked_keys", "active_defrag_hits", "active_defrag_misses"]);
-    report.zeros(&["active_defrag_key_hits", "active_defrag_key_misses", "total_active_defrag_time", "current_active_defrag_time"]);
-    report.zeros(&["tracking_total_keys", "tracking_total_items", "tracking_total_prefixes", "unexpected_error_replies"]);
+    report.zeros(&[
+        "migrate_cached_sockets",
+        "slave_expires_tracked_keys",
+        "active_defrag_hits",
+        "active_defrag_misses",
+    ]);
+    report.zeros(&[
+        "active_defrag_key_hits",
+        "active_defrag_key_misses",
+        "total_active_defrag_time",
+        "current_active_defrag_time",
+    ]);
+    report.zeros(&[
+        "tracking_total_keys",
+        "tracking_total_items",
+        "tracking_total_prefixes",
+        "unexpected_error_replies",
+    ]);
 }
 
 pub(super) fn commands(report: &mut Report<'_>) {

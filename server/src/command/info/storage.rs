@@ -41,7 +41,12 @@ pub(super) fn memory(report: &mut Report<'_>) {
 fn scripts(report: &mut Report<'_>) {
     report.zeros(&["used_memory_lua", "used_memory_vm_eval"]);
     report.field("used_memory_lua_human", Human(0));
-    report.zeros(&["used_memory_scripts_eval", "number_of_cached_scripts", "number_of_functions", "number_of_libraries"]);
+    report.zeros(&[
+        "used_memory_scripts_eval",
+        "number_of_cached_scripts",
+        "number_of_functions",
+        "number_of_libraries",
+    ]);
     report.field("used_memory_vm_functions", 0);
     report.bytes("used_memory_vm_total", 0);
     report.field("used_memory_functions", 0);
@@ -72,7 +77,12 @@ fn of_clients(report: &Report<'_>) -> usize {
 pub(super) fn persistence(report: &mut Report<'_>) {
     report.zeros(&["loading", "async_loading", "current_cow_peak", "current_cow_size", "current_cow_size_age"]);
     report.field("current_fork_perc", "0.00");
-    report.zeros(&["current_save_keys_processed", "current_save_keys_total", "rdb_changes_since_last_save", "rdb_bgsave_in_progress"]);
+    report.zeros(&[
+        "current_save_keys_processed",
+        "current_save_keys_total",
+        "rdb_changes_since_last_save",
+        "rdb_bgsave_in_progress",
+    ]);
     report.field("rdb_last_save_time", report.node.identity.started_at / 1000);
     report.field("rdb_last_bgsave_status", "ok");
     report.fields([("rdb_last_bgsave_time_sec", -1), ("rdb_current_bgsave_time_sec", -1)]);
