@@ -117,6 +117,11 @@ impl Clients {
         all
     }
 
+    /// Bytes that the connections take, their buffers included.
+    pub fn memory(&self) -> usize {
+        self.by_id.iter().map(|client| client.memory()).sum()
+    }
+
     pub fn len(&self) -> usize {
         self.by_id.len()
     }
@@ -167,6 +172,12 @@ impl Client {
     /// Who asks by another way than a connection of its own, such as HTTP: in no list, and out of reach of others.
     pub fn unlisted(peer: SocketAddr, local: SocketAddr, now: UnixMillis) -> Client {
         Client::new(0, peer, local, -1, now)
+    }
+
+    /// Bytes that the connection takes, its buffers included.
+    pub fn memory(&self) -> usize {
+        let query = self.query_capacity.load(Relaxed).max(self.query_bytes.load(Relaxed));
+        size_of::<Client>() + query + self.reply_bytes.load(Relaxed)
     }
 
     /// Asks something of the connection and wakes its task. A stronger request is never replaced by a weaker one.

@@ -17,6 +17,7 @@ pub(super) static TABLE: &[Spec] = &[
     Spec::new("bitfield", -2, Flags::WRITE.union(Flags::DENYOOM), Categories::BITMAP)
         .keys(&[KeySpec::one(KeyUse::RW.union(KeyUse::UPDATE).union(KeyUse::ACCESS).union(KeyUse::VARIABLE_FLAGS))
             .noted("This command allows both access and modification of the key")])
+        .variable_use(use_of_bitfield)
         .load(Load::Before)
         .on_keys(bitfield)
         .docs(
@@ -39,6 +40,15 @@ pub(super) static TABLE: &[Spec] = &[
             "key [GET encoding offset [GET encoding offset ...]]",
         ),
 ];
+
+/// With `GET` alone nothing is changed.
+fn use_of_bitfield(args: Args<'_>) -> KeyUse {
+    let changes = |word: &[u8]| word.eq_ignore_ascii_case(b"set") || word.eq_ignore_ascii_case(b"incrby");
+    match args.iter().skip(2).any(changes) {
+        true => KeyUse::RW | KeyUse::ACCESS | KeyUse::UPDATE,
+        false => KeyUse::RO | KeyUse::ACCESS,
+    }
+}
 
 /// One operation of a request.
 #[derive(Debug, Clone, Copy)]

@@ -42,9 +42,8 @@ pub(super) const TABLE: &[Spec] = &[Spec::new("client", -2, Flags::empty(), Cate
             "2.4.0",
             O_OF_CLIENTS,
             "Ends connections.",
-            "<ip:port | <[ID client-id] | [TYPE <NORMAL | MASTER | SLAVE | REPLICA | PUBSUB>] | [USER username] | [ADDR ip:port] | \
-             [LADDR ip:port] | [SKIPME <YES | NO>] [[ID client-id] | [TYPE <NORMAL | MASTER | SLAVE | REPLICA | PUBSUB>] | \
-             [USER username] | [ADDR ip:port] | [LADDR ip:port] | [SKIPME <YES | NO>] ...]>>",
+            "<ip:port | <ID client-id | TYPE <NORMAL | MASTER | SLAVE | REPLICA | PUBSUB> | USER username | ADDR ip:port | \
+             LADDR ip:port | SKIPME <YES | NO>> ...>",
         ),
         Spec::new("list", -2, ADMIN, Categories::CONNECTION)
             .on_node(list::list)
@@ -92,6 +91,13 @@ pub(super) const TABLE: &[Spec] = &[Spec::new("client", -2, Flags::empty(), Cate
             .on_node(setname)
             .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
             .docs("connection", "2.6.9", "O(1)", "Names the connection.", "connection-name"),
+        Spec::new("unblock", -3, ADMIN, Categories::CONNECTION).on_node(pause::unblock).docs(
+            "connection",
+            "5.0.0",
+            "O(log N) where N is the number of client connections",
+            "Ends the wait of a connection in a blocking command.",
+            "client-id [TIMEOUT | ERROR]",
+        ),
         Spec::new("unpause", 2, ADMIN, Categories::CONNECTION).on_node(pause::unpause).docs(
             "connection",
             "6.2.0",

@@ -38,6 +38,7 @@ mod server;
 mod slowlog;
 mod strings;
 mod substrings;
+mod syntax;
 
 use spec::Spec;
 

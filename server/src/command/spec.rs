@@ -169,6 +169,8 @@ pub struct Spec {
     pub deprecated: Option<Deprecation>,
     /// Which arguments are secrets, not to be shown in any log.
     pub secrets: fn(Args<'_>) -> Positions,
+    /// How the keys are used if that depends on the arguments ([`KeyUse::VARIABLE_FLAGS`]).
+    pub variable_use: fn(Args<'_>) -> KeyUse,
 }
 
 /// Since when a command is only kept for old clients.
@@ -176,6 +178,11 @@ pub struct Spec {
 pub struct Deprecation {
     pub since: &'static str,
     pub replaced_by: &'static str,
+}
+
+/// What can be said of any use.
+fn read_and_write(_: Args<'_>) -> KeyUse {
+    KeyUse::RW | KeyUse::ACCESS | KeyUse::UPDATE
 }
 
 /// The secrets of most commands.
@@ -298,6 +305,7 @@ impl Spec {
             syntax: "",
             deprecated: None,
             secrets: no_secrets,
+            variable_use: read_and_write,
         }
     }
 
@@ -345,6 +353,12 @@ impl Spec {
         self
     }
 
+    /// Tells how the keys are used, which depends on the arguments.
+    pub const fn variable_use(mut self, variable_use: fn(Args<'_>) -> KeyUse) -> Spec {
+        self.variable_use = variable_use;
+        self
+    }
+
     /// The documentation of the command: group, first version, complexity, one sentence, and the arguments' syntax.
     pub const fn docs(
         mut self,
@@ -384,6 +398,24 @@ impl Spec {
             }
         }
         Ok(positions)
+    }
+
+    /// The keys in `args` with how the command uses each.
+    ///
+    /// # Errors
+    /// As [`Spec::key_positions`].
+    pub fn key_uses(&self, args: Args<'_>) -> Result<Vec<(usize, KeyUse)>, InvalidKeyCount> {
+        let mut found = Vec::new();
+        for spec in self.keys.iter().filter(|spec| !spec.uses.contains(KeyUse::NOT_KEY)) {
+            let mut positions = Positions::new();
+            spec.collect(args, &mut positions)?;
+            let uses = match spec.uses.contains(KeyUse::VARIABLE_FLAGS) {
+                true => (self.variable_use)(args),
+                false => spec.uses,
+            };
+            found.extend(positions.into_iter().map(|at| (at as usize, uses)));
+        }
+        Ok(found)
     }
 
     /// First key, last key and step as `COMMAND` has listed them since before there were key specifications. Several count as one where

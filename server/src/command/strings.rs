@@ -91,6 +91,7 @@ pub(super) static TABLE: &[Spec] = &[
     Spec::new("set", -3, GROW, Categories::STRING)
         .keys(&[KeySpec::one(REPLACE.union(KeyUse::VARIABLE_FLAGS))
             .noted("RW and ACCESS due to the optional `GET` argument")])
+        .variable_use(use_of_set)
         .load(Load::BeforeWhen(set_depends_on_the_past))
         .on_keys(set)
         .docs(
@@ -117,6 +118,14 @@ pub(super) static TABLE: &[Spec] = &[
         .on_keys(setnx)
         .docs("string", "1.0.0", "O(1)", "Sets a key to a string if it does not exist.", "key value"),
 ];
+
+/// Only `GET` makes SET a reader.
+fn use_of_set(args: Args<'_>) -> KeyUse {
+    match args.iter().skip(3).any(|word| word.eq_ignore_ascii_case(b"get")) {
+        true => REPLACE,
+        false => KeyUse::OW | KeyUse::UPDATE,
+    }
+}
 
 fn get(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), CommandError> {
     answer_or_null(call.reply, keyspace.read_string(&call.keys[0])?);

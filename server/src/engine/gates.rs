@@ -61,7 +61,7 @@ pub(super) fn pass(node: &Node, session: &Session, command: &Command) -> Passage
              connection, otherwise you need to set this option in the configuration file, and then restart the server.",
         ));
     }
-    if !session.authenticated && !flags.contains(Flags::NO_AUTH) {
+    if !session.authenticated && !flags.contains(Flags::NO_AUTH) && node.settings.needs_password() {
         return Passage::Refused(CommandError::NoAuth);
     }
     if !make_room(node, session.now) && flags.contains(Flags::DENYOOM) {

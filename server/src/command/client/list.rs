@@ -90,11 +90,7 @@ impl Display for Line<'_> {
         write!(f, " idle={} flags={}", (now - client.last_request_at.load(Relaxed)) / 1000, Flags(client))?;
         write!(f, " db={} sub=0 psub=0 ssub=0 multi=-1", client.db.load(Relaxed))?;
         write!(f, " qbuf={query} qbuf-free={} argv-mem=0 multi-mem=0", capacity.saturating_sub(query))?;
-        write!(
-            f,
-            " rbs=0 rbp=0 obl={replies} oll=0 omem=0 tot-mem={}",
-            size_of::<Client>() + capacity.max(query) + replies
-        )?;
+        write!(f, " rbs=0 rbp=0 obl={replies} oll=0 omem=0 tot-mem={}", client.memory())?;
         write!(
             f,
             " events={} cmd={} user={}",

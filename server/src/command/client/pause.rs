@@ -1,4 +1,4 @@
-//! CLIENT PAUSE and CLIENT UNPAUSE.
+//! CLIENT PAUSE, CLIENT UNPAUSE and CLIENT UNBLOCK.
 
 use super::super::call::{Call, Flow};
 use super::super::error::CommandError;
@@ -15,6 +15,19 @@ pub(super) fn pause(call: &mut Call<'_>) -> Result<Flow, CommandError> {
 pub(super) fn unpause(call: &mut Call<'_>) -> Result<Flow, CommandError> {
     call.node.gates.unpause();
     call.reply.ok();
+    Ok(Flow::Continue)
+}
+
+/// No command waits for keys here, so there is never a connection to be freed from one.
+pub(super) fn unblock(call: &mut Call<'_>) -> Result<Flow, CommandError> {
+    match call.args.len() {
+        3 => {}
+        4 if call.is(3, "timeout") || call.is(3, "error") => {}
+        4 => return Err(CommandError::text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
+        _ => return Err(CommandError::subcommand_syntax(call)),
+    }
+    call.integer(2)?;
+    call.reply.integer(0);
     Ok(Flow::Continue)
 }
 

@@ -31,7 +31,7 @@ pub(super) fn memory(report: &mut Report<'_>) {
         "mem_total_replication_buffers",
         "mem_clients_slaves",
     ]);
-    report.field("mem_clients_normal", of_clients(report));
+    report.field("mem_clients_normal", node.clients.memory());
     report.zeros(&["mem_cluster_links", "mem_aof_buffer"]);
     report.field("mem_allocator", "mimalloc");
     report.zeros(&["active_defrag_running", "lazyfree_pending_objects", "lazyfreed_objects"]);
@@ -64,13 +64,6 @@ fn fragmentation(report: &mut Report<'_>, used: u64, resident: u64) {
     report.field("rss_overhead_bytes", 0);
     report.field("mem_fragmentation_ratio", &times);
     report.field("mem_fragmentation_bytes", overhead);
-}
-
-fn of_clients(report: &Report<'_>) -> usize {
-    let buffers = |client: &std::sync::Arc<crate::clients::Client>| {
-        size_of::<crate::clients::Client>() + client.query_bytes.load(Relaxed) + client.reply_bytes.load(Relaxed)
-    };
-    report.node.clients.all().iter().map(buffers).sum()
 }
 
 /// Nothing is written to a disk.
