@@ -13,6 +13,8 @@ mod buckets;
 use bucket::Bucket;
 use buckets::Buckets;
 
+use crate::random::Random;
+
 /// Bits of a scan's position. The rest of 64 is left for whoever must say which table a cursor belongs to.
 pub(crate) const CURSOR_BITS: u32 = 48;
 
@@ -23,6 +25,10 @@ const SPLIT_ABOVE_FOR_TWO: usize = 13;
 /// Records per bucket, on average, below which two buckets are merged; well apart from the other limit, so that adding
 /// and removing one record does not split and merge by turns.
 const MERGE_BELOW: usize = 4;
+
+/// The longest chain whose records are picked at random as often as those of others. Twice the load of the buckets that
+/// are yet to be split, so that hardly any is longer.
+const LONG_CHAIN: usize = 24;
 
 /// A set of records found by hash. `R` is 8 bytes: a pointer, an index or a number. Equality and hashes are the
 /// caller's, who must give a record the same hash each time.
@@ -152,19 +158,23 @@ impl<R> Table<R> {
         records
     }
 
-    /// A record from a bucket picked by `draw`, 64 random bits. Records in fuller buckets are a little less likely.
+    /// A record picked by `draw`, 64 random bits, each as likely as any other; only the records of chains beyond
+    /// [`LONG_CHAIN`] are a little less so.
     pub(crate) fn random(&self, draw: u64) -> Option<&R> {
         if self.len == 0 {
             return None;
         }
-        let start = self.bucket_of(draw);
-        let buckets = self.buckets.len();
-        (0..buckets).find_map(|step| {
-            let first = self.buckets.get((start + step) % buckets);
+        let mut random = Random::new(draw);
+        let places = self.len.min(LONG_CHAIN);
+        // Picks a bucket and a place in its chain until a record is there, so a chain is picked as often as it is long.
+        loop {
+            let first = self.buckets.get(random.next() as usize % self.buckets.len());
             let records = chain(first).map(Bucket::len).sum::<usize>();
-            let pick = (draw >> 32) as usize % records.max(1);
-            chain(first).flat_map(Bucket::records).nth(pick)
-        })
+            let pick = random.next() as usize % places.max(records);
+            if let Some(record) = chain(first).flat_map(Bucket::records).nth(pick) {
+                return Some(record);
+            }
+        }
     }
 
     /// The hash's low bits, as many as there are buckets for.

@@ -199,3 +199,21 @@ fn random_reaches_every_record() {
     assert_eq!(reached.len(), 100);
     assert!(Table::<u64>::new().random(3).is_none());
 }
+
+/// Pearson's test (K. Pearson, 1900): with so many degrees of freedom the statistic is nearly normal, with a variance of twice them.
+#[test]
+fn random_is_fair() {
+    for records in [1u64, 2, 10, 13, 14, 100, 1_000] {
+        let mut table = Table::new();
+        (0..records).for_each(|number| add(&mut table, spread, number));
+        let mut random = crate::random::Random::new(records);
+        let expected = 200.0;
+        let mut picked = vec![0.0; records as usize];
+        for _ in 0..records * expected as u64 {
+            picked[table.random(random.next()).map_or(0, |record| **record as usize)] += 1.0;
+        }
+        let statistic: f64 = picked.iter().map(|times| (times - expected) * (times - expected) / expected).sum();
+        let freedom = (records - 1) as f64;
+        assert!(statistic <= freedom + 5.0 * (2.0 * freedom).sqrt(), "{statistic} for {records} records");
+    }
+}
