@@ -272,7 +272,7 @@ fn bitop(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), Command
     if length == 0 {
         keyspace.remove(destination);
     } else {
-        keyspace.set_string_shared(destination, &combined.into(), Expiry::None);
+        keyspace.set_built(destination, combined, Expiry::None);
     }
     call.reply.integer(length as i64);
     Ok(())

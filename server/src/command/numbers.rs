@@ -82,7 +82,7 @@ fn incrbyfloat(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), C
         .checked_add(increment)
         .ok_or(CommandError::text("ERR increment would produce NaN or Infinity"))?
         .to_string();
-    keyspace.set_string(key, sum.as_bytes(), Expiry::Keep);
+    keyspace.set_text(key, sum.as_bytes(), Expiry::Keep);
     call.reply.bulk(sum.as_bytes());
     Ok(())
 }

@@ -57,7 +57,8 @@ impl IntegerType {
     }
 
     /// What is stored when `value` is set; `None` if it does not fit and must not be changed. An unsigned type takes a
-    /// negative value for the large one of 64 bits that looks like it.
+    /// negative value for the large one of 64 bits that looks like it. (Where a signed type saturates, redis-server 7.0
+    /// takes values close to the least of 64 bits for too large, by an overflow of its own; here they are too small.)
     pub(super) fn fit(self, value: i64, overflow: Overflow) -> Option<i64> {
         let value = if self.signed { i128::from(value) } else { i128::from(value as u64) };
         self.fit_wide(value, overflow)

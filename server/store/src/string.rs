@@ -102,9 +102,14 @@ fn decompress(packed: &[u8], len: usize) -> Vec<u8> {
 
 /// The smallest form of a string that was set as a whole.
 pub(crate) fn compact_value(bytes: &[u8], compress_over: Option<usize>) -> Value<'_> {
-    if let Some(number) = parse_integer(bytes) {
-        return Value::Integer(number);
+    match parse_integer(bytes) {
+        Some(number) => Value::Integer(number),
+        None => text_value(bytes, compress_over),
     }
+}
+
+/// As [`compact_value`], but a number stays its text.
+pub(crate) fn text_value(bytes: &[u8], compress_over: Option<usize>) -> Value<'_> {
     if bytes.len() <= SHORT_MAX {
         return Value::Short { bytes, raw: false };
     }

@@ -7,7 +7,7 @@ use crate::entry::{ObjectMut, Value};
 use crate::entry_ref::ValueRef;
 use crate::key::Key;
 use crate::shard::Found;
-use crate::string::{StringMut, StringRef, changed_value, compact_shared, compact_value};
+use crate::string::{StringMut, StringRef, changed_value, compact_shared, compact_value, text_value};
 use crate::table::Place;
 
 impl Keyspace<'_> {
@@ -31,6 +31,18 @@ impl Keyspace<'_> {
     pub fn set_string_shared(&mut self, key: &Key<'_>, value: &Bytes, expiry: Expiry) {
         let value = compact_shared(value, self.settings().compress_over());
         self.write(key, value, expiry);
+    }
+
+    /// As [`Self::set_string`], but a number stays the text that it is; so Redis keeps what INCRBYFLOAT leaves.
+    pub fn set_text(&mut self, key: &Key<'_>, value: &[u8], expiry: Expiry) {
+        let value = text_value(value, self.settings().compress_over());
+        self.write(key, value, expiry);
+    }
+
+    /// Sets the key to a string that was put together in a buffer, whatever it held. It counts as one that was changed in
+    /// place, and a long one's buffer is kept.
+    pub fn set_built(&mut self, key: &Key<'_>, mut value: Vec<u8>, expiry: Expiry) {
+        self.write(key, changed_value(&mut value), expiry);
     }
 
     /// Sets the key to a number, whatever it held.

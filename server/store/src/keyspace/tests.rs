@@ -54,6 +54,20 @@ fn replacing_a_value_keeps_takes_or_sets_the_deadline() {
 }
 
 #[test]
+fn computed_strings_are_kept_as_text() {
+    let store = new_store();
+    let key = store.key(0, SLOT, b"k");
+    let mut keyspace = store.lock(SLOT, NOW);
+    keyspace.set_text(&key, b"15", Expiry::At(NOW + 10));
+    assert_eq!(keyspace.peek(&key).map(|entry| entry.encoding()), Some(Encoding::EmbStr));
+    keyspace.set_built(&key, b"15".to_vec(), Expiry::Keep);
+    assert_eq!(keyspace.peek(&key).map(|entry| entry.encoding()), Some(Encoding::Raw));
+    keyspace.set_built(&key, vec![b'x'; 5_000], Expiry::Keep);
+    assert_eq!(text(keyspace.read(&key)), Some(vec![b'x'; 5_000]));
+    assert_eq!(keyspace.deadline(&key), Some(Some(NOW + 10)));
+}
+
+#[test]
 fn an_expired_value_does_not_hand_its_deadline_on() {
     let store = new_store();
     let key = store.key(0, SLOT, b"k");

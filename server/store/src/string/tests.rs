@@ -82,6 +82,7 @@ fn encodings_have_the_names_that_redis_gives_them() {
     assert_eq!(encoding(&[b'x'; 44]), "embstr");
     assert_eq!(encoding(&[b'x'; 45]), "raw");
     assert_eq!(encoding(&[b'x'; 5000]), "raw");
+    assert_eq!(view(&text_value(b"123", None)).encoding().as_str(), "embstr");
     assert_eq!(view(&changed_value(&mut b"123".to_vec())).encoding().as_str(), "raw");
 }
 
