@@ -17,6 +17,8 @@ pub struct StoreCounters {
     pub expired: u64,
     /// Entries removed because memory was short.
     pub evicted: u64,
+    /// Keys that clients have changed; goes on through [`Store::reset_counters`](crate::Store::reset_counters).
+    pub changes: u64,
     /// Fills stored.
     pub fills: u64,
     /// Fills refused because the key had changed since their load began.
@@ -31,6 +33,7 @@ impl AddAssign for StoreCounters {
         self.stale_served += other.stale_served;
         self.expired += other.expired;
         self.evicted += other.evicted;
+        self.changes += other.changes;
         self.fills += other.fills;
         self.fenced_fills += other.fenced_fills;
     }

@@ -306,7 +306,9 @@ impl<'s> Keyspace<'s> {
     /// which a client changes a key ends here, or the fence would leak.
     fn changed(&mut self, key: &Key<'_>, changes: u64) {
         self.changes += changes;
-        self.shard_mut(key).loads.void(key);
+        let shard = self.shard_mut(key);
+        shard.counters.changes += changes;
+        shard.loads.void(key);
     }
 
     fn settings(&self) -> &'s Settings {

@@ -149,10 +149,10 @@ impl Store {
         sum
     }
 
-    /// Starts counting at 0 again.
+    /// Starts counting at 0 again, but for the changes, of which INFO tells how many are not saved.
     pub fn reset_counters(&self) {
         for mut shard in self.locked_shards() {
-            shard.counters = StoreCounters::default();
+            shard.counters = StoreCounters { changes: shard.counters.changes, ..StoreCounters::default() };
         }
     }
 

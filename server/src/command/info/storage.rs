@@ -70,12 +70,9 @@ fn fragmentation(report: &mut Report<'_>, used: u64, resident: u64) {
 pub(super) fn persistence(report: &mut Report<'_>) {
     report.zeros(&["loading", "async_loading", "current_cow_peak", "current_cow_size", "current_cow_size_age"]);
     report.field("current_fork_perc", "0.00");
-    report.zeros(&[
-        "current_save_keys_processed",
-        "current_save_keys_total",
-        "rdb_changes_since_last_save",
-        "rdb_bgsave_in_progress",
-    ]);
+    report.zeros(&["current_save_keys_processed", "current_save_keys_total"]);
+    report.field("rdb_changes_since_last_save", report.node.store.counters().changes);
+    report.zeros(&["rdb_bgsave_in_progress"]);
     report.field("rdb_last_save_time", report.node.identity.started_at / 1000);
     report.field("rdb_last_bgsave_status", "ok");
     report.fields([("rdb_last_bgsave_time_sec", -1), ("rdb_current_bgsave_time_sec", -1)]);

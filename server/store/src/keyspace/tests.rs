@@ -50,6 +50,8 @@ fn replacing_a_value_keeps_takes_or_sets_the_deadline() {
     assert_eq!(keyspace.deadline(&key), Some(Some(NOW + 5)));
     assert_eq!(keyspace.changes(), 4);
     drop(keyspace);
+    store.reset_counters();
+    assert_eq!(store.counters().changes, 4);
     assert_eq!((store.len(0), store.volatile_len(0), store.average_ttl(0, NOW)), (1, 1, 5));
 }
 
