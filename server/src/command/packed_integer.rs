@@ -44,7 +44,7 @@ impl IntegerType {
     pub(super) fn read(self, bytes: &[u8], at: usize) -> i64 {
         let window = self.window(bytes, at);
         let unsigned = (window << (at % 8)) >> (u128::BITS - self.bits);
-        self.from_low_bits(unsigned)
+        self.of_low_bits(unsigned)
     }
 
     /// Puts the lowest bits of `value` at a bit of `bytes`, which must reach that far.
@@ -73,7 +73,7 @@ impl IntegerType {
         let (least, most) = self.limits();
         match overflow {
             _ if (least..=most).contains(&value) => Some(value as i64),
-            Overflow::Wrap => Some(self.from_low_bits(value as u128)),
+            Overflow::Wrap => Some(self.of_low_bits(value as u128)),
             Overflow::Saturate => Some(value.clamp(least, most) as i64),
             Overflow::Fail => None,
         }
@@ -87,7 +87,7 @@ impl IntegerType {
     }
 
     /// The integer that the lowest bits are.
-    fn from_low_bits(self, bits: u128) -> i64 {
+    fn of_low_bits(self, bits: u128) -> i64 {
         let aligned = (bits << (u128::BITS - self.bits)) as i128;
         match self.signed {
             true => (aligned >> (u128::BITS - self.bits)) as i64,

@@ -62,7 +62,10 @@ fn scaled(digits: Natural, exponent: i32) -> Magnitude {
     // Three bits a power are more than log2(5), so that the quotient has the bits to be rounded, and to spare.
     let shift = u128::BITS + 3 * power;
     let mut quotient = digits.shifted_left(shift as usize);
-    let more = powers_of_five(power).fold(false, |more, divisor| quotient.divide(divisor) != 0 || more);
+    let mut more = false;
+    for divisor in powers_of_five(power) {
+        more |= quotient.divide(divisor) != 0;
+    }
     rounded(&quotient, exponent - shift as i32, more)
 }
 
