@@ -285,3 +285,6 @@ fn refuse_strangers(reader: &mut Reader<'_>, bind: IpAddr, has_password: bool) {
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! The configuration as a whole: which source goes first, and what is told when something is wrong.
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use super::*;
+
+fn read(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Invocation, ConfigError> {
+    let arguments = std::iter::once("forebay").chain(arguments.iter().copied()).map(OsString::from);
+    let look_up = |name: &str| environment.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+    Invocation::read(arguments, &look_up)
+}
+
+fn config(arguments: &[&str], environment: &[(&str, &str)]) -> Config {
+    read(arguments, environment).expect("a right configuration").config
+}
+
+fn faults(arguments: &[&str], environment: &[(&str, &str)]) -> Vec<String> {
+    match read(arguments, environment) {
+        Err(ConfigError::Faults(faults)) => faults.iter().map(ToString::to_string).collect(),
+        other => panic!("faults were expected, not {other:?}"),
+    }
+}
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    file.write_all(text.as_bytes()).expect("written");
+    file
+}
+
+fn path(file: &tempfile::NamedTempFile) -> &str {
+    file.path().to_str().expect("a path in UTF-8")
+}
+
+#[test]
+fn every_setting_has_a_default_that_is_right() {
+    let config = config(&[], &[]);
+    assert_eq!((config.doors.port, config.doors.direct_port), (6379, Some(6380)));
+    assert_eq!((config.doors.http_port, config.doors.metrics_port), (Some(9999), Some(2112)));
+    assert_eq!(config.grace, Duration::from_secs(30));
+    assert_eq!(config.maxmemory_policy, EvictionPolicy::default());
+    assert_eq!(config.maxclients, 10_000);
+    assert!(config.origin.is_none() && config.requirepass.is_none());
+}
+
+#[test]
+fn the_defaults_are_those_of_the_parts() {
+    let config = config(&["--origin", "sqlite://x"], &[]).origin.expect("an origin");
+    let default = OriginConfig::new("sqlite://x");
+    assert_eq!(format!("{config:?}"), format!("{default:?}"));
+}
+
+#[test]
+fn flag_then_environment_then_file_then_default() {
+    let file = file("port = 1\nhttp_port = 1\nmetrics_port = 1\n");
+    let environment = [("FOREBAY_CONFIG", path(&file)), ("FOREBAY_PORT", "2"), ("FOREBAY_HTTP_PORT", "2")];
+    let doors = config(&["--port", "3"], &environment).doors;
+    assert_eq!((doors.port, doors.http_port, doors.metrics_port, doors.direct_port), (3, Some(2), Some(1), Some(6380)));
+}
+
+#[test]
+fn an_empty_variable_says_nothing() {
+    let config = config(&[], &[("FOREBAY_PORT", ""), ("FOREBAY_REQUIREPASS", "")]);
+    assert_eq!(config.doors.port, 6379);
+    assert!(config.requirepass.is_none());
+}
+
+#[test]
+fn what_repeats_comes_from_one_source_as_a_whole() {
+    let file = file("origin = \"sqlite://a\"\norigin_replica = [\"sqlite://b\", \"sqlite://c\"]\n");
+    let replicas = |arguments: &[&str], environment: &[(&str, &str)]| {
+        let arguments: Vec<_> = ["--config", path(&file)].iter().chain(arguments).copied().collect();
+        config(&arguments, environment).origin.expect("an origin").replicas
+    };
+    assert_eq!(replicas(&[], &[]), ["sqlite://b", "sqlite://c"]);
+    assert_eq!(replicas(&[], &[("FOREBAY_ORIGIN_REPLICA", "sqlite://d sqlite://e")]), ["sqlite://d", "sqlite://e"]);
+    assert_eq!(replicas(&["--origin-replica", "sqlite://f"], &[("FOREBAY_ORIGIN_REPLICA", "x")]), ["sqlite://f"]);
+}
+
+#[test]
+fn all_faults_are_told_at_once_each_with_its_place() {
+    let file = file("prot = 1\nmaxmemory = \"5 apples\"\n[[group]]\nname = \"a\"\nkey = \"a:{id}\"\nas = \"json\"\n");
+    let told = faults(&["--config", path(&file), "--port", "x"], &[("FOREBAY_GRACE", "soon")]);
+    let starts = [
+        format!("{}:1:1: error: prot: there is no such setting", path(&file)),
+        format!("{}:3:1: error: group \"a\".load: it is missing", path(&file)),
+        "error: --port: `x` is no port".to_owned(),
+        format!("{}:2:13: error: maxmemory: `5 apples` is no amount of memory", path(&file)),
+        "error: FOREBAY_GRACE: `soon` is no length of time".to_owned(),
+    ];
+    assert_eq!(told.len(), starts.len(), "{told:#?}");
+    for start in &starts {
+        assert!(told.iter().any(|fault| fault.starts_with(start)), "{start} in {told:#?}");
+    }
+}
+
+#[test]
+fn a_near_key_is_suggested() {
+    let file = file("http-port = 1\n");
+    assert!(faults(&["--config", path(&file)], &[])[0].ends_with("did you mean `http_port`?"));
+}
+
+#[test]
+fn broken_toml_is_told_with_its_place() {
+    let file = file("port = 1\nport = \n");
+    let told = faults(&["--config", path(&file)], &[]);
+    assert!(told.iter().any(|fault| fault.contains(":2:")), "{told:#?}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let told = faults(
+        &["--config", "/nowhere/forebay.toml", "--groups", "/nowhere/groups.toml", "--origin", "sqlite://x"],
+        &[],
+    );
+    assert_eq!(told.len(), 2, "{told:#?}");
+    assert!(told[0].contains("/nowhere/forebay.toml") && told[1].contains("--groups"));
+}
+
+#[test]
+fn strangers_are_kept_out_unless_it_is_said() {
+    assert!(faults(&["--bind", "0.0.0.0"], &[])[0].contains("--insecure"));
+    assert!(faults(&["--bind", "::"], &[])[0].contains("there is no password"));
+    config(&["--bind", "0.0.0.0", "--insecure"], &[]);
+    config(&["--bind", "0.0.0.0"], &[("FOREBAY_INSECURE", "true")]);
+    config(&["--bind", "0.0.0.0"], &[("FOREBAY_REQUIREPASS", "secret")]);
+    config(&["--bind", "::1"], &[]);
+}
+
+#[test]
+fn kubernetes_variables_are_recognised() {
+    assert!(faults(&[], &[("FOREBAY_PORT", "tcp://10.0.0.1:6379")])[0].contains("enableServiceLinks"));
+}
+
+#[test]
+fn groups_and_replicas_want_an_origin() {
+    let groups = file("[[group]]\nname = \"a\"\nkey = \"a:{id}\"\nload = \"SELECT $1\"\nas = \"json\"\n");
+    assert!(faults(&["--groups", path(&groups)], &[])[0].contains("nowhere to load them from"));
+    assert!(faults(&["--origin-replica", "sqlite://x"], &[])[0].contains("--origin-replica"));
+    let both = config(&["--groups", path(&groups), "--config", path(&groups).as_ref(), "--origin", "sqlite://x"], &[]);
+    assert_eq!(both.groups.len(), 2, "both places count; that the names clash is the origin's to say");
+}
+
+#[test]
+fn a_password_in_an_url_is_not_repeated() {
+    let told = faults(&["--origin", "mysql://user:hunter2@host/db"], &[]);
+    assert!(!told[0].contains("hunter2"), "{told:#?}");
+}
+
+#[test]
+fn tasks_and_their_flags() {
+    assert_eq!(read(&[], &[]).expect("right").task, Task::Node);
+    assert_eq!(read(&["node", "--port", "1"], &[]).expect("right").config.doors.port, 1);
+    assert_eq!(read(&["check"], &[("FOREBAY_PORT", "1")]).expect("right").task, Task::Check);
+    let demo = read(&["demo", "--seconds", "3", "--load"], &[]).expect("right");
+    assert_eq!(demo.task, Task::Demo(DemoOptions { seconds: Some(3), load: true }));
+    assert_eq!((demo.config.identity.data_dir, demo.config.log.level), (None, tracing::Level::WARN));
+}
+
+#[test]
+fn an_unknown_word_is_told_with_what_there_is() {
+    for arguments in [&["frontdoor"][..], &["--prot", "1"], &["node", "--port"]] {
+        let Err(ConfigError::CommandLine(error)) = read(arguments, &[]) else {
+            panic!("{arguments:?} is wrong");
+        };
+        assert!(error.to_string().contains("Usage:") || error.to_string().contains("--help"), "{error}");
+    }
+}

@@ -1,0 +1,290 @@
+//! A node from outside: its HTTP doors, and its end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use forebay::app::App;
+use forebay::config::{Config, Invocation};
+use forebay_origin::EmbeddedDatabase;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+/// No test waits longer for anything.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+const GROUPS: &str = r#"
+[[group]]
+name = "document"
+key = "document:{id}"
+load = "SELECT id, name FROM rows WHERE id = $1"
+as = "json"
+
+[[group]]
+name = "record"
+key = "record:{id}"
+load = "SELECT id, name FROM rows WHERE id = $1"
+as = "hash"
+
+[[group]]
+name = "broken"
+key = "broken:{id}"
+load = "SELECT name FROM rows WHERE id > 0 AND $1 = $1"
+as = "string"
+"#;
+
+/// A node on free ports over a small database.
+struct TestNode {
+    app: App,
+    _directory: TempDir,
+}
+
+impl TestNode {
+    async fn start(arguments: &[&str]) -> TestNode {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("rows.sqlite");
+        let mut database = EmbeddedDatabase::create(&file).await.expect("a database");
+        database
+            .run(
+                "CREATE TABLE rows (id INTEGER PRIMARY KEY, name TEXT); INSERT INTO rows VALUES (1, 'one'), (2, 'two')",
+            )
+            .await
+            .expect("rows");
+        database.finish().await.expect("closed");
+        let groups = directory.path().join("groups.toml");
+        std::fs::write(&groups, GROUPS).expect("written");
+        let origin = format!("sqlite://{}", file.display());
+        let groups = groups.display().to_string();
+        let data = directory.path().join("data").display().to_string();
+        let fixed = ["--origin", &origin, "--groups", &groups, "--data-dir", &data, "--threads", "2"];
+        let config = config(&[&FREE_PORTS, &fixed, arguments].concat());
+        let app = App::start(&config, &Handle::current()).await.expect("a node");
+        TestNode { app, _directory: directory }
+    }
+
+    fn http(&self) -> SocketAddr {
+        SocketAddr::new(self.app.bind(), self.app.ports().http.expect("a port"))
+    }
+
+    fn metrics(&self) -> SocketAddr {
+        SocketAddr::new(self.app.bind(), self.app.ports().metrics.expect("a port"))
+    }
+
+    async fn resp(&self) -> TcpStream {
+        let address = SocketAddr::new(self.app.bind(), self.app.ports().open);
+        TcpStream::connect(address).await.expect("a connection")
+    }
+
+    async fn end(self) {
+        self.app.drain(DEADLINE, std::future::pending()).await;
+    }
+}
+
+const FREE_PORTS: [&str; 8] = ["--port", "0", "--direct-port", "0", "--http-port", "0", "--metrics-port", "0"];
+
+fn config(arguments: &[&str]) -> Config {
+    let arguments = std::iter::once("forebay").chain(arguments.iter().copied()).map(Into::into);
+    Invocation::read(arguments, &|_| None).expect("a right configuration").config
+}
+
+/// Sends a request without a body and answers status and body.
+async fn ask(door: SocketAddr, method: &str, target: &str, headers: &str) -> (u16, String) {
+    send(door, &format!("{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n")).await
+}
+
+async fn get(door: SocketAddr, target: &str) -> (u16, String) {
+    ask(door, "GET", target, "").await
+}
+
+async fn put(door: SocketAddr, target: &str, body: &str) -> (u16, String) {
+    let length = body.len();
+    send(
+        door,
+        &format!("PUT {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"),
+    )
+    .await
+}
+
+async fn send(door: SocketAddr, request: &str) -> (u16, String) {
+    let exchange = async {
+        let mut stream = TcpStream::connect(door).await.expect("a connection");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut response = Vec::new();
+        stream.read_to_end(&mut response).await.expect("a response");
+        String::from_utf8_lossy(&response).into_owned()
+    };
+    let response = tokio::time::timeout(DEADLINE, exchange).await.expect("in time");
+    let status = response.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    let (_, body) = response.split_once("\r\n\r\n").expect("a head");
+    (status, body.to_owned())
+}
+
+/// Reads until the peer closes; a reset fails the test.
+async fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let read = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut bytes)).await.expect("in time");
+    read.expect("an end in order");
+    bytes
+}
+
+/// Waits until something holds.
+async fn until(holds: impl Fn() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, waiting).await.expect("in time");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_by_http_reads_through() {
+    let node = TestNode::start(&[]).await;
+    let door = node.http();
+    assert_eq!(get(door, "/api?key=document%3A1").await, (200, r#"{"id":1,"name":"one"}"#.to_owned()));
+    assert_eq!(get(door, "/api?key=record:2").await, (200, r#"{"id":"2","name":"two"}"#.to_owned()));
+    assert_eq!(get(door, "/api?key=document:3").await, (404, "document:3 not exist".to_owned()));
+    assert_eq!(get(door, "/api?key=document:one").await, (404, "document:one not exist".to_owned()));
+    assert_eq!(get(door, "/api").await.0, 400);
+    assert_eq!(get(door, "/api?key=").await.0, 400);
+    assert_eq!(get(door, "/nothing").await.0, 404);
+    let (status, body) = get(door, "/api?key=broken:1").await;
+    assert_eq!(status, 503, "{body}");
+    assert!(body.starts_with("ORIGINERR "), "{body}");
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_written_and_removed_by_http() {
+    let node = TestNode::start(&[]).await;
+    let door = node.http();
+    assert_eq!(put(door, "/api?key=k", "v").await.0, 200);
+    assert_eq!(get(door, "/api?key=k").await, (200, "v".to_owned()));
+    assert_eq!(ask(door, "DELETE", "/api?key=k", "").await, (200, "1\n".to_owned()));
+    assert_eq!(ask(door, "DELETE", "/api?key=k", "").await, (200, "0\n".to_owned()));
+    node.app.node().settings.proto_max_bulk_len.store(4, Relaxed);
+    assert_eq!(put(door, "/api?key=k", "1234").await.0, 200);
+    assert_eq!(put(door, "/api?key=k", "12345").await.0, 413);
+    assert_eq!(get(door, "/api?key=k").await, (200, "1234".to_owned()));
+    assert_eq!(ask(door, "POST", "/api?key=k", "Content-Length: 0\r\n").await.0, 405);
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_password_guards_everything_but_health() {
+    let node = TestNode::start(&["--requirepass", "secret"]).await;
+    let door = node.http();
+    for guarded in ["/", "/api?key=document:1"] {
+        assert_eq!(get(door, guarded).await.0, 401, "{guarded}");
+        assert_eq!(ask(door, "GET", guarded, "Authorization: Bearer wrong\r\n").await.0, 401, "{guarded}");
+        assert_eq!(ask(door, "GET", guarded, "Authorization: Bearer secret\r\n").await.0, 200, "{guarded}");
+        // base64 of ":secret"
+        assert_eq!(ask(door, "GET", guarded, "Authorization: Basic OnNlY3JldA==\r\n").await.0, 200, "{guarded}");
+    }
+    assert_eq!(get(door, "/health").await.0, 200);
+    assert_eq!(get(door, "/ready").await.0, 200);
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_tell_what_happened() {
+    let node = TestNode::start(&[]).await;
+    get(node.http(), "/api?key=document:1").await;
+    get(node.http(), "/api?key=document:1").await;
+    let (status, text) = get(node.metrics(), "/metrics").await;
+    assert_eq!(status, 200);
+    for line in [
+        "forebay_requests_total{command=\"get\"} 2",
+        "forebay_hits_total 1",
+        "forebay_misses_total 1",
+        "forebay_loads_total 1",
+        "forebay_batch_keys_count{group=\"document\"} 1",
+        "forebay_origin_breaker_state{target=\"0\",role=\"primary\",state=\"closed\"} 1",
+        "forebay_connections 0",
+    ] {
+        assert!(text.lines().any(|told| told == line), "{line} in\n{text}");
+    }
+    let (_, page) = get(node.http(), "/").await;
+    assert!(page.contains("loads") && page.contains("serving"), "{page}");
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rubbish_costs_the_http_door_nothing() {
+    let node = TestNode::start(&[]).await;
+    for rubbish in ["\r\n\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "*1\r\n$4\r\nPING\r\n", &"x".repeat(100_000)] {
+        let mut stream = TcpStream::connect(node.http()).await.expect("a connection");
+        // The door may hang up before it has taken all of it.
+        let _sent = stream.write_all(rubbish.as_bytes()).await;
+    }
+    assert_eq!(get(node.http(), "/health").await.0, 200);
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_answers_what_was_asked_and_closes_in_order() {
+    let node = TestNode::start(&[]).await;
+    let mut idle = node.resp().await;
+    let mut half = node.resp().await;
+    half.write_all(b"*1\r\n$4\r\nPI").await.expect("sent");
+    let mut busy = node.resp().await;
+    busy.write_all(b"*2\r\n$4\r\nECHO\r\n$2\r\nhi\r\n".repeat(1000).as_slice()).await.expect("sent");
+    let mut first = [0];
+    busy.read_exact(&mut first).await.expect("the first reply");
+    let readers = async {
+        assert_eq!(read_to_end(&mut idle).await, b"");
+        assert_eq!(read_to_end(&mut half).await, b"");
+        let replies = read_to_end(&mut busy).await;
+        assert_eq!(replies.len() + 1, b"$2\r\nhi\r\n".len() * 1000);
+        drop((idle, half, busy));
+    };
+    tokio::join!(node.end(), readers);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_tells_of_a_drain_while_it_lasts_and_a_second_signal_ends_it() {
+    let node = TestNode::start(&[]).await;
+    let mut paused = node.resp().await;
+    paused.write_all(b"CLIENT PAUSE 100000 ALL\r\n").await.expect("sent");
+    let mut ok = [0; 5];
+    paused.read_exact(&mut ok).await.expect("a reply");
+    paused.write_all(b"PING\r\n").await.expect("sent");
+    until(|| node.app.node().clients.all().iter().any(|client| client.blocked.load(Relaxed))).await;
+    let (http, parts) = (node.http(), Arc::clone(node.app.node()));
+    let (hurry, hurried) = oneshot::channel::<()>();
+    let drain = tokio::spawn(node.app.drain(DEADLINE, async move { drop(hurried.await) }));
+    until(|| parts.gates.is_draining()).await;
+    assert_eq!(get(http, "/health").await, (503, "draining\n".to_owned()));
+    assert!(!drain.is_finished(), "a paused client is waited for");
+    hurry.send(()).expect("the drain listens");
+    tokio::time::timeout(DEADLINE, drain).await.expect("in time").expect("no panic");
+    assert!(TcpStream::connect(http).await.is_err(), "the HTTP door has closed, too");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_keeps_its_identity() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = directory.path().display().to_string();
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let config = config(&[&FREE_PORTS[..], &["--data-dir", &data]].concat());
+        let app = App::start(&config, &Handle::current()).await.expect("a node");
+        ids.push(app.node().topology.load().here().id.clone());
+        app.drain(DEADLINE, std::future::pending()).await;
+    }
+    assert_eq!(ids[0], ids[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_taken_port_is_told_with_its_flag() {
+    let node = TestNode::start(&[]).await;
+    let port = node.app.ports().open.to_string();
+    let config = config(&["--port", &port, "--direct-port", "off", "--http-port", "off", "--metrics-port", "off"]);
+    let error = App::start(&config, &Handle::current()).await.err().expect("an error").to_string();
+    assert!(error.contains("--port") && error.contains(&port) && error.contains("hint:"), "{error}");
+    node.end().await;
+}
