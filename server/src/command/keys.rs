@@ -1,7 +1,7 @@
 //! Keys, whatever they hold: removing, renaming, copying, moving, and asking whether they are there.
 //!
-//! Groups apply to database 0 alone. So MOVE and COPY load their source when it is missing there, and never their target in another
-//! database: whether that one exists is what the cache says.
+//! Groups apply to database 0 alone. So MOVE and COPY load what is missing there, and never their target in another database: whether
+//! that one exists is what the cache says.
 
 use forebay_store::{Access, Key, Keyspace, ObjectType, Presence};
 
@@ -21,7 +21,7 @@ const PER_KEY: &str = "O(N), N being the number of keys";
 pub(super) const TABLE: &[Spec] = &[
     Spec::new("copy", -3, Flags::WRITE.union(Flags::DENYOOM), Categories::KEYSPACE)
         .keys(&[KeySpec::at(KeyUse::RO.union(KeyUse::ACCESS), 1), KeySpec::at(KeyUse::OW.union(KeyUse::UPDATE), 2)])
-        .load(Load::OnMiss)
+        .load(Load::Before)
         .on_keys(copy)
         .docs(
             "generic",
@@ -55,7 +55,7 @@ pub(super) const TABLE: &[Spec] = &[
         .docs("generic", "1.0.0", "O(1)", "Gives a key another name; a key of that name is replaced.", "key newkey"),
     Spec::new("renamenx", 3, Flags::WRITE.union(Flags::FAST), Categories::KEYSPACE)
         .keys(&[KeySpec::at(TAKEN, 1), KeySpec::at(KeyUse::OW.union(KeyUse::INSERT), 2)])
-        .load(Load::OnMiss)
+        .load(Load::Before)
         .on_keys(renamenx)
         .docs("generic", "1.0.0", "O(1)", "Gives a key another name unless a key has that name.", "key newkey"),
     Spec::new("touch", -2, FAST_READ, Categories::KEYSPACE)
@@ -146,7 +146,7 @@ fn rename(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), Comman
 fn renamenx(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), CommandError> {
     let [from, to] = source_and_target(call);
     look_to_write(keyspace, from).ok_or(CommandError::NoSuchKey)?;
-    let free = look_to_write(keyspace, to).is_none();
+    let free = is_free(keyspace, to);
     if free {
         put_under(keyspace, from, to);
     }
@@ -161,7 +161,7 @@ fn move_to_database(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<
     }
     let from = &call.keys[0];
     let to = &call.node.store.key(db, from.slot(), from.bytes());
-    let moves = look_to_write(keyspace, from).is_some() && keyspace.presence(to) != Presence::Present;
+    let moves = look_to_write(keyspace, from).is_some() && is_free(keyspace, to);
     if moves {
         put_under(keyspace, from, to);
     }
@@ -182,7 +182,7 @@ fn copy(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), CommandE
     if from.db() == to.db() && from.bytes() == to.bytes() {
         return Err(SAME_OBJECT);
     }
-    let copies = look(keyspace, from).is_some() && (options.replace || is_free(keyspace, to, declared));
+    let copies = look(keyspace, from).is_some() && (options.replace || is_free(keyspace, to));
     if copies {
         keyspace.copy_of(from).into_iter().for_each(|copied| keyspace.put(to, copied));
     }
@@ -209,12 +209,9 @@ impl CopyOptions {
     }
 }
 
-/// Whether nothing is under the target. In the database of the request, where it is a declared key, it may have to be loaded to know.
-fn is_free(keyspace: &mut Keyspace<'_>, to: &Key<'_>, declared: &Key<'_>) -> bool {
-    match to.db() == declared.db() {
-        true => look_to_write(keyspace, to).is_none(),
-        false => keyspace.presence(to) != Presence::Present,
-    }
+/// Whether nothing is under the target, as far as the cache knows: a target that a group could have has been loaded before.
+fn is_free(keyspace: &mut Keyspace<'_>, to: &Key<'_>) -> bool {
+    keyspace.presence(to) != Presence::Present
 }
 
 fn put_under(keyspace: &mut Keyspace<'_>, from: &Key<'_>, to: &Key<'_>) {

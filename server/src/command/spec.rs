@@ -124,7 +124,7 @@ pub enum Find {
 pub enum Load {
     /// Never: the command does not look at the current value, or speaks of the cache itself.
     Never,
-    /// When the command read a key and found nothing.
+    /// When the command read a key and found nothing. That run is discarded, so it must not have changed anything.
     OnMiss,
     /// Before the command runs, since it builds on the current value.
     Before,

@@ -269,6 +269,11 @@ impl Engine {
             result = handler(&mut call, &mut keyspace);
             if loads && keyspace.missed() {
                 missing = self.loadable(&mut keyspace, &keys);
+                debug_assert!(
+                    missing.is_empty() || keyspace.changes() == 0,
+                    "{} has changed something in a run that is discarded",
+                    command.full_name
+                );
             }
         }
         let refresh = keyspace.refresh_due();
