@@ -5,6 +5,8 @@
 //! - *No load for what is there.* A request sees a key missing, but the flight that would have brought it may land before the request
 //!   looks for one. A new flight therefore looks into the store once more before it asks the origin, and a flight that lands fills
 //!   the store before it leaves the map.
+//! - *No load replaces what a client wrote.* Every round looks into the store under the lock under which it takes its fence
+//!   ([`Inner::begin_load`]): what was written before is seen, and what is written later voids the round.
 //! - *No request is answered by a load that began before a write which the request could know of.* A voided load is repeated
 //!   ([`Flight::round`] rises before the fence of the new round is taken); a request that joined in the round that was voided last
 //!   does not use its result and starts over.
@@ -17,7 +19,7 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use forebay_origin::{GroupId, LoadError};
-use forebay_store::{FillOutcome, Key, Presence, UnixMillis};
+use forebay_store::{Fence, FillOutcome, Key, Presence, UnixMillis};
 use smallvec::SmallVec;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -105,7 +107,7 @@ impl Flights {
         for key in keys {
             if let Some(group) = self.inner.group_of(key).filter(|_| self.inner.under_way.load(Relaxed) < MAX_FLIGHTS) {
                 self.inner.node.telemetry.loads.refreshed.fetch_add(1, Relaxed);
-                let _joined = self.depart(key, group, now, Departure::EvenIfPresent);
+                let _joined = self.depart(key, group, now, Departure::ToRefresh);
             }
         }
     }
@@ -152,20 +154,24 @@ impl Flights {
         };
         // The map's lock is released here: the store's is never taken under it.
         let joined = Joined::to(&flight);
-        if departure == Departure::IfMissing && self.inner.is_there(key, now) {
-            self.inner.land(&flight, Outcome::Present);
-            return joined;
+        match self.inner.begin_load(key, departure, now) {
+            None => self.inner.land(&flight, Outcome::Present),
+            Some(fence) => {
+                let inner = Arc::clone(&self.inner);
+                self.tracker.spawn_on(async move { inner.fly(&flight, fence).await }, &self.background);
+            }
         }
-        let inner = Arc::clone(&self.inner);
-        self.tracker.spawn_on(async move { inner.fly(&flight).await }, &self.background);
         joined
     }
 }
 
+/// What a load is for, and so what it may replace.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Departure {
+    /// To bring what is missing; it replaces nothing.
     IfMissing,
-    EvenIfPresent,
+    /// To renew what a load has brought; it does not replace what a client wrote.
+    ToRefresh,
 }
 
 impl Inner {
@@ -178,39 +184,47 @@ impl Inner {
         self.node.origin.as_ref().map_or(Duration::ZERO, |origin| origin.load_timeout())
     }
 
-    fn is_there(&self, key: &Key<'_>, now: UnixMillis) -> bool {
-        self.node.store.lock(key.slot(), now).presence(key) != Presence::Missing
+    /// Begins a load, unless the store has something that it must not replace.
+    fn begin_load(&self, key: &Key<'_>, departure: Departure, now: UnixMillis) -> Option<Fence> {
+        let mut keyspace = self.node.store.lock(key.slot(), now);
+        let is_due = match departure {
+            Departure::IfMissing => keyspace.presence(key) == Presence::Missing,
+            Departure::ToRefresh => keyspace.peek(key).is_none_or(|entry| entry.fill().is_some()),
+        };
+        is_due.then(|| keyspace.begin_load(key))
     }
 
-    /// Loads, and fills the store through the fence; repeats both when the fence has closed meanwhile.
-    async fn fly(&self, flight: &Arc<Flight>) {
+    /// Loads, and fills the store through the fence; repeats both when the fence has closed meanwhile, unless that was because a client
+    /// has written the key.
+    async fn fly(&self, flight: &Arc<Flight>, fence: Fence) {
         let landing = Landing { inner: self, flight };
-        let mut outcome = self.one_round(flight).await;
+        let mut outcome = self.one_round(flight, fence).await;
         for round in 1..MAX_ROUNDS {
             if !matches!(outcome, Outcome::Loaded { voided: Some(_), .. }) {
                 break;
             }
             // Before the new round's fence: who still reads the old number has joined before the new load.
             flight.round.store(round, Ordering::Release);
-            outcome = self.one_round(flight).await;
+            outcome = match self.begin_load(&self.key_of(flight), Departure::IfMissing, self.node.clock.unix_millis()) {
+                Some(fence) => self.one_round(flight, fence).await,
+                None => Outcome::Present,
+            };
         }
         landing.land(outcome);
     }
 
-    async fn one_round(&self, flight: &Arc<Flight>) -> Outcome {
+    async fn one_round(&self, flight: &Arc<Flight>, fence: Fence) -> Outcome {
         let Some(origin) = self.node.origin.as_ref() else {
             unreachable!("a flight departs for a key of a group, and groups belong to an origin");
         };
-        let slot = forebay_cluster::slot_of(&flight.key);
-        let key = self.node.store.key(0, slot, &flight.key);
-        let fence = self.node.store.lock(slot, self.node.clock.unix_millis()).begin_load(&key);
+        let key = self.key_of(flight);
         self.node.telemetry.loads.loads.fetch_add(1, Relaxed);
         match origin.load(flight.group, flight.key.clone()).await {
             Ok(loaded) => {
                 let now = self.node.clock.unix_millis();
                 let room = gates::make_room(&self.node, now);
                 let rules = fill::rules(origin.group(flight.group), flight.group, &loaded, now).kept_if(room);
-                let mut keyspace = self.node.store.lock(slot, now);
+                let mut keyspace = self.node.store.lock(key.slot(), now);
                 let stored = fill::store(&mut keyspace, &key, &loaded, rules, &fence);
                 drop(keyspace);
                 let voided = (stored == FillOutcome::Fenced).then(|| flight.round.load(Relaxed));
@@ -220,11 +234,16 @@ impl Inner {
                 Outcome::Loaded { loaded: Arc::new(loaded), fill: rules.fill, voided }
             }
             Err(error) => {
-                self.node.store.lock(slot, self.node.clock.unix_millis()).end_load(&key, &fence);
+                self.node.store.lock(key.slot(), self.node.clock.unix_millis()).end_load(&key, &fence);
                 self.node.telemetry.loads.failed.fetch_add(1, Relaxed);
                 Outcome::Failed(Arc::new(error))
             }
         }
+    }
+
+    /// Groups apply to database 0 alone.
+    fn key_of<'f>(&self, flight: &'f Flight) -> Key<'f> {
+        self.node.store.key(0, forebay_cluster::slot_of(&flight.key), &flight.key)
     }
 
     /// Takes the flight out of the map and tells its waiters.
