@@ -15,6 +15,9 @@ const GONE_POLL: Duration = Duration::from_millis(5);
 /// How long connections may take to see that they were killed. They look whenever they wait for anything.
 const KILLED: Duration = Duration::from_secs(5);
 
+/// How long the loads that are under way may hold up the end after the last connection has gone.
+const LOADS_END: Duration = Duration::from_secs(1);
+
 impl App {
     /// Shuts down. Connections that have not ended by themselves are cut after `grace`, or when `hurry` completes. `/health` answers 503
     /// meanwhile, and HTTP is served until the last RESP connection has gone.
@@ -36,7 +39,9 @@ impl App {
         }
         self.http.stop().await;
         self.housekeeping.shutdown().await;
-        self.engine.close().await;
+        if tokio::time::timeout(LOADS_END, self.engine.close()).await.is_err() {
+            warn!("loads under way are given up: nobody waits for them any more");
+        }
         let threads = self.threads;
         if tokio::task::spawn_blocking(move || threads.join()).await.is_err() {
             warn!("the worker threads could not be waited for");
