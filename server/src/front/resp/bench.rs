@@ -30,8 +30,15 @@ thread_local! {
 }
 
 impl Bench {
+    /// A bench with nothing on it but `input`.
+    pub(super) fn take_with(input: Vec<u8>) -> Bench {
+        let mut bench = Bench::take();
+        bench.input.extend_from_slice(&input);
+        bench
+    }
+
     /// A clean bench.
-    pub(super) fn take() -> Bench {
+    fn take() -> Bench {
         BENCHES.with_borrow_mut(Vec::pop).unwrap_or_else(|| Bench {
             input: BytesMut::with_capacity(READ_BYTES),
             frame: Frame::new(),

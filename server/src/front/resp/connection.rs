@@ -30,6 +30,10 @@ const GROWTH_BYTES: usize = 1024 * 1024;
 /// reset (RFC 1122, 4.2.2.13).
 const LINGER: Duration = Duration::from_secs(1);
 
+/// Bytes of an unfinished request up to which its connection gives its bench back and keeps only them. Decoding starts over when more
+/// comes, so this is also what a client that sends single bytes can make us look at for each of them.
+const SMALL_UNFINISHED: usize = 1024;
+
 /// Requests of one batch whose loads are begun ahead of their turn.
 const PREFETCH_REQUESTS: usize = 4096;
 
@@ -42,6 +46,9 @@ pub(super) struct Connection<S> {
     protocol: Protocol,
     /// Present while something is in work.
     bench: Option<Bench>,
+    /// The beginning of a request whose end has not come, while there is no bench; so ten thousand clients that stall within a request
+    /// hold ten thousand short vectors and no more.
+    unfinished: Vec<u8>,
 }
 
 /// Why a connection ends.
@@ -68,7 +75,15 @@ impl fmt::Display for End {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(super) fn new(stream: S, session: Session, engine: Arc<Engine>) -> Connection<S> {
-        Connection { stream, session, engine, decoder: Decoder::new(), protocol: Protocol::Resp2, bench: None }
+        Connection {
+            stream,
+            session,
+            engine,
+            decoder: Decoder::new(),
+            protocol: Protocol::Resp2,
+            bench: None,
+            unfinished: Vec::new(),
+        }
     }
 
     /// Serves the connection until it ends.
@@ -99,14 +114,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Waits for bytes. Takes up a bench only when there are some.
     async fn receive(&mut self) -> Result<(), End> {
-        let Connection { stream, session, bench, protocol, .. } = self;
+        let Connection { stream, session, bench, protocol, decoder, unfinished, .. } = self;
         let client = &session.client;
         std::future::poll_fn(|context| {
-            let mut taken = bench.take().unwrap_or_else(Bench::take);
+            let mut taken = bench.take().unwrap_or_else(|| Bench::take_with(std::mem::take(unfinished)));
             taken.reply.set_protocol(*protocol);
             let read = poll_read_buf(Pin::new(&mut *stream), context, &mut taken.input);
             match read {
-                Poll::Pending if taken.input.is_empty() => taken.leave(),
+                Poll::Pending if taken.input.len() <= SMALL_UNFINISHED => {
+                    unfinished.extend_from_slice(&taken.input);
+                    // What it has found so far is in the bench's frame.
+                    *decoder = Decoder::new();
+                    taken.leave();
+                }
                 _ => *bench = Some(taken),
             }
             match read {
