@@ -6,16 +6,22 @@
 //! - [`text`] is the notation that commands and replies are written and printed in;
 //! - [`expectation`] is what a case says of a reply;
 //! - [`cases`] reads the files under `cases/`, [`conformance`] runs them;
-//! - [`differential`] makes random commands and compares two servers.
+//! - [`differential`] makes random commands and compares two servers;
+//! - [`database`] is a private Postgres that tells what it was asked;
+//! - [`herd`] is thousands of connections that ask at the same moment;
+//! - [`traffic`] is clients that ask without pause while something happens.
 //!
 //! `README.md` of this directory tells how to write a case and how to run one file.
 
 pub mod cases;
 pub mod conformance;
 pub mod connection;
+pub mod database;
 pub mod differential;
 pub mod expectation;
+pub mod herd;
 pub mod process;
 pub mod reply;
 pub mod server;
 pub mod text;
+pub mod traffic;

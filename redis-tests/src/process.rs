@@ -110,6 +110,22 @@ impl ServerProcess {
         matches!(self.child.try_wait(), Ok(Some(_)))
     }
 
+    /// The code that the process ended with; `None` while it runs and when a signal ended it.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        self.child.try_wait().ok()??.code()
+    }
+
+    /// Bytes of physical memory that the process occupies.
+    ///
+    /// # Panics
+    /// When the process is gone.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("the process runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the system tells VmRSS");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("VmRSS is a number of kB");
+        kib * 1024
+    }
+
     /// Sends SIGTERM, without waiting for what comes of it.
     pub fn terminate(&self) {
         let _ = Command::new("kill").arg("-TERM").arg(self.id().to_string()).status();

@@ -1,12 +1,17 @@
 //! The two servers that every test can run against.
 
 use std::env;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use crate::connection::Connection;
 use crate::process::{ServerProcess, StartError, free_ports, loopback};
+
+/// How long the HTTP door may take to answer.
+const HTTP_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Which server a test runs against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +139,25 @@ impl Forebay {
         Ok(Self { process, ports })
     }
 
+    /// Starts a node in the place of one that has ended, on the same ports.
+    pub fn start_on(ports: ForebayPorts, options: ForebayOptions) -> Result<Self, StartError> {
+        let binary = forebay_binary();
+        let command = |directory: &Path| (options.command(&binary, directory, ports), ports);
+        let (process, ports) = ServerProcess::start("forebay", command, |ports| answers(ports.resp))?;
+        Ok(Self { process, ports })
+    }
+
+    /// The status of a GET of `path` at the HTTP door, such as 200; `None` when nobody answers there.
+    pub fn http_status(&self, path: &str) -> Option<u16> {
+        let mut stream = TcpStream::connect(loopback(self.ports.http)).ok()?;
+        stream.set_read_timeout(Some(HTTP_DEADLINE)).ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+        let mut answer = Vec::new();
+        // What came before an error is looked at all the same.
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).split(' ').nth(1)?.parse().ok()
+    }
+
     /// Where the node speaks RESP to any client.
     pub fn address(&self) -> SocketAddr {
         loopback(self.ports.resp)
@@ -156,6 +180,11 @@ impl Forebay {
 }
 
 impl ForebayOptions {
+    /// A node that reads through to the database at `url`, by `groups` in TOML.
+    pub fn in_front_of(url: &str, groups: &str) -> Self {
+        Self { args: vec!["--origin".to_owned(), url.to_owned()], config: Some(groups.to_owned()), ..Self::default() }
+    }
+
     fn command(&self, binary: &Path, directory: &Path, ports: ForebayPorts) -> Command {
         let mut command = Command::new(binary);
         command.arg("node").args(ports.arguments());
