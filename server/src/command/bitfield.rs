@@ -43,10 +43,10 @@ pub(super) static TABLE: &[Spec] = &[
 
 /// With `GET` alone nothing is changed.
 fn use_of_bitfield(args: Args<'_>) -> KeyUse {
-    let changes = |word: &[u8]| word.eq_ignore_ascii_case(b"set") || word.eq_ignore_ascii_case(b"incrby");
-    match args.iter().skip(2).any(changes) {
-        true => KeyUse::RW | KeyUse::ACCESS | KeyUse::UPDATE,
-        false => KeyUse::RO | KeyUse::ACCESS,
+    let only_reads = (2..args.len()).step_by(3).all(|at| at + 2 < args.len() && args[at].eq_ignore_ascii_case(b"get"));
+    match only_reads {
+        true => KeyUse::RO | KeyUse::ACCESS,
+        false => KeyUse::RW | KeyUse::ACCESS | KeyUse::UPDATE,
     }
 }
 

@@ -87,10 +87,13 @@ pub(super) const TABLE: &[Spec] = &[Spec::new("client", -2, Flags::empty(), Cate
             .on_node(setinfo)
             .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
             .docs("connection", "7.2.0", "O(1)", "Tells which library the client uses.", "<LIB-NAME libname | LIB-VER libver>"),
-        Spec::new("setname", 3, ANY_TIME, Categories::CONNECTION)
-            .on_node(setname)
-            .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
-            .docs("connection", "2.6.9", "O(1)", "Names the connection.", "connection-name"),
+        Spec::new("setname", 3, ANY_TIME, Categories::CONNECTION).on_node(setname).docs(
+            "connection",
+            "2.6.9",
+            "O(1)",
+            "Names the connection.",
+            "connection-name",
+        ),
         Spec::new("unblock", -3, ADMIN, Categories::CONNECTION).on_node(pause::unblock).docs(
             "connection",
             "5.0.0",

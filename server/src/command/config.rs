@@ -28,14 +28,20 @@ pub(super) const TABLE: &[Spec] = &[Spec::new("config", -2, Flags::empty(), Cate
             "parameter [parameter ...]",
         ),
         help::row(Categories::empty(), "server", "5.0.0"),
-        Spec::new("resetstat", 2, ADMIN, Categories::empty())
-            .on_node(reset_statistics)
-            .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
-            .docs("server", "2.0.0", "O(1)", "Sets the statistics of INFO to zero.", ""),
-        Spec::new("rewrite", 2, ADMIN, Categories::empty())
-            .on_node(rewrite)
-            .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
-            .docs("server", "2.8.0", "O(1)", "Writes the present values into the configuration file.", ""),
+        Spec::new("resetstat", 2, ADMIN, Categories::empty()).on_node(reset_statistics).docs(
+            "server",
+            "2.0.0",
+            "O(1)",
+            "Sets the statistics of INFO to zero.",
+            "",
+        ),
+        Spec::new("rewrite", 2, ADMIN, Categories::empty()).on_node(rewrite).docs(
+            "server",
+            "2.8.0",
+            "O(1)",
+            "Writes the present values into the configuration file.",
+            "",
+        ),
         Spec::new("set", -4, ADMIN, Categories::empty())
             .on_node(set)
             .secrets(secrets_of_set)

@@ -146,8 +146,8 @@ fn hello(call: &mut Call<'_>) -> Result<Flow, CommandError> {
     }
     if !call.session.authenticated {
         return Err(CommandError::text(
-            "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> \
-             <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
+            "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> option can be \
+             used to authenticate the client and select the RESP protocol version at the same time",
         ));
     }
     if let Some(name) = greeting.name {

@@ -159,8 +159,14 @@ impl Command {
     }
 }
 
+/// The start of a text, up to a zero byte, behind which Redis does not look.
+fn start_of(text: &[u8], most: usize) -> String {
+    let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(&text[..text.len().min(most)]).into_owned()
+}
+
 fn shown(text: &[u8]) -> String {
-    String::from_utf8_lossy(&text[..text.len().min(SHOWN_OF_UNKNOWN)]).into_owned()
+    start_of(text, SHOWN_OF_UNKNOWN)
 }
 
 fn unknown(args: Args<'_>) -> CommandError {
@@ -170,7 +176,7 @@ fn unknown(args: Args<'_>) -> CommandError {
         if room == 0 {
             break;
         }
-        let part = String::from_utf8_lossy(&arg[..arg.len().min(room)]).into_owned();
+        let part = start_of(arg, room);
         room = room.saturating_sub(part.len() + 3);
         message.push_str(&format!("'{part}' "));
     }

@@ -98,6 +98,7 @@ impl Engine {
     pub fn begin(&self, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Step {
         let command = match Table::get().resolve(args) {
             Ok(command) => command,
+            Err(_) if is_http(args) => return Step::Close,
             Err(unresolved) => {
                 self.answer_unresolved(session, &unresolved, reply);
                 return Step::Done;
@@ -317,6 +318,13 @@ impl Engine {
         keyspace.set_access(Access { no_touch: session.no_touch, ..Access::default() });
         keyspace
     }
+}
+
+/// Whether a browser talks, made to by a page that wants to reach this server through it: the lines that its body may hold must not
+/// be run as commands.
+fn is_http(args: Args<'_>) -> bool {
+    let name = args.name();
+    name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
 }
 
 /// The keys of one request; most have one.

@@ -22,7 +22,7 @@ impl Default for Settings {
     /// The defaults of Redis 7, as `CONFIG GET` tells them.
     fn default() -> Self {
         Settings {
-            hash_max_compact_entries: AtomicUsize::new(128),
+            hash_max_compact_entries: AtomicUsize::new(512),
             hash_max_compact_value: AtomicUsize::new(64),
             compress_over: AtomicUsize::new(0),
             policy: AtomicU8::new(EvictionPolicy::default() as u8),

@@ -1,6 +1,6 @@
 //! Parameters whose values have a syntax of their own. Each check answers the value as `CONFIG GET` tells it.
 
-use super::kind::Refusal;
+use super::kind::{Kind, Refusal};
 use crate::size::parse_size;
 
 /// `seconds changes …`: snapshot schedules.
@@ -22,6 +22,12 @@ pub(super) fn percentiles(text: &str) -> Result<String, Refusal> {
         Err(_) => Err(Refusal::Because("Invalid latency-tracking-info-percentiles parameters")),
     };
     Ok(words(text).map(percentile).collect::<Result<Vec<_>, _>>()?.join(" "))
+}
+
+/// Ticks per second, taken to the nearest number that Redis can keep up with.
+pub(super) fn ticks(text: &str) -> Result<String, Refusal> {
+    let any = Kind::Integer { least: 0, most: i64::from(i32::MAX) };
+    any.parse(text).map(|ticks| ticks.signed().clamp(1, 500).to_string())
 }
 
 /// Letters of event classes.

@@ -19,19 +19,19 @@ pub(super) fn lolwut(call: &mut Call<'_>) -> Result<Flow, CommandError> {
         }
         false => 1,
     };
-    let columns = size(call, arguments, COLUMNS)?;
-    let rows = size(call, arguments + 1, ROWS)?;
+    let columns = size(call, arguments, COLUMNS);
+    let rows = size(call, arguments + 1, ROWS);
     let art = draw(columns, rows, &mut rand::random::<u32>);
     let signed = format!("{art}\nForebay ver. {}\n", env!("CARGO_PKG_VERSION"));
     call.reply.verbatim("txt", signed.as_bytes());
     Ok(Flow::Continue)
 }
 
-/// Argument `at` as a size, within bounds.
-fn size(call: &Call<'_>, at: usize, (default, most): (usize, usize)) -> Result<usize, CommandError> {
+/// Argument `at` as a size, within bounds; what is no number asks for nothing.
+fn size(call: &Call<'_>, at: usize, (default, most): (usize, usize)) -> usize {
     match at < call.args.len() {
-        true => Ok(usize::try_from(call.integer(at)?).unwrap_or(0).clamp(8, most)),
-        false => Ok(default),
+        true => call.integer(at).map_or(default, |size| usize::try_from(size).unwrap_or(0).clamp(8, most)),
+        false => default,
     }
 }
 

@@ -131,6 +131,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             match read {
                 Poll::Ready(Ok(0)) => Poll::Ready(Err(End::ByPeer)),
+                // What came after a kill is not answered any more.
+                Poll::Ready(Ok(_)) if client.asked() == Ask::Kill => Poll::Ready(Err(End::AtOnce)),
                 Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
                 Poll::Ready(Err(error)) => Poll::Ready(Err(End::Failed(error))),
                 Poll::Pending => {
