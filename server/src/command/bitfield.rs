@@ -41,13 +41,21 @@ pub(super) static TABLE: &[Spec] = &[
         ),
 ];
 
-/// With `GET` alone nothing is changed.
+/// With `GET` alone nothing is changed; what cannot be read might change anything.
 fn use_of_bitfield(args: Args<'_>) -> KeyUse {
-    let only_reads = (2..args.len()).step_by(3).all(|at| at + 2 < args.len() && args[at].eq_ignore_ascii_case(b"get"));
-    match only_reads {
-        true => KeyUse::RO | KeyUse::ACCESS,
-        false => KeyUse::RW | KeyUse::ACCESS | KeyUse::UPDATE,
+    let mut rest = args.skip(2);
+    while let Some(word) = rest.get(0) {
+        let taken = match word {
+            word if word.eq_ignore_ascii_case(b"GET") => 3,
+            word if word.eq_ignore_ascii_case(b"OVERFLOW") => 2,
+            _ => usize::MAX,
+        };
+        if rest.len() < taken {
+            return KeyUse::RW | KeyUse::ACCESS | KeyUse::UPDATE;
+        }
+        rest = rest.skip(taken);
     }
+    KeyUse::RO | KeyUse::ACCESS
 }
 
 /// One operation of a request.

@@ -53,6 +53,19 @@ impl TimeForm {
             Origin::Epoch => Some(millis),
         }
     }
+
+    /// The number that tells a deadline at the time `now`. Of time that is left there is no less than none; seconds are
+    /// rounded, half of one upwards.
+    pub(super) fn amount(self, deadline: UnixMillis, now: UnixMillis) -> i64 {
+        let millis = match self.origin {
+            Origin::Now => deadline.saturating_sub(now).max(0),
+            Origin::Epoch => deadline,
+        };
+        match self.unit {
+            Unit::Seconds => millis.saturating_add(500) / 1000,
+            Unit::Milliseconds => millis,
+        }
+    }
 }
 
 /// A time as a request gives it, read only when its turn in the order of faults comes.
@@ -179,6 +192,23 @@ mod tests {
     fn a_past_time_is_a_time() {
         assert_eq!(TimeForm::SECONDS.deadline(-10, NOW), Some(NOW - 10_000));
         assert_eq!(TimeForm::UNIX_MILLISECONDS.deadline(-10, NOW), Some(-10));
+        assert_eq!(TimeForm::MILLISECONDS.deadline(i64::MIN, NOW), Some(i64::MIN + NOW));
+    }
+
+    #[test]
+    fn times_that_64_bits_do_not_hold_are_refused() {
+        assert_eq!(TimeForm::UNIX_SECONDS.deadline(i64::MAX / 1000, NOW), Some(i64::MAX / 1000 * 1000));
+        assert_eq!(TimeForm::UNIX_SECONDS.deadline(i64::MAX / 1000 + 1, NOW), None);
         assert_eq!(TimeForm::SECONDS.deadline(i64::MIN / 1000 - 1, NOW), None);
+        assert_eq!(TimeForm::MILLISECONDS.deadline(i64::MAX - NOW + 1, NOW), None);
+    }
+
+    #[test]
+    fn half_a_second_counts_as_one() {
+        assert_eq!(TimeForm::SECONDS.amount(NOW + 1_499, NOW), 1);
+        assert_eq!(TimeForm::SECONDS.amount(NOW + 1_500, NOW), 2);
+        assert_eq!(TimeForm::MILLISECONDS.amount(NOW + 1_499, NOW), 1_499);
+        assert_eq!(TimeForm::MILLISECONDS.amount(NOW - 1, NOW), 0);
+        assert_eq!(TimeForm::UNIX_SECONDS.amount(i64::MAX, NOW), i64::MAX / 1000);
     }
 }
