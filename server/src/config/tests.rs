@@ -166,3 +166,20 @@ fn an_unknown_word_is_told_with_what_there_is() {
         assert!(error.to_string().contains("Usage:") || error.to_string().contains("--help"), "{error}");
     }
 }
+
+/// The README's table is the table of settings.
+#[test]
+fn the_readme_lists_every_setting() {
+    let readme = include_str!("../../../README.md");
+    let rows: Vec<String> = std::iter::once(&CONFIG_FILE).chain(setting::SETTINGS).map(row).collect();
+    assert!(readme.contains(&rows.join("\n")), "README.md should say:\n\n{}\n", rows.join("\n"));
+}
+
+fn row(setting: &Setting) -> String {
+    let flag = match setting.is_switch() {
+        true => setting.flag(),
+        false => format!("{} {}", setting.flag(), setting.value),
+    };
+    let default = if setting.default.is_empty() { String::new() } else { format!("`{}`", setting.default) };
+    format!("| `{flag}` | {default} | {} |", setting.help.replace('|', "\\|"))
+}
