@@ -171,7 +171,7 @@ fn build(config: &Config, id: NodeId, listeners: &Listeners, origin: Option<Arc<
     Ok(Node {
         reclaimer: Reclaimer::start()?,
         // Each worker has a lane, and HTTP's thread the one after them (`Node::http_lane`).
-        telemetry: Telemetry::new(config.threads + 1, Table::get().len()),
+        telemetry: Telemetry::new(config.threads + 1, Table::get().size()),
         settings: settings(config),
         identity,
         clock,

@@ -95,7 +95,11 @@ fn read(words: &mut std::vec::IntoIter<&'static str>, closing: &str) -> Vec<Vec<
 
 /// Adds `[…]`; when it repeats what stands before it, the two become one.
 fn push_optional(sequence: &mut Vec<Node>, mut alternatives: Vec<Vec<Node>>) {
-    let repeats = alternatives.last_mut().is_some_and(|last| last.pop_if(|node| *node == Node::Word(DOTS)).is_some());
+    let dots = Node::Word(DOTS);
+    let repeats = alternatives.last().is_some_and(|last| last.last() == Some(&dots));
+    if let Some(last) = alternatives.last_mut().filter(|_| repeats) {
+        last.pop();
+    }
     match &alternatives[..] {
         [again] if repeats && sequence.ends_with(again) => {
             let repeated = sequence.split_off(sequence.len() - again.len());

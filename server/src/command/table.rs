@@ -62,7 +62,7 @@ impl Table {
     }
 
     /// Number of commands and subcommands: the size of tables by [`Command::id`].
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.names.len()
     }
 

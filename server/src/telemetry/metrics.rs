@@ -70,7 +70,7 @@ fn connections(node: &Node, families: &mut Families) {
 
 fn commands(node: &Node, families: &mut Families) {
     let table = Table::get();
-    let totals: Vec<(&str, CommandTotals)> = (0..table.len())
+    let totals: Vec<(&str, CommandTotals)> = (0..table.size())
         .map(|id| (table.name_of(id), node.telemetry.lanes.totals(id)))
         .filter(|(_, totals)| totals.calls + totals.rejected > 0)
         .collect();

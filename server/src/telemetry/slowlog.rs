@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn long_requests_are_shortened_and_say_so() {
-        let long = vec![b'x'; MAX_ARGUMENT + 5];
+        let long = [b'x'; MAX_ARGUMENT + 5];
         let arguments: Vec<&[u8]> = std::iter::repeat_n(&long[..], 40).collect();
         let kept = shorten(Args::from(&arguments[..]), &[]);
         assert_eq!(kept.len(), MAX_ARGUMENTS);

@@ -5,12 +5,16 @@ use forebay_resp::Protocol;
 use super::super::call::{Call, Flow};
 use super::super::error::CommandError;
 
+/// Redis' sample. It is near π and is not meant to be π.
+#[expect(clippy::approx_constant)]
+const SAMPLE_DOUBLE: f64 = 3.141;
+
 pub(super) fn protocol(call: &mut Call<'_>) -> Result<Flow, CommandError> {
     let reply = &mut *call.reply;
     match call.args[2].to_ascii_lowercase().as_slice() {
         b"string" => reply.bulk(b"Hello World"),
         b"integer" => reply.integer(12345),
-        b"double" => reply.double(3.141),
+        b"double" => reply.double(SAMPLE_DOUBLE),
         b"bignum" => reply.big_number("1234567999999999999999999999999999999"),
         b"null" => reply.null(),
         b"array" => {

@@ -50,9 +50,9 @@ fn age(seconds: i64) -> String {
     const DAY: i64 = 24 * HOUR;
     match seconds {
         ..MINUTE => format!("{}s", seconds.max(0)),
-        ..HOUR => format!("{}m", seconds / MINUTE),
-        ..DAY => format!("{}h", seconds / HOUR),
-        _ => format!("{}d", seconds / DAY),
+        MINUTE..HOUR => format!("{}m", seconds / MINUTE),
+        HOUR..DAY => format!("{}h", seconds / HOUR),
+        DAY.. => format!("{}d", seconds / DAY),
     }
 }
 
