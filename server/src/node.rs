@@ -1,11 +1,13 @@
 //! What one node is made of, as the command handlers see it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use forebay_cluster::Topology;
 use forebay_origin::Origin;
-use forebay_store::Store;
+use forebay_store::{Store, UnixMillis};
 
 use crate::clients::Clients;
 use crate::clock::Clock;
@@ -35,6 +37,15 @@ impl Node {
     #[inline]
     pub fn reads_through(&self) -> bool {
         self.origin.as_ref().is_some_and(|origin| !origin.is_empty())
+    }
+
+    /// Notes that an event took this long, if that is long enough to be called a spike.
+    #[inline]
+    pub fn note_latency(&self, event: &'static str, took: Duration, now: UnixMillis) {
+        let threshold = self.settings.latency_monitor_threshold.load(Relaxed);
+        if threshold > 0 && took.as_millis() >= u128::from(threshold) {
+            self.telemetry.latency.add(event, now / 1000, took.as_millis() as u64);
+        }
     }
 
     /// Whether a group has keys like this one.

@@ -119,7 +119,8 @@ fn doctor(call: &mut Call<'_>) -> Result<Flow, CommandError> {
 
 fn histogram(call: &mut Call<'_>) -> Result<Flow, CommandError> {
     let totals = |command: &&Command| (command.full_name, call.node.telemetry.lanes.totals(command.id));
-    let with_calls: Vec<_> = wanted(call).iter().map(totals).filter(|(_, totals)| totals.calls > 0).collect();
+    let is_on = call.node.settings.latency_tracking.load(Relaxed);
+    let with_calls: Vec<_> = wanted(call).iter().map(totals).filter(|(_, totals)| is_on && totals.calls > 0).collect();
     call.reply.map(with_calls.len());
     for (name, totals) in with_calls {
         call.reply.bulk(name.as_bytes());

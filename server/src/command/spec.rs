@@ -454,8 +454,10 @@ impl Spec {
 mod tests {
     use super::*;
 
+    type Range = (i64, i64, i64);
+
     /// As `COMMAND INFO` of redis-server 7.0.15 has them.
-    const RANGES: &[(&[KeySpec], (i64, i64, i64))] = &[
+    const RANGES: &[(&[KeySpec], Range)] = &[
         (&[], (0, 0, 0)),
         (&[KeySpec::one(KeyUse::RO)], (1, 1, 1)),
         (&[KeySpec::range(KeyUse::OW, 1, -1, 2)], (1, -1, 2)),

@@ -29,11 +29,8 @@ impl Engine {
         if self.node.settings.is_slow(micros) && !command.spec.flags.contains(Flags::SKIP_SLOWLOG) {
             self.log_slow(session, command, args, micros);
         }
-        let threshold = self.node.settings.latency_monitor_threshold.load(Relaxed);
-        if threshold > 0 && micros >= threshold * 1000 {
-            let event = if command.spec.flags.contains(Flags::FAST) { "fast-command" } else { "command" };
-            self.node.telemetry.latency.add(event, session.now / 1000, micros / 1000);
-        }
+        let event = if command.spec.flags.contains(Flags::FAST) { "fast-command" } else { "command" };
+        self.node.note_latency(event, took, session.now);
     }
 
     /// Answers an error to a request that a gate stopped.

@@ -12,7 +12,6 @@ fn advice(event: &str) -> &'static str {
             "A fast command that takes long was kept waiting by the machine: look for swapping and for busy neighbours."
         }
         "expire-cycle" => "Many keys expire at the same time: give their groups a ttl_jitter.",
-        "eviction-cycle" => "Much has to be evicted at once: raise maxmemory, or write less at a time.",
         _ => "LATENCY GRAPH shows when it happens.",
     }
 }

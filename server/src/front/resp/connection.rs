@@ -200,8 +200,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn note_arrival(&mut self) {
         let now = self.engine.node().clock.unix_millis();
         self.session.now = now;
-        let bytes = self.bench.as_ref().map_or(0, |bench| bench.input.len());
+        let (bytes, capacity) = self.bench.as_ref().map_or((0, 0), |bench| (bench.input.len(), bench.input.capacity()));
         let client = &self.session.client;
+        client.query_capacity.store(capacity, Relaxed);
         client.last_request_at.store(now, Relaxed);
         client.query_bytes.store(bytes, Relaxed);
         self.engine.node().telemetry.lanes.lane(self.session.lane).read(bytes);
@@ -272,6 +273,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn rest(&mut self) {
         if let Some(bench) = self.bench.take_if(|bench| bench.input.is_empty()) {
             bench.leave();
+            self.session.client.query_bytes.store(0, Relaxed);
+            self.session.client.query_capacity.store(0, Relaxed);
         }
     }
 
