@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{Expiry, Keyspace, WrongType};
-use crate::entry::{ObjectMut, Value};
+use crate::entry::{ObjectMut, Value, ValueView};
 use crate::entry_ref::ValueRef;
 use crate::key::Key;
 use crate::shard::Found;
@@ -96,9 +96,23 @@ impl Keyspace<'_> {
         if string.is_changed() {
             self.store_value(key, found, deadline, None, changed_value(&mut buffer));
             self.changed(key, 1);
+        } else if let Found::Live(place) = found {
+            self.keep_as_changed(key, place, &mut buffer);
         }
         self.shard_mut(key).scratch = buffer;
         result
+    }
+
+    /// A string that was opened for a change and not changed stays what it is, but is kept as one that was changed in
+    /// place: `OBJECT ENCODING` tells, in Redis too.
+    fn keep_as_changed(&mut self, key: &Key<'_>, place: Place, bytes: &mut Vec<u8>) {
+        let entry = self.shard(key).entry(key, place);
+        if matches!(entry.value(), ValueView::Short { raw: true, .. }) {
+            return;
+        }
+        let meta = entry.meta();
+        let index = self.shard_index(key);
+        self.shards[index].store(key, Some(place), &meta, changed_value(bytes), &mut self.garbage);
     }
 
     /// Fills the buffer with what is there, and tells the deadline.

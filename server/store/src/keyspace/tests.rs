@@ -70,6 +70,20 @@ fn computed_strings_are_kept_as_text() {
 }
 
 #[test]
+fn a_string_opened_for_a_change_that_does_not_come_is_kept_raw_and_counts_as_unchanged() {
+    let store = new_store();
+    let key = store.key(0, SLOT, b"k");
+    let mut keyspace = store.lock(SLOT, NOW);
+    let fence = keyspace.begin_load(&key);
+    keyspace.fill(&key, Some(FillValue::String(b"7")), fill_until(NOW + 10, 0), &fence);
+    assert_eq!(keyspace.update_string(&key, true, |string| string.len()), Ok(Some(1)));
+    let entry = keyspace.peek(&key).expect("the key is there");
+    assert_eq!((entry.encoding(), entry.deadline()), (Encoding::Raw, Some(NOW + 10)));
+    assert!(entry.fill().is_some(), "it is still what the origin gave");
+    assert_eq!(keyspace.changes(), 0);
+}
+
+#[test]
 fn an_expired_value_does_not_hand_its_deadline_on() {
     let store = new_store();
     let key = store.key(0, SLOT, b"k");
