@@ -13,6 +13,9 @@ use super::error::CommandError;
 /// under a lock.
 const MAX_REPEATED_BYTES: usize = 64 << 20;
 
+/// Bytes of the shortest bulk string: `$0`, nothing, and two line ends.
+const SHORTEST_BULK: usize = 6;
+
 /// Of a large hash, fewer than one field in so many is picked by drawing until enough different ones have come up; for more, all are
 /// shuffled.
 const SPARSE_SHARE: usize = 3;
@@ -100,6 +103,9 @@ fn answer_repeating(
     count: usize,
     with_values: bool,
 ) -> Result<(), CommandError> {
+    if count > MAX_REPEATED_BYTES / SHORTEST_BULK {
+        return Err(too_many());
+    }
     answer_head(call, count, with_values);
     let limit = call.reply.len() + MAX_REPEATED_BYTES;
     // A compact hash is walked for each pick, so it is walked once for all of them.
@@ -112,12 +118,16 @@ fn answer_repeating(
         };
         picked.into_iter().for_each(|pair| answer_pair(call, pair, with_values));
         if call.reply.len() > limit {
-            return Err(CommandError::from(format!(
-                "ERR the reply would be longer than {MAX_REPEATED_BYTES} bytes; ask for fewer fields at a time"
-            )));
+            return Err(too_many());
         }
     }
     Ok(())
+}
+
+fn too_many() -> CommandError {
+    CommandError::from(format!(
+        "ERR the reply would be longer than {MAX_REPEATED_BYTES} bytes; ask for fewer fields at a time"
+    ))
 }
 
 fn is_compact(hash: HashRef<'_>) -> bool {
