@@ -156,6 +156,7 @@ fn reset_statistics(call: &mut Call<'_>) -> Result<Flow, CommandError> {
     call.node.telemetry.reset();
     call.node.store.reset_counters();
     call.node.clients.reset_counters();
+    call.node.reclaimer.reset();
     call.reply.ok();
     Ok(Flow::Continue)
 }
