@@ -26,6 +26,7 @@ use crate::node::Node;
 use crate::reclaim::Reclaimer;
 use crate::settings::Settings;
 use crate::telemetry::Telemetry;
+use crate::tls::{self, TlsAcceptor};
 
 /// A node that serves. [`App::drain`] is its end.
 pub struct App {
@@ -70,23 +71,30 @@ impl App {
             IdentityConfig { data_dir: Some(directory), .. } => data_dir::node_id(directory)?,
             IdentityConfig { .. } => NodeId::from_bytes(rand::random()),
         };
+        let tls = config.tls.as_ref().map(tls::acceptor).transpose().map_err(StartError::Faults)?;
         let origin = start_origin(config).await.map_err(StartError::Faults)?;
         let node = Arc::new(build(config, id, &listeners, origin)?);
-        let app = App::open(node, listeners, config.doors.bind, background)?;
+        let app = App::open(node, listeners, config.doors.bind, tls, background)?;
         app.announce();
         Ok(app)
     }
 
-    fn open(node: Arc<Node>, listeners: Listeners, bind: IpAddr, background: &Handle) -> io::Result<App> {
+    fn open(
+        node: Arc<Node>,
+        listeners: Listeners,
+        bind: IpAddr,
+        tls: Option<TlsAcceptor>,
+        background: &Handle,
+    ) -> io::Result<App> {
         let ports = Ports::of(&listeners);
         let engine = Arc::new(Engine::new(Arc::clone(&node), background.clone()));
-        let (workers, threads) = resp::Workers::start(node.identity.worker_threads, &engine)?;
+        let (workers, threads) = resp::Workers::start(node.identity.worker_threads, &engine, tls.as_ref())?;
         let workers = Arc::new(workers);
         let mut doors = JoinSet::new();
         for listener in std::iter::once(listeners.open).chain(listeners.direct) {
             doors.spawn_on(resp::accept(listener, Arc::clone(&engine), Arc::clone(&workers)), background);
         }
-        let http = http::Thread::start(&engine, listeners.http, listeners.metrics)?;
+        let http = http::Thread::start(&engine, listeners.http, listeners.metrics, tls)?;
         let housekeeping = housekeeping::start(&node, background);
         Ok(App { engine, doors, http, housekeeping, threads, bind, ports })
     }

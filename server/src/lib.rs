@@ -26,3 +26,4 @@ pub mod settings;
 pub mod signals;
 pub mod size;
 pub mod telemetry;
+pub mod tls;

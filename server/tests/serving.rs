@@ -288,3 +288,108 @@ async fn a_taken_port_is_told_with_its_flag() {
     assert!(error.contains("--port") && error.contains(&port) && error.contains("hint:"), "{error}");
     node.end().await;
 }
+
+/// An authority, and certificates that it has signed, as PEM files.
+struct Certificates {
+    directory: TempDir,
+    authority: rcgen::CertifiedIssuer<'static, rcgen::KeyPair>,
+}
+
+impl Certificates {
+    fn new() -> Certificates {
+        // Whoever came first has installed the same.
+        let _installed = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut parameters = rcgen::CertificateParams::default();
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let authority = rcgen::CertifiedIssuer::self_signed(parameters, key).expect("an authority");
+        let certificates = Certificates { directory, authority };
+        certificates.write("ca.pem", &certificates.authority.pem());
+        certificates.issue("server");
+        certificates.issue("client");
+        certificates
+    }
+
+    fn issue(&self, name: &str) {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let parameters = rcgen::CertificateParams::new(["localhost".to_owned()]).expect("parameters");
+        let certificate = parameters.signed_by(&key, &self.authority).expect("a certificate");
+        self.write(&format!("{name}.pem"), &certificate.pem());
+        self.write(&format!("{name}.key"), &key.serialize_pem());
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.directory.path().join(name), text).expect("written");
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.directory.path().join(name).display().to_string()
+    }
+
+    /// Connects as a client that shows the certificate `name`, or none, and answers the reply to PING.
+    async fn ping(&self, node: &TestNode, name: Option<&str>) -> std::io::Result<Vec<u8>> {
+        use tokio_rustls::rustls::pki_types::pem::PemObject;
+        use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+        use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+        let certificate = |name| CertificateDer::from_pem_file(self.path(name)).expect("a certificate");
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate("ca.pem")).expect("an authority");
+        let builder = ClientConfig::builder().with_root_certificates(roots);
+        let config = match name {
+            None => builder.with_no_client_auth(),
+            Some(name) => {
+                let key = PrivateKeyDer::from_pem_file(self.path(&format!("{name}.key"))).expect("a key");
+                builder.with_client_auth_cert(vec![certificate(&format!("{name}.pem"))], key).expect("a pair")
+            }
+        };
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let server = ServerName::try_from("localhost").expect("a name");
+        let mut stream = connector.connect(server, node.resp().await).await?;
+        stream.write_all(b"PING\r\n").await?;
+        let mut reply = [0; 7];
+        stream.read_exact(&mut reply).await?;
+        Ok(reply.to_vec())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_tls_only_those_who_agree_are_served() {
+    let certificates = Certificates::new();
+    let (cert, key, ca) =
+        (certificates.path("server.pem"), certificates.path("server.key"), certificates.path("ca.pem"));
+    let node = TestNode::start(&["--tls-cert", &cert, "--tls-key", &key]).await;
+    assert_eq!(certificates.ping(&node, None).await.expect("served"), b"+PONG\r\n");
+    let mut plain = node.resp().await;
+    plain.write_all(b"PING\r\n").await.expect("sent");
+    let mut answer = Vec::new();
+    // An alert, or a reset: anything but a reply.
+    let _ended = plain.read_to_end(&mut answer).await;
+    assert!(!answer.starts_with(b"+"), "{answer:?}");
+    assert_eq!(get(node.metrics(), "/health").await.0, 200);
+    node.end().await;
+
+    let node = TestNode::start(&["--tls-cert", &cert, "--tls-key", &key, "--tls-ca", &ca]).await;
+    assert_eq!(certificates.ping(&node, Some("client")).await.expect("served"), b"+PONG\r\n");
+    certificates.ping(&node, None).await.expect_err("a client without a certificate");
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_files_that_are_wrong_are_told_with_their_flags() {
+    let certificates = Certificates::new();
+    certificates.write("rubbish.pem", "nothing\n");
+    let error = |cert: &str, key: &str| {
+        let files = [certificates.path(cert), certificates.path(key)];
+        async move {
+            let config = config(&[&FREE_PORTS[..], &["--tls-cert", &files[0], "--tls-key", &files[1]]].concat());
+            let config =
+                Config { identity: forebay::config::IdentityConfig { data_dir: None, ..config.identity }, ..config };
+            App::start(&config, &Handle::current()).await.err().expect("an error").to_string()
+        }
+    };
+    let both = error("rubbish.pem", "missing.key").await;
+    assert!(both.contains("--tls-cert") && both.contains("rubbish.pem") && both.contains("--tls-key"), "{both}");
+    let pair = error("server.pem", "client.key").await;
+    assert!(pair.contains("must belong together"), "{pair}");
+}

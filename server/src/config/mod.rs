@@ -73,6 +73,7 @@ pub struct Config {
     pub origin: Option<OriginConfig>,
     pub groups: Vec<GroupConfig>,
     pub requirepass: Option<String>,
+    pub tls: Option<TlsConfig>,
     pub debug_commands: DebugCommands,
     /// How long a drain waits for connections to end.
     pub grace: Duration,
@@ -100,6 +101,15 @@ pub struct IdentityConfig {
     pub advertise: String,
     pub peer_port: u16,
     pub zone: Option<String>,
+}
+
+/// TLS for RESP and HTTP clients: files in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsConfig {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    /// Whose certificates clients must show; `None`: they need not show any.
+    pub ca: Option<PathBuf>,
 }
 
 /// How the log is written.
@@ -157,7 +167,8 @@ impl Config {
         let origin = read_origin(reader);
         let groups = read_groups(reader, origin.is_some());
         let requirepass = reader.optional("requirepass", parse::text).filter(|password| !password.is_empty());
-        refuse_strangers(reader, doors.bind, requirepass.is_some());
+        let tls = read_tls(reader);
+        refuse_strangers(reader, doors.bind, requirepass.is_some() || tls.is_some());
         Config {
             file,
             doors,
@@ -170,6 +181,7 @@ impl Config {
             origin,
             groups,
             requirepass,
+            tls,
             debug_commands: reader.value("enable-debug-command", parse::debug_commands),
             grace: reader.value("grace", parse::time),
             log: LogConfig {
@@ -270,11 +282,26 @@ fn read_groups(reader: &mut Reader<'_>, has_origin: bool) -> Vec<GroupConfig> {
     groups
 }
 
+fn read_tls(reader: &mut Reader<'_>) -> Option<TlsConfig> {
+    let cert = reader.optional("tls-cert", parse::path);
+    let key = reader.optional("tls-key", parse::path);
+    let ca = reader.optional("tls-ca", parse::path);
+    match (cert, key) {
+        (Some(cert), Some(key)) => Some(TlsConfig { cert, key, ca }),
+        (None, None) if ca.is_none() => None,
+        (given, _) => {
+            let lacking = if given.is_some() { "tls-key" } else { "tls-cert" };
+            reader.refuse(lacking, Complaint::new("it is missing", "TLS needs a certificate and its private key"));
+            None
+        }
+    }
+}
+
 /// Whoever can reach the ports could read and write everything.
-fn refuse_strangers(reader: &mut Reader<'_>, bind: IpAddr, has_password: bool) {
+fn refuse_strangers(reader: &mut Reader<'_>, bind: IpAddr, is_guarded: bool) {
     let insecure = reader.value("insecure", parse::switch);
-    if !bind.is_loopback() && !has_password && !insecure {
-        let problem = format!("{bind} can be reached from outside, and there is no password");
+    if !bind.is_loopback() && !is_guarded && !insecure {
+        let problem = format!("{bind} can be reached from outside, and there is neither a password nor TLS");
         reader.refuse(
             "bind",
             Complaint::new(problem, "set FOREBAY_REQUIREPASS, or pass --insecure if the network is trusted"),

@@ -120,11 +120,20 @@ fn a_file_that_is_not_there_is_named() {
 #[test]
 fn strangers_are_kept_out_unless_it_is_said() {
     assert!(faults(&["--bind", "0.0.0.0"], &[])[0].contains("--insecure"));
-    assert!(faults(&["--bind", "::"], &[])[0].contains("there is no password"));
+    assert!(faults(&["--bind", "::"], &[])[0].contains("neither a password nor TLS"));
     config(&["--bind", "0.0.0.0", "--insecure"], &[]);
     config(&["--bind", "0.0.0.0"], &[("FOREBAY_INSECURE", "true")]);
     config(&["--bind", "0.0.0.0"], &[("FOREBAY_REQUIREPASS", "secret")]);
     config(&["--bind", "::1"], &[]);
+}
+
+#[test]
+fn tls_needs_a_certificate_and_its_key() {
+    assert!(faults(&["--tls-cert", "c.pem"], &[])[0].contains("--tls-key: it is missing"));
+    assert!(faults(&["--tls-key", "k.pem"], &[])[0].contains("--tls-cert: it is missing"));
+    assert!(faults(&["--tls-ca", "a.pem"], &[])[0].contains("--tls-cert: it is missing"));
+    let tls = config(&["--bind", "0.0.0.0", "--tls-cert", "c.pem", "--tls-key", "k.pem"], &[]).tls.expect("TLS");
+    assert_eq!((tls.cert, tls.ca), (PathBuf::from("c.pem"), None));
 }
 
 #[test]
@@ -137,7 +146,7 @@ fn groups_and_replicas_want_an_origin() {
     let groups = file("[[group]]\nname = \"a\"\nkey = \"a:{id}\"\nload = \"SELECT $1\"\nas = \"json\"\n");
     assert!(faults(&["--groups", path(&groups)], &[])[0].contains("nowhere to load them from"));
     assert!(faults(&["--origin-replica", "sqlite://x"], &[])[0].contains("--origin-replica"));
-    let both = config(&["--groups", path(&groups), "--config", path(&groups).as_ref(), "--origin", "sqlite://x"], &[]);
+    let both = config(&["--groups", path(&groups), "--config", path(&groups), "--origin", "sqlite://x"], &[]);
     assert_eq!(both.groups.len(), 2, "both places count; that the names clash is the origin's to say");
 }
 

@@ -11,6 +11,12 @@ static COUNTRIES: &str = include_str!("countries.tsv");
 static SCHEMA: &str = include_str!("schema.sql");
 static INDEX: &str = include_str!("index.sql");
 
+/// Both take rows as a JSON array of arrays.
+static INSERT_COUNTRIES: &str = "INSERT INTO countries \
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5 FROM json_each($1)";
+static INSERT_CITIES: &str = "INSERT INTO cities \
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, NULL FROM json_each($1)";
+
 /// Rows of one INSERT.
 const CHUNK: usize = 1000;
 
@@ -32,10 +38,10 @@ pub(super) async fn build(path: &Path, mut progress: impl FnMut(usize, usize)) -
     let mut database = EmbeddedDatabase::create(path).await?;
     database.run(SCHEMA).await?;
     let countries = json(&rows(COUNTRIES))?;
-    database.run_with("INSERT INTO countries SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5 FROM json_each($1)", &countries).await?;
+    database.run_with(INSERT_COUNTRIES, &countries).await?;
     let mut stored = 0;
     for chunk in rows(&cities).chunks(CHUNK) {
-        database.run_with("INSERT INTO cities SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, NULL FROM json_each($1)", &json(chunk)?).await?;
+        database.run_with(INSERT_CITIES, &json(chunk)?).await?;
         stored += chunk.len();
         progress(stored, total);
     }

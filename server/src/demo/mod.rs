@@ -65,6 +65,7 @@ pub async fn run(config: &Config, options: &DemoOptions, background: &Handle) ->
         shown = watch(app.node(), &mut screen) => shown?,
         ended = herd(&app, options, cities) => ended?,
         () = limit(options) => {}
+        () = app.node().gates.shutdown_requested() => {}
         _ = signals.next() => {}
     }
     screen.farewell(app.node(), started.elapsed())?;

@@ -26,6 +26,7 @@ use tracing::error;
 
 use crate::engine::Engine;
 use crate::telemetry;
+use crate::tls::TlsAcceptor;
 
 /// The thread behind the HTTP doors.
 pub struct Thread {
@@ -38,12 +39,17 @@ impl Thread {
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub fn start(engine: &Arc<Engine>, http: Option<TcpListener>, metrics: Option<TcpListener>) -> io::Result<Thread> {
+    pub fn start(
+        engine: &Arc<Engine>,
+        http: Option<TcpListener>,
+        metrics: Option<TcpListener>,
+        tls: Option<TlsAcceptor>,
+    ) -> io::Result<Thread> {
         let http = http.map(TcpListener::into_std).transpose()?;
         let metrics = metrics.map(TcpListener::into_std).transpose()?;
         let stop = CancellationToken::new();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let doors = serve_all(http, metrics, Arc::clone(engine), stop.clone());
+        let doors = serve_all(http, metrics, tls, Arc::clone(engine), stop.clone());
         let thread = std::thread::Builder::new().name("http".to_owned()).spawn(move || {
             if let Err(error) = runtime.block_on(doors) {
                 error!(%error, "HTTP is not served");
@@ -65,14 +71,15 @@ impl Thread {
 async fn serve_all(
     http: Option<std::net::TcpListener>,
     metrics: Option<std::net::TcpListener>,
+    tls: Option<TlsAcceptor>,
     engine: Arc<Engine>,
     stop: CancellationToken,
 ) -> io::Result<()> {
     let http = http.map(TcpListener::from_std).transpose()?;
     let metrics = metrics.map(TcpListener::from_std).transpose()?;
     tokio::join!(
-        serve::serve(http, api_router(&engine), stop.clone()),
-        serve::serve(metrics, metrics_router(&engine), stop),
+        serve::serve(http, api_router(&engine), tls, stop.clone()),
+        serve::serve(metrics, metrics_router(&engine), None, stop),
     );
     Ok(())
 }
@@ -83,15 +90,16 @@ fn api_router(engine: &Arc<Engine>) -> Router {
         .route("/", get(console::page))
         .route("/api", get(api::get).put(api::put).delete(api::delete))
         .route_layer(from_fn_with_state(Arc::clone(engine), password::require));
-    Router::new()
-        .route("/health", get(health::health))
-        .route("/ready", get(health::health))
-        .merge(guarded)
-        .with_state(Arc::clone(engine))
+    health_router().merge(guarded).with_state(Arc::clone(engine))
 }
 
+/// Always without TLS: it tells no keys or values, and health checks have no certificates.
 fn metrics_router(engine: &Arc<Engine>) -> Router {
-    Router::new().route("/metrics", get(scrape)).with_state(Arc::clone(engine))
+    health_router().route("/metrics", get(scrape)).with_state(Arc::clone(engine))
+}
+
+fn health_router() -> Router<Arc<Engine>> {
+    Router::new().route("/health", get(health::health)).route("/ready", get(health::health))
 }
 
 async fn scrape(State(engine): State<Arc<Engine>>) -> Response {

@@ -9,11 +9,14 @@ use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
+
+use crate::tls::{HANDSHAKE, TlsAcceptor};
 
 /// Connections of one door at the same time; more wait to be accepted.
 const MAX_CONNECTIONS: usize = 1024;
@@ -38,7 +41,12 @@ pub(super) struct Ends {
 }
 
 /// Serves `router` until `stop`, then ends the connections in order. Does nothing without a listener.
-pub(super) async fn serve(listener: Option<TcpListener>, router: Router, stop: CancellationToken) {
+pub(super) async fn serve(
+    listener: Option<TcpListener>,
+    router: Router,
+    tls: Option<TlsAcceptor>,
+    stop: CancellationToken,
+) {
     let Some(listener) = listener else {
         return;
     };
@@ -46,9 +54,9 @@ pub(super) async fn serve(listener: Option<TcpListener>, router: Router, stop: C
     let connections = TaskTracker::new();
     while let Some(stream) = stop.run_until_cancelled(accept(&listener, &permits)).await {
         if let Some((stream, permit)) = stream {
-            let (router, stop) = (router.clone(), stop.clone());
+            let (router, tls, stop) = (router.clone(), tls.clone(), stop.clone());
             connections.spawn(async move {
-                converse(stream, router, stop).await;
+                take_up(stream, router, tls, stop).await;
                 drop(permit);
             });
         }
@@ -75,11 +83,23 @@ async fn accept(
     }
 }
 
-async fn converse(stream: TcpStream, router: Router, stop: CancellationToken) {
+async fn take_up(stream: TcpStream, router: Router, tls: Option<TlsAcceptor>, stop: CancellationToken) {
     let (Ok(peer), Ok(local), Ok(())) = (stream.peer_addr(), stream.local_addr(), stream.set_nodelay(true)) else {
         return;
     };
-    let service = TowerToHyperService::new(router.layer(Extension(Ends { peer, local })));
+    let router = router.layer(Extension(Ends { peer, local }));
+    match tls {
+        None => converse(stream, router, stop).await,
+        Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
+            Ok(Ok(stream)) => converse(stream, router, stop).await,
+            Ok(Err(error)) => debug!(%error, %peer, "no TLS was agreed on"),
+            Err(_) => debug!(%peer, "a TLS handshake takes too long"),
+        },
+    }
+}
+
+async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router, stop: CancellationToken) {
+    let service = TowerToHyperService::new(router);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -94,6 +114,6 @@ async fn converse(stream: TcpStream, router: Router, stop: CancellationToken) {
         }
     };
     if let Err(error) = ended {
-        debug!(%error, %peer, "an HTTP connection has failed");
+        debug!(%error, "an HTTP connection has failed");
     }
 }

@@ -52,7 +52,7 @@ pub(super) struct Connection<S> {
 }
 
 /// Why a connection ends.
-enum End {
+pub(super) enum End {
     /// The peer has closed.
     ByPeer,
     /// After a reply that says so, or because the server drains: what was written is to arrive.
@@ -309,7 +309,7 @@ fn prefetch(engine: &Engine, session: &Session, limits: &Limits, input: &[u8]) {
 }
 
 /// Waits for `future`, unless the connection is killed meanwhile.
-async fn unless_killed<T>(client: &Client, future: impl Future<Output = T>) -> Result<T, End> {
+pub(super) async fn unless_killed<T>(client: &Client, future: impl Future<Output = T>) -> Result<T, End> {
     let mut future = pin!(future);
     std::future::poll_fn(|context| {
         if let Poll::Ready(done) = future.as_mut().poll(context) {

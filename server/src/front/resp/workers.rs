@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::Listed;
-use super::connection::Connection;
+use super::connection::{Connection, unless_killed};
 use crate::engine::Engine;
 use crate::session::Session;
+use crate::tls::{HANDSHAKE, TlsAcceptor};
 
 /// Accepted connections that may wait for a worker to take them up.
 const HANDOVER: usize = 1024;
@@ -37,16 +39,16 @@ impl Workers {
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub fn start(count: usize, engine: &Arc<Engine>) -> io::Result<(Workers, Threads)> {
+    pub fn start(count: usize, engine: &Arc<Engine>, tls: Option<&TlsAcceptor>) -> io::Result<(Workers, Threads)> {
         let mut hands = Vec::with_capacity(count);
         let mut threads = Vec::with_capacity(count);
         for lane in 0..count {
             let (hand, arrivals) = mpsc::channel(HANDOVER);
-            let engine = Arc::clone(engine);
+            let worker = Worker { engine: Arc::clone(engine), lane, tls: tls.cloned() };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{lane}"))
-                .spawn(move || runtime.block_on(work(arrivals, engine, lane)))?;
+                .spawn(move || runtime.block_on(work(arrivals, worker)))?;
             hands.push(hand);
             threads.push(thread);
         }
@@ -73,21 +75,47 @@ impl Threads {
     }
 }
 
-async fn work(mut arrivals: mpsc::Receiver<Arrival>, engine: Arc<Engine>, lane: usize) {
+async fn work(mut arrivals: mpsc::Receiver<Arrival>, worker: Worker) {
+    let worker = Arc::new(worker);
     let connections = TaskTracker::new();
     while let Some(Arrival { stream, listed }) = arrivals.recv().await {
-        let engine = Arc::clone(&engine);
+        let worker = Arc::clone(&worker);
         connections.spawn(async move {
-            match TcpStream::from_std(stream) {
-                Ok(stream) => {
-                    let authenticated = !engine.node().settings.needs_password();
-                    let session = Session::new(Arc::clone(&listed.client), lane, authenticated);
-                    Connection::new(stream, session, engine).serve().await;
-                }
-                Err(error) => tracing::warn!(%error, "a connection could not be taken up"),
+            if let Err(error) = worker.serve(stream, &listed).await {
+                tracing::debug!(%error, "a connection could not be taken up");
             }
         });
     }
     connections.close();
     connections.wait().await;
+}
+
+/// What one worker thread knows.
+struct Worker {
+    engine: Arc<Engine>,
+    lane: usize,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Worker {
+    async fn serve(&self, stream: std::net::TcpStream, listed: &Listed) -> io::Result<()> {
+        let stream = TcpStream::from_std(stream)?;
+        match &self.tls {
+            None => self.converse(stream, listed).await,
+            Some(tls) => {
+                let handshake = tokio::time::timeout(HANDSHAKE, tls.accept(stream));
+                let Ok(agreed) = unless_killed(&listed.client, handshake).await else {
+                    return Ok(());
+                };
+                self.converse(agreed??, listed).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn converse(&self, stream: impl AsyncRead + AsyncWrite + Unpin, listed: &Listed) {
+        let authenticated = !self.engine.node().settings.needs_password();
+        let session = Session::new(Arc::clone(&listed.client), self.lane, authenticated);
+        Connection::new(stream, session, Arc::clone(&self.engine)).serve().await;
+    }
 }
