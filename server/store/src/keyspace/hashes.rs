@@ -1,7 +1,7 @@
 //! Hashes, as commands use them.
 
 use super::{Keyspace, WrongType};
-use crate::entry::{ObjectMut, Value};
+use crate::entry::{Entry, ObjectMut, Value};
 use crate::entry_ref::ValueRef;
 use crate::hash::{CompactLimits, Hash, HashMut, HashRef};
 use crate::key::Key;
@@ -51,7 +51,7 @@ impl Keyspace<'_> {
             let removed = self.shard_mut(key).remove(key, place);
             self.garbage.add(removed);
         } else if changed {
-            entry.clear_fill();
+            self.shard_mut(key).change(key, place, Entry::clear_fill);
             self.record_use(key, place);
         }
         if changed {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{Expiry, Keyspace, WrongType};
-use crate::entry::{ObjectMut, Value, ValueView};
+use crate::entry::{Entry, ObjectMut, Value, ValueView};
 use crate::entry_ref::ValueRef;
 use crate::key::Key;
 use crate::shard::Found;
@@ -75,7 +75,8 @@ impl Keyspace<'_> {
         let mut string = StringMut::new(string.make_unique());
         let result = change(&mut string);
         if string.is_changed() {
-            entry.clear_fill();
+            // An entry that is not to be served stale dies earlier, which the slot has to know.
+            self.shard_mut(key).change(key, place, Entry::clear_fill);
             self.record_use(key, place);
             self.changed(key, 1);
         }
