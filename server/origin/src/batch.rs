@@ -1,12 +1,14 @@
 //! How loads become queries: one task per group gathers misses that arrive together and asks for all of them at once.
 //!
 //! A batch goes out when its window is over or it is full, and a connection is free; while none is, it goes on growing,
-//! so the busier the database, the fewer and larger the queries.
+//! so the busier the database, the fewer and larger the queries. Requests that were sent together, such as those of one
+//! MGET, are one message, so that they share a query however slowly their sender runs.
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::vec;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -35,13 +37,21 @@ pub(crate) struct Request {
     pub(crate) _waiting: Waiting,
 }
 
+/// One group's requests in the order of their arrival.
+#[derive(Debug)]
+pub(crate) struct Arrivals {
+    queue: mpsc::Receiver<Vec<Request>>,
+    /// What is left of the message that was received last.
+    received: vec::IntoIter<Request>,
+}
+
 /// One group's gatherer.
 #[derive(Debug)]
 pub(crate) struct Batcher {
     pub(crate) group: Arc<GroupLoad>,
     pub(crate) targets: Arc<Targets>,
     pub(crate) clock: Arc<WindowClock>,
-    pub(crate) queue: mpsc::Receiver<Request>,
+    pub(crate) arrivals: Arrivals,
     pub(crate) limits: BatchLimits,
 }
 
@@ -50,6 +60,32 @@ pub(crate) struct BatchLimits {
     pub(crate) window: Duration,
     pub(crate) max_keys: usize,
     pub(crate) load_timeout: Duration,
+}
+
+impl Arrivals {
+    pub(crate) fn new(queue: mpsc::Receiver<Vec<Request>>) -> Self {
+        Arrivals { queue, received: Vec::new().into_iter() }
+    }
+
+    /// The next request; `None` once there are no senders any more. Nothing is lost when the future is dropped.
+    async fn next(&mut self) -> Option<Request> {
+        loop {
+            if let Some(request) = self.received.next() {
+                return Some(request);
+            }
+            self.received = self.queue.recv().await?.into_iter();
+        }
+    }
+
+    /// The next request, if there is one now.
+    fn next_now(&mut self) -> Option<Request> {
+        loop {
+            if let Some(request) = self.received.next() {
+                return Some(request);
+            }
+            self.received = self.queue.try_recv().ok()?.into_iter();
+        }
+    }
 }
 
 impl Batcher {
@@ -61,6 +97,7 @@ impl Batcher {
             self.gather(&mut batch).await;
             match self.lease(&mut batch).await {
                 Ok(lease) => {
+                    self.add_arrived(&mut batch);
                     batch.forget_departed();
                     let query = BatchQuery {
                         group: Arc::clone(&self.group),
@@ -79,7 +116,7 @@ impl Batcher {
     async fn next_request(&mut self, queries: &mut JoinSet<()>) -> Option<Request> {
         loop {
             tokio::select! {
-                request = self.queue.recv() => return request,
+                request = self.arrivals.next() => return request,
                 Some(_) = queries.join_next() => {}
             }
         }
@@ -88,7 +125,7 @@ impl Batcher {
     /// Adds what arrives within the window.
     async fn gather(&mut self, batch: &mut Batch) {
         if self.limits.window.is_zero() {
-            return self.add_queued(batch);
+            return;
         }
         let window = self.clock.open(Instant::now() + self.limits.window);
         let over = window.notified();
@@ -96,17 +133,18 @@ impl Batcher {
         while batch.len() < self.limits.max_keys {
             tokio::select! {
                 () = &mut over => return,
-                Some(request) = self.queue.recv() => batch.add(request),
+                Some(request) = self.arrivals.next() => batch.add(request),
                 else => return,
             }
         }
     }
 
-    fn add_queued(&mut self, batch: &mut Batch) {
+    /// Adds what has arrived by now, so that what was sent together stays together.
+    fn add_arrived(&mut self, batch: &mut Batch) {
         while batch.len() < self.limits.max_keys {
-            match self.queue.try_recv() {
-                Ok(request) => batch.add(request),
-                Err(_) => return,
+            match self.arrivals.next_now() {
+                Some(request) => batch.add(request),
+                None => return,
             }
         }
     }
@@ -126,7 +164,7 @@ impl Batcher {
             let has_room = batch.len() < self.limits.max_keys;
             tokio::select! {
                 () = freed => {}
-                Some(request) = self.queue.recv(), if has_room => batch.add(request),
+                Some(request) = self.arrivals.next(), if has_room => batch.add(request),
             }
         }
     }

@@ -6,7 +6,7 @@
 //! | module | what is in it |
 //! |---|---|
 //! | `group`, `group_file`, `pattern`, `dispatch` | what a configuration says, and which group has a key |
-//! | `origin`, `group_load`, `batch`, `window`, `waiting` | a load, and how loads become one query |
+//! | `origin`, `group_load`, `batch`, `window`, `waiting`, `pending` | a load, and how loads become one query |
 //! | `target`, `breaker`, `latency` | the databases, their health, their connections |
 //! | `session`, `postgres`, `sqlite` | the only places that name sqlx |
 //! | `check` | what is wrong with a configuration once the databases are asked |
@@ -27,6 +27,7 @@ mod lines;
 mod load;
 mod origin;
 mod pattern;
+mod pending;
 mod placeholder;
 mod postgres;
 mod session;
@@ -49,4 +50,5 @@ pub use lines::{Lines, Span};
 pub use load::{LoadError, Loaded, TargetId, Value};
 pub use origin::Origin;
 pub use pattern::{Captures, KeyPattern, MAX_CAPTURES, PatternError};
+pub use pending::PendingLoad;
 pub use status::{BATCH_SIZE_BOUNDS, GroupStatus, OriginStatus, Role, TargetStatus};

@@ -1,13 +1,15 @@
 //! The origin: which group has a key, and loading it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::batch::{BatchLimits, Batcher, Request};
+use crate::batch::{Arrivals, BatchLimits, Batcher, Request};
 use crate::config::OriginConfig;
 use crate::dispatch::{Dispatch, GroupMatch};
 use crate::fault::Fault;
@@ -15,6 +17,7 @@ use crate::group::{Group, GroupConfig, GroupId};
 use crate::group_file::{fault_group_set, fault_statements};
 use crate::group_load::GroupLoad;
 use crate::load::{LoadError, Loaded, TargetId};
+use crate::pending::{PendingLoad, Progress};
 use crate::session::{Connector, Wanted};
 use crate::status::OriginStatus;
 use crate::target::Targets;
@@ -31,7 +34,7 @@ pub struct Origin {
     groups: Vec<GroupConfig>,
     loads: Vec<Arc<GroupLoad>>,
     /// The queue of each group's batcher; empty once the origin is closed.
-    queues: Mutex<Vec<mpsc::Sender<Request>>>,
+    queues: Mutex<Vec<mpsc::Sender<Vec<Request>>>>,
     waiting: Arc<WaitingLoads>,
     targets: Arc<Targets>,
     batchers: tokio::sync::Mutex<JoinSet<()>>,
@@ -117,47 +120,55 @@ impl Origin {
     /// Loads one key together with whatever else is missing in its group now; a key that the group's pattern does not
     /// have is absent.
     ///
-    /// Dropping the future costs nobody else anything: a query under way goes on for the others that joined it.
+    /// # Errors
+    /// As for [`PendingLoad::result`].
     pub async fn load(&self, group: GroupId, key: Bytes) -> Result<Loaded, LoadError> {
+        let mut messages = Messages::new();
+        let load = self.prepare(group, key, &mut messages);
+        self.send(messages);
+        load.result().await
+    }
+
+    /// Begins loads that belong together, such as those of one MGET; the loads are in the order of the keys. Keys of one
+    /// group share a query, up to the most keys of one.
+    pub fn begin(&self, keys: impl IntoIterator<Item = (GroupId, Bytes)>) -> Vec<PendingLoad> {
+        let mut messages = Messages::new();
+        let loads = keys.into_iter().map(|(group, key)| self.prepare(group, key, &mut messages)).collect();
+        self.send(messages);
+        loads
+    }
+
+    /// Puts what is to be asked into the message to the group's batcher.
+    fn prepare(&self, group: GroupId, key: Bytes, messages: &mut Messages) -> PendingLoad {
         let load = &self.loads[usize::from(group.0)];
         load.counters.count_load();
-        let Some(captures) = self.dispatch.captures(group, &key) else {
-            return Ok(Loaded::absent_unasked());
+        let progress = match self.dispatch.captures(group, &key).map(|captures| Wanted { key, captures }) {
+            None => Progress::Over(Ok(Loaded::absent_unasked())),
+            Some(wanted) if load.is_surely_absent(&wanted) => {
+                load.counters.count_unasked();
+                Progress::Over(Ok(Loaded::absent_unasked()))
+            }
+            Some(wanted) => match self.waiting.enter(&load.waiting) {
+                None => Progress::Over(Err(LoadError::TooManyWaiting { limit: self.waiting.cap() })),
+                Some(waiting) => {
+                    let (reply, answer) = oneshot::channel();
+                    messages.entry(group).or_default().push(Request { wanted, reply, _waiting: waiting });
+                    let limit = self.config.load_timeout;
+                    Progress::Asked { answer, deadline: Instant::now() + limit, late: LoadError::Timeout { limit } }
+                }
+            },
         };
-        let wanted = Wanted { key, captures };
-        if load.is_surely_absent(&wanted) {
-            load.counters.count_unasked();
-            return Ok(Loaded::absent_unasked());
-        }
-        self.ask(group, wanted).await.inspect_err(|_| load.counters.count_error())
+        PendingLoad { group: Arc::clone(load), progress }
     }
 
-    async fn ask(&self, group: GroupId, wanted: Wanted) -> Result<Loaded, LoadError> {
-        let answer = self.enqueue(group, wanted)?;
-        let limit = self.config.load_timeout;
-        match tokio::time::timeout(limit, answer).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(LoadError::Closed),
-            Err(_) => Err(LoadError::Timeout { limit }),
-        }
-    }
-
-    fn enqueue(&self, group: GroupId, wanted: Wanted) -> Result<Reply, LoadError> {
-        let load = &self.loads[usize::from(group.0)];
-        let too_many = LoadError::TooManyWaiting { limit: self.waiting.cap() };
-        let Some(waiting) = self.waiting.enter(&load.waiting) else {
-            return Err(too_many);
-        };
-        let (reply, answer) = oneshot::channel();
-        let request = Request { wanted, reply, _waiting: waiting };
+    /// Sends each group's message to its batcher. A message that is not taken is dropped, which tells its loads that the
+    /// origin is closed: a queue is never full, since it takes as many messages as loads may wait.
+    fn send(&self, messages: Messages) {
         let queues = self.queues.lock();
-        let Some(queue) = queues.get(usize::from(group.0)) else {
-            return Err(LoadError::Closed);
-        };
-        match queue.try_send(request) {
-            Ok(()) => Ok(answer),
-            Err(mpsc::error::TrySendError::Full(_)) => Err(too_many),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(LoadError::Closed),
+        for (group, message) in messages {
+            if let Some(queue) = queues.get(usize::from(group.0)) {
+                let _closed = queue.try_send(message);
+            }
         }
     }
 
@@ -182,22 +193,23 @@ impl Origin {
     }
 }
 
-type Reply = oneshot::Receiver<Result<Loaded, LoadError>>;
+/// What is sent to the batchers at once.
+type Messages = BTreeMap<GroupId, Vec<Request>>;
 
 fn spawn_batchers(
     config: &OriginConfig,
     loads: &[Arc<GroupLoad>],
     targets: &Arc<Targets>,
     clock: Arc<WindowClock>,
-) -> (Vec<mpsc::Sender<Request>>, JoinSet<()>) {
+) -> (Vec<mpsc::Sender<Vec<Request>>>, JoinSet<()>) {
     let mut batchers = JoinSet::new();
     let limits =
         BatchLimits { window: config.batch_window, max_keys: config.batch_max, load_timeout: config.load_timeout };
     let queues = loads.iter().map(|load| {
         // The cap on waiting loads holds for all groups together, so no queue ever has more than that.
         let (sender, queue) = mpsc::channel(config.max_waiting_loads);
-        let group = Arc::clone(load);
-        let batcher = Batcher { group, targets: Arc::clone(targets), clock: Arc::clone(&clock), queue, limits };
+        let (group, arrivals) = (Arc::clone(load), Arrivals::new(queue));
+        let batcher = Batcher { group, targets: Arc::clone(targets), clock: Arc::clone(&clock), arrivals, limits };
         batchers.spawn(batcher.run());
         sender
     });

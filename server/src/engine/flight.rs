@@ -1,7 +1,7 @@
 //! Flights: one load per key, however many requests wait for it.
 //!
 //! Invariants, each with what holds it:
-//! - *At most one flight per key.* [`Flights::depart`] inserts into the map under its entry lock.
+//! - *At most one flight per key.* [`Departures::depart`] inserts into the map under its entry lock.
 //! - *No load for what is there.* A request sees a key missing, but the flight that would have brought it may land before the request
 //!   looks for one. A new flight therefore looks into the store once more before it asks the origin, and a flight that lands fills
 //!   the store before it leaves the map.
@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use forebay_origin::{GroupId, LoadError};
+use forebay_origin::{GroupId, LoadError, Loaded, Origin, PendingLoad};
 use forebay_store::{Fence, FillOutcome, Key, Presence, UnixMillis};
 use smallvec::SmallVec;
 use tokio::runtime::Handle;
@@ -99,15 +99,22 @@ impl Flights {
         if let Some(error) = keys.iter().find_map(|key| fill::failure(key, brought)) {
             return Err(CommandError::Origin(error.reply()));
         }
-        keys.iter().map(|key| self.join_one(key, now)).collect()
+        let mut departures = self.departures();
+        keys.iter().map(|key| departures.join(key, now)).collect()
+    }
+
+    /// Flights that are to take off together.
+    pub(super) fn departures(&self) -> Departures<'_> {
+        Departures { flights: self, ready: SmallVec::new() }
     }
 
     /// Loads again the entries that a read found due for it; nobody waits for them.
     pub(super) fn refresh(&self, keys: &[Key<'_>], now: UnixMillis) {
+        let mut departures = self.departures();
         for key in keys {
             if let Some(group) = self.inner.group_of(key).filter(|_| self.inner.under_way.load(Relaxed) < MAX_FLIGHTS) {
                 self.inner.node.telemetry.loads.refreshed.fetch_add(1, Relaxed);
-                let _joined = self.depart(key, group, now, Departure::ToRefresh);
+                let _joined = departures.depart(key, group, now, Departure::ToRefresh);
             }
         }
     }
@@ -130,38 +137,68 @@ impl Flights {
         landed
     }
 
-    fn join_one(&self, key: &Key<'_>, now: UnixMillis) -> Result<Joined, CommandError> {
-        let loads = &self.inner.node.telemetry.loads;
-        let full = self.inner.under_way.load(Relaxed) >= MAX_FLIGHTS || loads.waiting.load(Relaxed) >= MAX_WAITING;
-        match self.inner.group_of(key) {
+    fn take_off(&self, ready: Ready) {
+        let loads = self.inner.origin().begin(ready.iter().map(|(flight, _)| (flight.group, flight.key.clone())));
+        for ((flight, fence), load) in ready.into_iter().zip(loads) {
+            let inner = Arc::clone(&self.inner);
+            self.tracker.spawn_on(async move { inner.fly(&flight, fence, load).await }, &self.background);
+        }
+    }
+}
+
+/// Flights that have begun and take off together when this is dropped, so that the keys of one request, or of one pipeline, share
+/// queries.
+pub(super) struct Departures<'f> {
+    flights: &'f Flights,
+    ready: Ready,
+}
+
+type Ready = SmallVec<[(Arc<Flight>, Fence); 1]>;
+
+impl Departures<'_> {
+    /// Joins the flight of `key`, or begins it.
+    ///
+    /// # Errors
+    /// When too many flights are under way.
+    pub(super) fn join(&mut self, key: &Key<'_>, now: UnixMillis) -> Result<Joined, CommandError> {
+        let inner = &self.flights.inner;
+        let waiting = inner.node.telemetry.loads.waiting.load(Relaxed);
+        let full = inner.under_way.load(Relaxed) >= MAX_FLIGHTS || waiting >= MAX_WAITING;
+        match inner.group_of(key) {
             Some(group) if !full => Ok(self.depart(key, group, now, Departure::IfMissing)),
             _ => Err(CommandError::text("ORIGINDOWN too many requests wait for loads already")),
         }
     }
 
-    fn depart(&self, key: &Key<'_>, group: GroupId, now: UnixMillis, departure: Departure) -> Joined {
-        let flight = match self.inner.by_key.entry(Bytes::copy_from_slice(key.bytes())) {
+    fn depart(&mut self, key: &Key<'_>, group: GroupId, now: UnixMillis, departure: Departure) -> Joined {
+        let inner = &self.flights.inner;
+        let flight = match inner.by_key.entry(Bytes::copy_from_slice(key.bytes())) {
             Entry::Occupied(entry) => {
-                self.inner.node.telemetry.loads.coalesced.fetch_add(1, Relaxed);
+                inner.node.telemetry.loads.coalesced.fetch_add(1, Relaxed);
                 return Joined::to(entry.get());
             }
             Entry::Vacant(entry) => {
                 let flight = Arc::new(Flight::new(entry.key().clone(), group));
                 entry.insert(Arc::clone(&flight));
-                self.inner.under_way.fetch_add(1, Relaxed);
+                inner.under_way.fetch_add(1, Relaxed);
                 flight
             }
         };
         // The map's lock is released here: the store's is never taken under it.
         let joined = Joined::to(&flight);
-        match self.inner.begin_load(key, departure, now) {
-            None => self.inner.land(&flight, Outcome::Present),
-            Some(fence) => {
-                let inner = Arc::clone(&self.inner);
-                self.tracker.spawn_on(async move { inner.fly(&flight, fence).await }, &self.background);
-            }
+        match inner.begin_load(key, departure, now) {
+            None => inner.land(&flight, Outcome::Present),
+            Some(fence) => self.ready.push((flight, fence)),
         }
         joined
+    }
+}
+
+impl Drop for Departures<'_> {
+    fn drop(&mut self) {
+        if !self.ready.is_empty() {
+            self.flights.take_off(std::mem::take(&mut self.ready));
+        }
     }
 }
 
@@ -196,9 +233,9 @@ impl Inner {
 
     /// Loads, and fills the store through the fence; repeats both when the fence has closed meanwhile, unless that was because a client
     /// has written the key.
-    async fn fly(&self, flight: &Arc<Flight>, fence: Fence) {
+    async fn fly(&self, flight: &Arc<Flight>, fence: Fence, load: PendingLoad) {
         let landing = Landing { inner: self, flight };
-        let mut outcome = self.one_round(flight, fence).await;
+        let mut outcome = self.one_round(flight, fence, load.result()).await;
         for round in 1..MAX_ROUNDS {
             if !matches!(outcome, Outcome::Loaded { voided: Some(_), .. }) {
                 break;
@@ -206,24 +243,29 @@ impl Inner {
             // Before the new round's fence: who still reads the old number has joined before the new load.
             flight.round.store(round, Ordering::Release);
             outcome = match self.begin_load(&self.key_of(flight), Departure::IfMissing, self.node.clock.unix_millis()) {
-                Some(fence) => self.one_round(flight, fence).await,
+                Some(fence) => {
+                    let load = self.origin().load(flight.group, flight.key.clone());
+                    self.one_round(flight, fence, load).await
+                }
                 None => Outcome::Present,
             };
         }
         landing.land(outcome);
     }
 
-    async fn one_round(&self, flight: &Arc<Flight>, fence: Fence) -> Outcome {
-        let Some(origin) = self.node.origin.as_ref() else {
-            unreachable!("a flight departs for a key of a group, and groups belong to an origin");
-        };
+    async fn one_round(
+        &self,
+        flight: &Arc<Flight>,
+        fence: Fence,
+        load: impl Future<Output = Result<Loaded, LoadError>>,
+    ) -> Outcome {
         let key = self.key_of(flight);
         self.node.telemetry.loads.loads.fetch_add(1, Relaxed);
-        match origin.load(flight.group, flight.key.clone()).await {
+        match load.await {
             Ok(loaded) => {
                 let now = self.node.clock.unix_millis();
                 let room = gates::make_room(&self.node, now);
-                let rules = fill::rules(origin.group(flight.group), flight.group, &loaded, now).kept_if(room);
+                let rules = fill::rules(self.origin().group(flight.group), flight.group, &loaded, now).kept_if(room);
                 let mut keyspace = self.node.store.lock(key.slot(), now);
                 let stored = fill::store(&mut keyspace, &key, &loaded, rules, &fence);
                 drop(keyspace);
@@ -238,6 +280,13 @@ impl Inner {
                 self.node.telemetry.loads.failed.fetch_add(1, Relaxed);
                 Outcome::Failed(Arc::new(error))
             }
+        }
+    }
+
+    fn origin(&self) -> &Origin {
+        match &self.node.origin {
+            Some(origin) => origin,
+            None => unreachable!("a flight departs for a key of a group, and groups belong to an origin"),
         }
     }
 

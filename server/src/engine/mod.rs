@@ -25,7 +25,7 @@ use crate::command::table::{Command, Table};
 use crate::node::Node;
 use crate::session::Session;
 use fill::Landed;
-use flight::{Flights, Joined};
+use flight::{Departures, Flights, Joined};
 use gates::Passage;
 use route::Place;
 
@@ -159,22 +159,10 @@ impl Engine {
         }
     }
 
-    /// Begins the loads that a later request of the same batch will need, so that all of a pipeline's loads are under way before the
-    /// first is awaited. Runs nothing and counts nothing.
-    pub fn prefetch(&self, session: &Session, args: Args<'_>) {
-        let Ok(command) = Table::get().resolve(args) else {
-            return;
-        };
-        if !self.loads(session, command, args) {
-            return;
-        }
-        if let Ok(keys) = self.keys(session.db, command, args) {
-            let mut keyspace = self.lock(&keys, session);
-            let missing = self.loadable(&mut keyspace, &keys);
-            drop(keyspace);
-            // A refusal is told to the request itself when its turn comes.
-            let _refused = self.flights.join(&missing, &[], session.now);
-        }
+    /// Begins the loads that the later requests of a batch will need, so that all of a pipeline's loads are under way, in shared queries,
+    /// before the first is awaited. Runs nothing and counts nothing.
+    pub fn prefetch(&self) -> Prefetch<'_> {
+        Prefetch { engine: self, departures: self.flights.departures() }
     }
 
     /// Whether a miss of this command is loaded from the origin.
@@ -317,6 +305,34 @@ impl Engine {
         };
         keyspace.set_access(Access { no_touch: session.no_touch, ..Access::default() });
         keyspace
+    }
+}
+
+/// Loads that are begun ahead of their requests' turn, all of them when this is dropped.
+pub struct Prefetch<'e> {
+    engine: &'e Engine,
+    departures: Departures<'e>,
+}
+
+impl Prefetch<'_> {
+    /// Adds what a request will need.
+    pub fn add(&mut self, session: &Session, args: Args<'_>) {
+        let Prefetch { engine, departures } = self;
+        let Ok(command) = Table::get().resolve(args) else {
+            return;
+        };
+        if !engine.loads(session, command, args) {
+            return;
+        }
+        if let Ok(keys) = engine.keys(session.db, command, args) {
+            let mut keyspace = engine.lock(&keys, session);
+            let missing = engine.loadable(&mut keyspace, &keys);
+            drop(keyspace);
+            for key in &missing {
+                // A refusal is told to the request itself when its turn comes.
+                let _refused = departures.join(key, session.now);
+            }
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_origin::{LoadError, OriginConfig};
+use forebay_origin::{LoadError, OriginConfig, PendingLoad, Value};
 use futures_util::future::join_all;
 
 use crate::shop::{self, calls, group, load, text};
@@ -28,6 +28,22 @@ async fn a_hundred_keys_are_one_query_and_two_groups_are_two() {
     assert_eq!(calls(&postgres, "SELECT price FROM products").await, 1);
     let status = &origin.status().groups[0];
     assert_eq!((status.queries, status.keys, status.batched, status.batch_sizes[7]), (1, 100, Some(true), 1));
+    origin.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn keys_that_are_begun_together_are_one_query_without_any_window() {
+    let postgres = shop::postgres().await;
+    let config = OriginConfig { batch_window: Duration::ZERO, batch_max: 100, ..shop::patient(&postgres) };
+    let origin = shop::origin(config, vec![shop::names()]).await;
+    let group = origin.matches(b"name:1").expect("the group has the key").group;
+    let keys = (101..=350).map(|id| (group, format!("name:{id}").into()));
+    let loads = join_all(origin.begin(keys).into_iter().map(PendingLoad::result)).await;
+    for (id, loaded) in (101..).zip(loads) {
+        let value = Value::String(format!("product {id}").into());
+        assert_eq!(loaded.expect("the key can be loaded").value, Some(value));
+    }
+    assert_eq!(calls(&postgres, "SELECT name FROM products").await, 3);
     origin.close().await;
 }
 

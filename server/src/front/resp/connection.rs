@@ -295,11 +295,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 fn prefetch(engine: &Engine, session: &Session, limits: &Limits, input: &[u8]) {
     let mut decoder = Decoder::new();
     let mut frame = Frame::new();
+    let mut prefetch = engine.prefetch();
     let mut at = 0;
     for _ in 0..PREFETCH_REQUESTS {
         match decoder.decode(&input[at..], limits, &mut frame) {
             Ok(Decoded::Request { consumed }) => {
-                engine.prefetch(session, frame.args(&input[at..]));
+                prefetch.add(session, frame.args(&input[at..]));
                 at += consumed;
             }
             Ok(Decoded::Nothing { consumed }) => at += consumed,
