@@ -246,6 +246,27 @@ async fn a_drain_answers_what_was_asked_and_closes_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_arrived_before_a_drain_is_answered() {
+    let node = TestNode::start(&[]).await;
+    let mut streams = Vec::new();
+    for _ in 0..50 {
+        let mut stream = node.resp().await;
+        stream.write_all(b"PING\r\n").await.expect("sent");
+        stream.read_exact(&mut [0; 7]).await.expect("a reply");
+        streams.push(stream);
+    }
+    for stream in &mut streams {
+        stream.write_all(b"PING\r\n").await.expect("sent");
+    }
+    let readers = async {
+        for mut stream in streams {
+            assert_eq!(read_to_end(&mut stream).await, b"+PONG\r\n");
+        }
+    };
+    tokio::join!(node.end(), readers);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn health_tells_of_a_drain_while_it_lasts_and_a_second_signal_ends_it() {
     let node = TestNode::start(&[]).await;
     let mut paused = node.resp().await;

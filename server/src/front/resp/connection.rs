@@ -97,7 +97,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     async fn run(&mut self) -> End {
         loop {
-            if let Err(end) = self.receive().await {
+            let mut received = self.receive().await;
+            if matches!(received, Err(End::InOrder)) {
+                // A drain. What has arrived is still to be answered, and the scheduler may not have told of it yet; after one turn it has.
+                tokio::task::yield_now().await;
+                received = self.receive().await;
+            }
+            if let Err(end) = received {
                 return end;
             }
             let answered = self.answer().await;
