@@ -279,7 +279,7 @@ const FLOATS: [&str; 12] =
 /// The shapes of commands. A word in capitals that names a kind of argument is replaced by one:
 /// K key, F field, V value, I integer, N number of any kind, L float, O offset in a string,
 /// B bit, X no offset of a bit, T time to live in seconds, M the same in milliseconds, A deadline,
-/// Z time that is none or long past, D database, P pattern.
+/// Z time that is none or long past, D database, P pattern, C cursor of a start, or none: where others lead is each server's own.
 const SHAPES: &str = "
 SET K V|SET K V NX|SET K V XX|SET K V GET|SET K V NX GET|SET K V XX GET|SET K V EX T|SET K V PX M|SET K V KEEPTTL
 SET K V EXAT 33177117420|SET K V PXAT 33177117420123|SET K V EX Z|SET K V NX XX|SET K V EX T KEEPTTL|SET K V NOSUCH
@@ -295,7 +295,7 @@ BITFIELD K GET U O|BITFIELD K SET U O I|BITFIELD K INCRBY U O I|BITFIELD K OVERF
 BITFIELD K OVERFLOW FAIL INCRBY U O I SET U O I|BITFIELD K GET U N|BITFIELD_RO K GET U O GET U O|BITFIELD_RO K SET U O I
 HSET K F V|HSET K F V|HSET K F V F V|HSET K F V F|HSETNX K F V|HMSET K F V F V|HGET K F|HMGET K F F|HDEL K F|HDEL K F F
 HLEN K|HSTRLEN K F|HEXISTS K F|HGETALL K|HKEYS K|HVALS K|HINCRBY K F I|HINCRBY K F N|HINCRBYFLOAT K F L|HINCRBYFLOAT K F N
-HSCAN K 0 COUNT 1000|HSCAN K 0 MATCH P COUNT 1000|HSCAN K N
+HSCAN K 0 COUNT 1000|HSCAN K 0 MATCH P COUNT 1000|HSCAN K C
 DEL K|DEL K K|UNLINK K|EXISTS K K|TOUCH K K|TYPE K|RENAME K K|RENAMENX K K|COPY K K|COPY K K REPLACE|COPY K K DB D REPLACE
 MOVE K D|KEYS P|SCAN 0 COUNT 1000|SCAN 0 COUNT 1000 MATCH P|SCAN 0 COUNT 1000 TYPE hash|DBSIZE|SELECT D|SELECT N
 SWAPDB D D|OBJECT ENCODING K|OBJECT ENCODING K|EXPIRE K T|PEXPIRE K M|EXPIREAT K 33177117420|PEXPIREAT K A
@@ -326,6 +326,7 @@ fn argument(word: &str, random: &mut StdRng) -> Vec<u8> {
         "O" => pick(&["0", "1", "7", "8", "20", "100", "1000", "#3"], random),
         "B" => pick(&["0", "1", "1", "0", "2"], random),
         "U" => pick(&["u1", "u8", "i8", "i5", "u16", "i64", "u63", "i32", "u64", "x8"], random),
+        "C" => pick(&["0", "", "-0", "+0", "00", "abc", " 0", "0 ", "1.5", "0x10", "99999999999999999999"], random),
         "T" => pick(&["100", "1000", "100000"], random),
         "M" => pick(&["100000", "1000000"], random),
         "A" => pick(&["33177117420123", "33177117420124", "33177117420999"], random),
