@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Buf;
-use forebay_resp::{Decoded, Decoder, Frame, Limits, Protocol, ProtocolError};
+use forebay_resp::{Decoded, Decoder, Frame, Limits, Protocol, ProtocolError, Reply};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 use tracing::debug;
@@ -157,7 +157,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Answers every complete request of the input.
     async fn answer(&mut self) -> Result<(), End> {
         self.note_arrival();
-        let mut prefetched = false;
+        // Whether a request of this batch has waited for loads.
+        let mut waited = false;
         loop {
             let limits = self.limits();
             let Some(bench) = &mut self.bench else {
@@ -176,9 +177,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let mark = bench.reply.mark();
             let step = match self.engine.begin(&mut self.session, args, &mut bench.reply) {
                 Step::Wait(wait) => {
-                    if matches!(wait, Wait::Loads(_)) && !prefetched {
-                        prefetched = true;
+                    let begins_loads = matches!(wait, Wait::Loads(_)) && !std::mem::replace(&mut waited, true);
+                    if begins_loads {
                         prefetch(&self.engine, &self.session, &limits, &bench.input[consumed..]);
+                    }
+                    // What stands before a wait is not held back by it. Before a rest it is: its own reply is written already.
+                    if begins_loads || matches!(wait, Wait::Pause) {
+                        send(&mut self.stream, &self.session, &self.engine, &mut bench.reply).await?;
                     }
                     let client = Arc::clone(&self.session.client);
                     let finish = self.engine.finish(&mut self.session, args, &mut bench.reply, wait);
@@ -250,29 +255,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Writes all replies.
     async fn flush(&mut self) -> Result<(), End> {
-        let Connection { stream, session, bench: Some(bench), engine, .. } = self else {
+        let Some(bench) = &mut self.bench else {
             return Ok(());
         };
         self.protocol = bench.reply.protocol();
-        if bench.reply.is_empty() {
-            return Ok(());
-        }
-        let client = &session.client;
-        let lane = engine.node().telemetry.lanes.lane(session.lane);
-        std::future::poll_fn(|context| {
-            while bench.reply.has_remaining() {
-                let Poll::Ready(written) = poll_write_buf(Pin::new(&mut *stream), context, &mut bench.reply) else {
-                    return stalled(client, bench.reply.len(), context);
-                };
-                match written {
-                    Ok(bytes) => lane.wrote(bytes),
-                    Err(error) => return Poll::Ready(Err(End::Failed(error))),
-                }
-            }
-            client.reply_bytes.store(0, Relaxed);
-            Poll::Ready(Ok(()))
-        })
-        .await
+        send(&mut self.stream, &self.session, &self.engine, &mut bench.reply).await
     }
 
     /// Gives the bench back when nothing is left on it.
@@ -295,6 +282,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // A peer that never ends is left to the system after this.
         let _ended = tokio::time::timeout(LINGER, drained).await;
     }
+}
+
+/// Writes replies until none is left.
+async fn send<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    session: &Session,
+    engine: &Engine,
+    reply: &mut Reply,
+) -> Result<(), End> {
+    let client = &session.client;
+    let lane = engine.node().telemetry.lanes.lane(session.lane);
+    std::future::poll_fn(|context| {
+        while reply.has_remaining() {
+            let Poll::Ready(written) = poll_write_buf(Pin::new(&mut *stream), context, reply) else {
+                return stalled(client, reply.len(), context);
+            };
+            match written {
+                Ok(bytes) => lane.wrote(bytes),
+                Err(error) => return Poll::Ready(Err(End::Failed(error))),
+            }
+        }
+        client.reply_bytes.store(0, Relaxed);
+        Poll::Ready(Ok(()))
+    })
+    .await
 }
 
 /// Begins the loads of the requests behind the one that waits.
