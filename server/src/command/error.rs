@@ -20,8 +20,8 @@ pub enum CommandError {
     NoSuchKey,
     /// The number of arguments does not fit; carries the full name (`client|kill`).
     Arity(&'static str),
-    /// No command has the name of the request; carries the start of the request for the message.
-    UnknownCommand(String),
+    /// No command has the name of the request; carries the start of the request for the message, as it came.
+    UnknownCommand(Vec<u8>),
     /// The container command has no such subcommand.
     UnknownSubcommand {
         container: &'static str,
@@ -59,9 +59,18 @@ impl CommandError {
         ))
     }
 
-    /// The code word, by which `INFO errorstats` counts.
-    pub fn code(line: &str) -> &str {
-        line.split(' ').next().unwrap_or(line)
+    /// The line that the client is sent, without the `-`. What it quotes of a request need not be text.
+    pub fn line(&self) -> Vec<u8> {
+        match self {
+            CommandError::UnknownCommand(shown) => [b"ERR unknown command ", &shown[..]].concat(),
+            other => other.to_string().into_bytes(),
+        }
+    }
+
+    /// The code word of a line, by which `INFO errorstats` counts. Code words are ours, so they are text.
+    pub fn code(line: &[u8]) -> &str {
+        let word = line.split(|&byte| byte == b' ').next().unwrap_or(line);
+        std::str::from_utf8(word).unwrap_or_default()
     }
 }
 
@@ -87,7 +96,7 @@ impl fmt::Display for CommandError {
             CommandError::OutOfRange => f.write_str("ERR index out of range"),
             CommandError::NoSuchKey => f.write_str("ERR no such key"),
             CommandError::Arity(name) => write!(f, "ERR wrong number of arguments for '{name}' command"),
-            CommandError::UnknownCommand(shown) => write!(f, "ERR unknown command {shown}"),
+            CommandError::UnknownCommand(shown) => write!(f, "ERR unknown command {}", shown.escape_ascii()),
             CommandError::UnknownSubcommand { container, subcommand } => {
                 write!(f, "ERR unknown subcommand '{subcommand}'. Try {} HELP.", container.to_uppercase())
             }

@@ -160,17 +160,18 @@ impl Command {
 }
 
 /// The start of a text, up to a zero byte, behind which Redis does not look.
-fn start_of(text: &[u8], most: usize) -> String {
+fn start_of(text: &[u8], most: usize) -> &[u8] {
     let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
-    String::from_utf8_lossy(&text[..text.len().min(most)]).into_owned()
+    &text[..text.len().min(most)]
 }
 
 fn shown(text: &[u8]) -> String {
-    start_of(text, SHOWN_OF_UNKNOWN)
+    String::from_utf8_lossy(start_of(text, SHOWN_OF_UNKNOWN)).into_owned()
 }
 
 fn unknown(args: Args<'_>) -> CommandError {
-    let mut message = format!("'{}', with args beginning with: ", shown(&args[0]));
+    let name = start_of(&args[0], SHOWN_OF_UNKNOWN);
+    let mut message = [b"'", name, b"', with args beginning with: "].concat();
     let mut room = SHOWN_OF_UNKNOWN;
     for arg in args.iter().skip(1) {
         if room == 0 {
@@ -178,7 +179,7 @@ fn unknown(args: Args<'_>) -> CommandError {
         }
         let part = start_of(arg, room);
         room = room.saturating_sub(part.len() + 3);
-        message.push_str(&format!("'{part}' "));
+        message.extend_from_slice(&[b"'", part, b"' "].concat());
     }
     CommandError::UnknownCommand(message)
 }

@@ -51,7 +51,7 @@ impl Engine {
     /// Writes an error reply and counts it.
     #[cold]
     pub(super) fn answer_error(&self, error: &CommandError, reply: &mut Reply) {
-        let line = error.to_string();
+        let line = error.line();
         self.node.telemetry.errors.count(CommandError::code(&line));
         reply.error(&line);
     }
