@@ -90,7 +90,7 @@ fn matching(pattern: &[u8]) -> Vec<(Vec<u8>, &'static Parameter)> {
 
 /// All or nothing: every name is found, then every value read, and only then is anything changed.
 fn set(call: &mut Call<'_>) -> Result<Flow, CommandError> {
-    if call.args.len() % 2 != 0 {
+    if !call.args.len().is_multiple_of(2) {
         return Err(CommandError::Syntax);
     }
     let named = find_all(call)?;

@@ -266,7 +266,7 @@ fn hincrbyfloat(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), 
 /// Sets the pairs of fields and values that the arguments end with. Tells how many fields are new.
 fn set_pairs(call: &Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<i64, CommandError> {
     let pairs = call.args.skip(2);
-    if pairs.len() % 2 != 0 {
+    if !pairs.len().is_multiple_of(2) {
         return Err(CommandError::Arity(call.command.full_name));
     }
     change(call, keyspace, |hash| {

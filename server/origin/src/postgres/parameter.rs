@@ -207,7 +207,7 @@ fn split_date(text: &str) -> Option<(bool, &str)> {
 }
 
 fn days(year: u32, month: u32) -> u32 {
-    let leaps = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let leaps = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     match month {
         2 if leaps => 29,
         2 => 28,
