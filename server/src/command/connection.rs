@@ -40,13 +40,10 @@ pub(super) const TABLE: &[Spec] = &[
         .on_node(ping)
         .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
         .docs("connection", "1.0.0", "O(1)", "Answers PONG, or its argument.", "[message]"),
-    Spec::new("quit", -1, ALWAYS, Categories::CONNECTION).on_node(quit).docs(
-        "connection",
-        "1.0.0",
-        "O(1)",
-        "Closes the connection.",
-        "",
-    ),
+    Spec::new("quit", -1, ALWAYS, Categories::CONNECTION)
+        .on_node(quit)
+        .deprecated("7.2.0", "closing the connection")
+        .docs("connection", "1.0.0", "O(1)", "Closes the connection.", ""),
     Spec::new("reset", 1, ALWAYS, Categories::CONNECTION).on_node(reset).docs(
         "connection",
         "6.2.0",

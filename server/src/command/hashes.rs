@@ -88,13 +88,12 @@ pub(super) const TABLE: &[Spec] = &[
         "Tells the values of several fields.",
         "key field [field ...]",
     ),
-    Spec::new("hmset", -4, FAST_WRITE, Categories::HASH).keys(UPDATED).load(Load::Before).on_keys(hmset).docs(
-        "hash",
-        "2.0.0",
-        PER_FIELD,
-        "Sets several fields.",
-        "key field value [field value ...]",
-    ),
+    Spec::new("hmset", -4, FAST_WRITE, Categories::HASH)
+        .keys(UPDATED)
+        .load(Load::Before)
+        .on_keys(hmset)
+        .deprecated("4.0.0", "`HSET`, which takes several pairs")
+        .docs("hash", "2.0.0", PER_FIELD, "Sets several fields.", "key field value [field value ...]"),
     Spec::new("hrandfield", -2, READ, Categories::HASH)
         .keys(READ_OUT)
         .load(Load::OnMiss)

@@ -42,6 +42,7 @@ pub(super) static TABLE: &[Spec] = &[
         .keys(&[KeySpec::one(REPLACE)])
         .load(Load::Before)
         .on_keys(getset)
+        .deprecated("6.2.0", "`SET` with `GET`")
         .docs("string", "1.0.0", "O(1)", "Sets a key to a string and tells the string that it replaces.", "key value"),
     Spec::new("mget", -2, READ_FAST, Categories::STRING)
         .keys(&[KeySpec::range(READ, 1, -1, 1)])
@@ -81,6 +82,7 @@ pub(super) static TABLE: &[Spec] = &[
     Spec::new("psetex", 4, GROW, Categories::STRING)
         .keys(&[KeySpec::one(KeyUse::OW.union(KeyUse::UPDATE))])
         .on_keys(psetex)
+        .deprecated("2.6.12", "`SET` with `PX`")
         .docs(
             "string",
             "2.6.0",
@@ -105,6 +107,7 @@ pub(super) static TABLE: &[Spec] = &[
     Spec::new("setex", 4, GROW, Categories::STRING)
         .keys(&[KeySpec::one(KeyUse::OW.union(KeyUse::UPDATE))])
         .on_keys(setex)
+        .deprecated("2.6.12", "`SET` with `EX`")
         .docs(
             "string",
             "2.0.0",
@@ -116,6 +119,7 @@ pub(super) static TABLE: &[Spec] = &[
         .keys(&[KeySpec::one(KeyUse::OW.union(KeyUse::INSERT))])
         .load(Load::Before)
         .on_keys(setnx)
+        .deprecated("2.6.12", "`SET` with `NX`")
         .docs("string", "1.0.0", "O(1)", "Sets a key to a string if it does not exist.", "key value"),
 ];
 

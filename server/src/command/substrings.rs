@@ -54,6 +54,7 @@ pub(super) static TABLE: &[Spec] = &[
         .keys(&[KeySpec::one(READ)])
         .load(Load::OnMiss)
         .on_keys(getrange)
+        .deprecated("2.0.0", "`GETRANGE`")
         .docs("string", "1.0.0", COPY_COMPLEXITY, "The old name of GETRANGE.", "key start end"),
 ];
 
