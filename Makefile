@@ -1,11 +1,12 @@
 # Everything runs from a fresh Debian machine with Rust: what is missing is installed first, servers
 # are started on free ports and ended again.
 
-.PHONY: help setup check build test test-upstream fuzz
+.PHONY: help setup check build test test-upstream fuzz bench
 
 help:
 	@echo "make test            install what is missing, check the style, run all tests"
 	@echo "make test-upstream   run Redis' own test suite against Forebay (UNIT=type/string for one unit)"
+	@echo "make bench           compare processor time per request with redis-server (ARGS='--only GET')"
 	@echo "make fuzz            feed ten million frames to the decoder (FRAMES=… for another number)"
 
 setup:
@@ -35,3 +36,9 @@ test-upstream:
 FRAMES ?= 10000000
 fuzz:
 	FOREBAY_FUZZ_FRAMES=$(FRAMES) cargo test -p forebay-resp --release fuzz -- --nocapture
+
+ARGS ?=
+bench:
+	redis-tests/scripts/setup servers
+	cargo build --release -p forebay -p forebay-benches --bins
+	FOREBAY_BIN=target/release/forebay target/release/forebay-benches $(ARGS)
