@@ -12,6 +12,8 @@ use forebay_store::UnixMillis;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
+use crate::output_limits::Unsent;
+
 /// A client's number; rises by one with every connection.
 pub type ClientId = u64;
 
@@ -43,7 +45,7 @@ pub struct Client {
     pub query_bytes: AtomicUsize,
     pub query_capacity: AtomicUsize,
     /// Bytes of replies not yet sent.
-    pub reply_bytes: AtomicUsize,
+    pub unsent: Unsent,
     /// Held back by `CLIENT PAUSE`.
     pub blocked: AtomicBool,
     pub no_evict: AtomicBool,
@@ -159,7 +161,7 @@ impl Client {
             last_command: AtomicU32::new(u32::MAX),
             query_bytes: AtomicUsize::new(0),
             query_capacity: AtomicUsize::new(0),
-            reply_bytes: AtomicUsize::new(0),
+            unsent: Unsent::default(),
             blocked: AtomicBool::new(false),
             no_evict: AtomicBool::new(false),
             no_touch: AtomicBool::new(false),
@@ -177,7 +179,7 @@ impl Client {
     /// Bytes that the connection takes, its buffers included.
     pub fn memory(&self) -> usize {
         let query = self.query_capacity.load(Relaxed).max(self.query_bytes.load(Relaxed));
-        size_of::<Client>() + query + self.reply_bytes.load(Relaxed)
+        size_of::<Client>() + query + self.unsent.bytes()
     }
 
     /// Asks something of the connection and wakes its task. A stronger request is never replaced by a weaker one.

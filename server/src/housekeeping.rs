@@ -74,6 +74,7 @@ async fn tend(node: Arc<Node>) {
         if !rests(&node) {
             evict(&node).await;
             close_idle(&node);
+            close_stalled(&node);
         }
         node.telemetry.sample_rates(node.clock.unix_millis());
     }
@@ -103,5 +104,17 @@ fn close_idle(node: &Node) {
         if now - client.last_request_at.load(Relaxed) > timeout {
             client.ask(Ask::Kill);
         }
+    }
+}
+
+/// Closes connections that have left too many replies untaken for too long.
+fn close_stalled(node: &Node) {
+    let now = node.clock.unix_millis();
+    let limits = &node.settings.output_limits;
+    if limits.all()[0][1] == 0 {
+        return;
+    }
+    for client in node.clients.all().iter().filter(|client| limits.are_outlasted_by(&client.unsent, now)) {
+        client.ask(Ask::Kill);
     }
 }

@@ -19,6 +19,7 @@ pub mod listeners;
 pub mod logging;
 pub mod memory;
 pub mod node;
+pub mod output_limits;
 pub mod process;
 pub mod reclaim;
 pub mod session;

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering:
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 
+use crate::output_limits::OutputLimits;
+
 /// Run-time settings. Sizes are bytes.
 pub struct Settings {
     /// Upper bound of the process's allocated bytes; 0 for none.
@@ -23,6 +25,7 @@ pub struct Settings {
     pub proto_max_bulk_len: AtomicUsize,
     /// Most bytes of one request that is not complete.
     pub client_query_buffer_limit: AtomicUsize,
+    pub output_limits: OutputLimits,
     /// Microseconds from which a command is slow; negative for never, 0 for every command.
     pub slowlog_log_slower_than: AtomicI64,
     pub slowlog_max_len: AtomicUsize,
@@ -103,6 +106,7 @@ impl Default for Settings {
             tcp_keepalive: AtomicU64::new(defaults::TCP_KEEPALIVE_SECONDS),
             proto_max_bulk_len: AtomicUsize::new(defaults::BULK),
             client_query_buffer_limit: AtomicUsize::new(defaults::QUERY_BUFFER),
+            output_limits: OutputLimits::default(),
             slowlog_log_slower_than: AtomicI64::new(defaults::SLOW_MICROS),
             slowlog_max_len: AtomicUsize::new(defaults::SLOW_ENTRIES),
             latency_monitor_threshold: AtomicU64::new(0),

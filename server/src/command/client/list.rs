@@ -84,7 +84,7 @@ impl Display for Line<'_> {
         let Line { client, now } = self;
         let labels = client.labels.lock().clone();
         let (query, capacity) = (client.query_bytes.load(Relaxed), client.query_capacity.load(Relaxed));
-        let replies = client.reply_bytes.load(Relaxed);
+        let replies = client.unsent.bytes();
         write!(f, "id={} addr={} laddr={} fd={}", client.id, client.peer, client.local, client.descriptor)?;
         write!(f, " name={} age={}", labels.name, (now - client.connected_at) / 1000)?;
         write!(f, " idle={} flags={}", (now - client.last_request_at.load(Relaxed)) / 1000, Flags(client))?;

@@ -1,6 +1,7 @@
 //! Parameters whose values have a syntax of their own. Each check answers the value as `CONFIG GET` tells it.
 
 use super::kind::{Kind, Refusal};
+use crate::output_limits::{CLASSES, Class};
 use crate::size::parse_size;
 
 /// `seconds changes …`: snapshot schedules.
@@ -61,25 +62,33 @@ pub(super) fn shutdown_words(text: &str) -> Result<String, Refusal> {
     }
 }
 
-/// `class hard soft seconds …`, told in plain bytes and with the classes that are left out.
+/// `class hard soft seconds …`, told in plain bytes.
 pub(super) fn output_limits(text: &str) -> Result<String, Refusal> {
-    let mut classes =
-        [("normal", [0, 0, 0]), ("slave", [268_435_456, 67_108_864, 60]), ("pubsub", [33_554_432, 8_388_608, 60])];
     let words: Vec<_> = words(text).collect();
     if words.len() % 4 != 0 {
         return Err(Refusal::Because("Wrong number of arguments in buffer limit configuration."));
     }
-    for words in words.chunks_exact(4) {
+    let told = words.chunks_exact(4).map(|words| {
         let name = if words[0].eq_ignore_ascii_case("replica") { "slave" } else { words[0] };
-        let class = classes
-            .iter_mut()
-            .find(|(class, _)| class.eq_ignore_ascii_case(name))
+        let class = CLASSES
+            .into_iter()
+            .find(|class| class.eq_ignore_ascii_case(name))
             .ok_or(Refusal::Because("Invalid client class specified in buffer limit configuration."))?;
-        class.1 = limits(&words[1..])
+        let [hard, soft, seconds] = limits(&words[1..])
             .ok_or(Refusal::Because("Error in hard, soft or soft_seconds setting in buffer limit configuration."))?;
-    }
-    let told = classes.map(|(class, [hard, soft, seconds])| format!("{class} {hard} {soft} {seconds}"));
-    Ok(told.join(" "))
+        Ok(format!("{class} {hard} {soft} {seconds}"))
+    });
+    Ok(told.collect::<Result<Vec<_>, Refusal>>()?.join(" "))
+}
+
+/// What [`output_limits`] has told, class by class.
+pub(super) fn output_limits_of(told: &str) -> impl Iterator<Item = (usize, Class)> {
+    let words: Vec<_> = words(told).collect();
+    let classes = words.chunks_exact(4).filter_map(|words| {
+        let class = CLASSES.iter().position(|class| *class == words[0])?;
+        Some((class, limits(&words[1..])?))
+    });
+    classes.collect::<Vec<_>>().into_iter()
 }
 
 fn limits(words: &[&str]) -> Option<[u64; 3]> {
@@ -131,9 +140,10 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_told_with_the_classes_that_were_left_out() {
-        let told = "normal 1024 0 5 slave 268435456 67108864 60 pubsub 33554432 8388608 60";
-        assert_eq!(output_limits("normal 1kb 0 5").as_deref(), Ok(told));
+    fn limits_are_told_in_bytes() {
+        let told = output_limits("NORMAL 1kb 0 5 replica 1mb 0 0").expect("good limits");
+        assert_eq!(told, "normal 1024 0 5 slave 1048576 0 0");
+        assert_eq!(output_limits_of(&told).collect::<Vec<_>>(), [(0, [1024, 0, 5]), (1, [1 << 20, 0, 0])]);
         for wrong in ["normal 1 1", "master 1 1 1", "normal x 1 1", "normal 1 1 -1"] {
             assert!(output_limits(wrong).is_err(), "{wrong}");
         }

@@ -14,6 +14,7 @@ use super::kind::{Kind, Value};
 use super::parameter::{Access, Effect, Parameter};
 use crate::identity::DebugCommands;
 use crate::node::Node;
+use crate::output_limits::CLASSES;
 
 /// The bounds of Redis' own types.
 const INT: i64 = i32::MAX as i64;
@@ -79,6 +80,11 @@ static OWN: &[Parameter] = &[
         "client-query-buffer-limit",
         size(1 << 20, LONG_SIZE),
         Effect::Size(|s| &s.client_query_buffer_limit),
+    ),
+    Parameter::new(
+        "client-output-buffer-limit",
+        Kind::Checked(checks::output_limits),
+        Effect::Custom { read: output_limits, write: set_output_limits },
     ),
     Parameter::new(
         "compress-over",
@@ -178,12 +184,6 @@ static FACTS: &[Parameter] = &[
 static PROMISES: &[Parameter] = &[
     always("activedefrag", SWITCH, "no", "the allocator needs no defragmentation"),
     always("appendonly", SWITCH, "no", NO_PERSISTENCE),
-    always(
-        "client-output-buffer-limit",
-        Kind::Checked(checks::output_limits),
-        "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60",
-        "a connection that does not take its replies is not read from, so its buffer cannot grow",
-    ),
     foreign("cluster-enabled", SWITCH, "no"),
     foreign("daemonize", SWITCH, "no"),
     foreign("enable-module-command", Kind::Word(&["no", "yes", "local"]), "no"),
@@ -348,6 +348,21 @@ pub(super) fn all() -> impl Iterator<Item = &'static Parameter> {
 /// The parameter with this name or alias, in any case.
 pub(super) fn find(name: &[u8]) -> Option<&'static Parameter> {
     all().find(|parameter| parameter.names().any(|known| known.as_bytes().eq_ignore_ascii_case(name)))
+}
+
+fn output_limits(node: &Node) -> String {
+    let limits = CLASSES.iter().zip(node.settings.output_limits.all());
+    let told = limits.map(|(class, [hard, soft, seconds])| format!("{class} {hard} {soft} {seconds}"));
+    told.collect::<Vec<_>>().join(" ")
+}
+
+/// Classes that are left out keep what they have.
+fn set_output_limits(node: &Node, value: &Value) {
+    let mut classes = node.settings.output_limits.all();
+    for (class, limits) in checks::output_limits_of(&value.to_string()) {
+        classes[class] = limits;
+    }
+    node.settings.output_limits.set(classes);
 }
 
 fn compress_over(node: &Node) -> String {

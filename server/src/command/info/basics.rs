@@ -59,7 +59,7 @@ pub(super) fn clients(report: &mut Report<'_>) {
     report.field("cluster_connections", 0);
     report.field("maxclients", node.settings.maxclients.load(Relaxed));
     report.field("client_recent_max_input_buffer", most(|client| client.query_bytes.load(Relaxed)));
-    report.field("client_recent_max_output_buffer", most(|client| client.reply_bytes.load(Relaxed)));
+    report.field("client_recent_max_output_buffer", most(|client| client.unsent.bytes()));
     report.field("blocked_clients", clients.iter().filter(|client| client.blocked.load(Relaxed)).count());
     report.zeros(&[
         "tracking_clients",

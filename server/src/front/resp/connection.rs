@@ -195,11 +195,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 bench.reply.rewind(mark);
             }
             bench.input.advance(consumed);
-            let full = bench.reply.len() >= FLUSH_BYTES;
+            let unsent = bench.reply.len();
+            if self.engine.node().settings.output_limits.forbid(unsent) {
+                debug!(id = self.session.client.id, unsent, "the output buffer limit is passed");
+                return Err(End::AtOnce);
+            }
             if matches!(step, Step::Close) {
                 return Err(End::InOrder);
             }
-            if full {
+            if unsent >= FLUSH_BYTES {
                 self.flush().await?;
             }
             if self.session.client.asked() == Ask::Kill {
@@ -296,14 +300,15 @@ async fn send<S: AsyncWrite + Unpin>(
     std::future::poll_fn(|context| {
         while reply.has_remaining() {
             let Poll::Ready(written) = poll_write_buf(Pin::new(&mut *stream), context, reply) else {
-                return stalled(client, reply.len(), context);
+                client.unsent.stalled(reply.len(), engine.node().clock.unix_millis());
+                return stalled(client, context);
             };
             match written {
                 Ok(bytes) => lane.wrote(bytes),
                 Err(error) => return Poll::Ready(Err(End::Failed(error))),
             }
         }
-        client.reply_bytes.store(0, Relaxed);
+        client.unsent.sent();
         Poll::Ready(Ok(()))
     })
     .await
@@ -344,8 +349,7 @@ pub(super) async fn unless_killed<T>(client: &Client, future: impl Future<Output
 }
 
 /// The peer does not take its replies: wait, but not beyond a kill.
-fn stalled(client: &Client, unsent: usize, context: &mut Context<'_>) -> Poll<Result<(), End>> {
-    client.reply_bytes.store(unsent, Relaxed);
+fn stalled(client: &Client, context: &mut Context<'_>) -> Poll<Result<(), End>> {
     client.wake_me(context.waker());
     match client.asked() {
         Ask::Kill => Poll::Ready(Err(End::AtOnce)),
