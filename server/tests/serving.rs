@@ -246,6 +246,21 @@ async fn a_drain_answers_what_was_asked_and_closes_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reply_above_the_output_limit_ends_the_connection() {
+    let node = TestNode::start(&[]).await;
+    let mut limited = node.resp().await;
+    let value = "x".repeat(3000);
+    let requests = format!("SET k {value}\r\nCONFIG SET client-output-buffer-limit \"normal 1kb 0 0\"\r\nPING\r\n");
+    limited.write_all(requests.as_bytes()).await.expect("sent");
+    let mut replies = [0; 17];
+    limited.read_exact(&mut replies).await.expect("replies below the limit");
+    assert_eq!(&replies, b"+OK\r\n+OK\r\n+PONG\r\n");
+    limited.write_all(b"GET k\r\n").await.expect("sent");
+    assert_eq!(read_to_end(&mut limited).await, b"");
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_arrived_before_a_drain_is_answered() {
     let node = TestNode::start(&[]).await;
     let mut streams = Vec::new();

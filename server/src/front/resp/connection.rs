@@ -198,6 +198,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let unsent = bench.reply.len();
             if self.engine.node().settings.output_limits.forbid(unsent) {
                 debug!(id = self.session.client.id, unsent, "the output buffer limit is passed");
+                bench.reply.clear();
                 return Err(End::AtOnce);
             }
             if matches!(step, Step::Close) {
