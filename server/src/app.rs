@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::command::table::Table;
 use crate::config::{Config, IdentityConfig};
 use crate::data_dir::{self, DataDirError};
+use crate::descriptors;
 use crate::engine::Engine;
 use crate::front::{http, resp};
 use crate::housekeeping;
@@ -194,7 +195,7 @@ fn build(config: &Config, id: NodeId, listeners: &Listeners, origin: Option<Arc<
 fn settings(config: &Config) -> Settings {
     let settings = Settings::default();
     settings.maxmemory.store(config.maxmemory, Relaxed);
-    settings.maxclients.store(config.maxclients, Relaxed);
+    settings.maxclients.store(descriptors::provide_for(config.maxclients), Relaxed);
     settings.requirepass.store(config.requirepass.as_ref().map(|password| Arc::new(password.clone().into_bytes())));
     settings
 }

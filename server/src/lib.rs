@@ -10,6 +10,7 @@ pub mod command;
 pub mod config;
 pub mod data_dir;
 pub mod demo;
+pub mod descriptors;
 pub mod drain;
 pub mod engine;
 pub mod front;
