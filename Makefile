@@ -1,11 +1,12 @@
 # Everything runs from a fresh Debian machine with Rust: what is missing is installed first, servers
 # are started on free ports and ended again.
 
-.PHONY: help setup check build test test-upstream fuzz bench
+.PHONY: help setup check build test test-upstream show fuzz bench
 
 help:
 	@echo "make test            install what is missing, check the style, run all tests"
 	@echo "make test-upstream   run Redis' own test suite against Forebay (UNIT=type/string for one unit)"
+	@echo "make show            herds, outages, hostile clients and restarts in full size, with their figures"
 	@echo "make bench           compare processor time per request with redis-server (ARGS='--only GET')"
 	@echo "make fuzz            feed ten million frames to the decoder (FRAMES=… for another number)"
 
@@ -32,6 +33,15 @@ test-upstream:
 	redis-tests/scripts/setup upstream
 	cargo build -p forebay
 	redis-tests/scripts/upstream $(if $(UNIT),--unit $(UNIT))
+
+# In full size the figures are worth something: a release build, one test at a time, and the slowest of
+# 10,000 replies held to three times the load's own time.
+SHOW = readthrough herd outage hostile drain
+show:
+	redis-tests/scripts/setup
+	cargo build --release -p forebay
+	FOREBAY_BIN="$${CARGO_TARGET_DIR:-target}/release/forebay" FOREBAY_HERD=10000 FOREBAY_HERD_RATIO=3 \
+		cargo test -p forebay-redis-tests $(SHOW:%=--test %) -- --nocapture --test-threads=1
 
 FRAMES ?= 10000000
 fuzz:

@@ -44,13 +44,6 @@ ttl = "400ms"
 stale_if_error = "1h"
 
 [[group]]
-name = "fresh"
-key = "fresh:{id}:{n}"
-load = "SELECT body AS fresh FROM things WHERE id = $1::int AND $2::int8 >= 0"
-as = "string"
-ttl = "400ms"
-
-[[group]]
 name = "clock"
 key = "clock:{id}"
 load = "SELECT body AS clock FROM things WHERE id = $1"
@@ -58,6 +51,23 @@ as = "string"
 ttl = "2s"
 ttl_jitter = 0.0
 "#;
+
+/// Groups whose keys are asked for once each, so that every read is a miss. Each has queries of its own, which take a while: together
+/// they need as many connections as there may be.
+const LANES: u64 = 8;
+
+fn fresh_group(lane: u64) -> String {
+    format!(
+        r#"
+[[group]]
+name = "fresh{lane}"
+key = "fresh{lane}:{{id}}:{{n}}"
+load = "SELECT body AS fresh FROM things WHERE id = $1::int AND $2::int8 >= 0 AND (SELECT pg_sleep(0.02)) IS NOT NULL"
+as = "string"
+ttl = "400ms"
+"#
+    )
+}
 
 #[test]
 fn an_outage_is_a_non_event_for_hot_keys() {
@@ -72,11 +82,7 @@ fn an_outage_is_a_non_event_for_hot_keys() {
     for name in ["hot", "hot", "stale", "stale"] {
         traffic.add(name, server.address(), move |n| format!("GET {name}:{}", n % 100), |_, reply| *reply == v(1));
     }
-    for lane in 0..4 {
-        // Every key is asked for once: these are misses, each of them.
-        let command = move |n| format!("GET fresh:{}:{}", n % 100, n * 4 + lane);
-        traffic.add("fresh", server.address(), command, |_, reply| *reply == v(1));
-    }
+    ask_for_fresh(&mut traffic, &server);
     await_right(&traffic, 0, &["hot", "stale", "fresh"]);
 
     // Once this key has expired, so have all the others that have a ttl: theirs is far shorter.
@@ -122,7 +128,8 @@ fn an_outage_is_a_non_event_for_hot_keys() {
     assert!(eventually(PATIENCE, is_new), "stale values stay");
     let seen = watch.end();
     println!("connections after the return, in steps of 10 ms: {}", in_runs(&seen));
-    assert!(seen.iter().all(|count| *count <= POOL), "more than {POOL} connections");
+    let most = seen.into_iter().max().unwrap_or_default();
+    assert!((2..=POOL).contains(&most), "{most} connections where there may be {POOL}, and misses for all of them");
 }
 
 #[test]
@@ -131,10 +138,7 @@ fn the_primary_stands_in_for_a_replica_that_is_gone() {
     let mut standby = database.standby();
     let server = start(&database.url(), &["--origin-replica", &standby.url()]);
     let mut traffic = Traffic::new();
-    for lane in 0..2 {
-        let command = move |n| format!("GET fresh:{}:{}", n % 100, n * 2 + lane);
-        traffic.add("fresh", server.address(), command, |_, reply| *reply == v(1));
-    }
+    ask_for_fresh(&mut traffic, &server);
     await_right(&traffic, 0, &["fresh"]);
     let (by_primary, by_standby) = (database.asked("AS fresh"), standby.asked("AS fresh"));
     println!("while the replica is well: {by_standby} queries to it, {by_primary} to the primary");
@@ -160,8 +164,17 @@ fn the_primary_stands_in_for_a_replica_that_is_gone() {
     traffic.end();
 }
 
+/// Adds a client for each lane.
+fn ask_for_fresh(traffic: &mut Traffic, server: &Forebay) {
+    for lane in 0..LANES {
+        let command = move |n| format!("GET fresh{lane}:{}:{n}", n % 100);
+        traffic.add("fresh", server.address(), command, |_, reply| *reply == v(1));
+    }
+}
+
 fn start(url: &str, args: &[&str]) -> Forebay {
-    let mut options = ForebayOptions::in_front_of(url, GROUPS);
+    let groups = GROUPS.to_owned() + &(0..LANES).map(fresh_group).collect::<String>();
+    let mut options = ForebayOptions::in_front_of(url, &groups);
     let limits = [("--origin-pool-size", POOL.to_string()), ("--origin-load-timeout", format!("{LOAD_TIMEOUT:?}"))];
     options.args.extend(limits.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]));
     options.args.extend(args.iter().map(ToString::to_string));
