@@ -152,18 +152,12 @@ impl Batcher {
     /// Waits for a target that may be asked; the batch grows meanwhile.
     async fn lease(&mut self, batch: &mut Batch) -> Result<Lease, Arc<str>> {
         let targets = Arc::clone(&self.targets);
+        let lease = targets.lease();
+        tokio::pin!(lease);
         loop {
-            let freed = targets.freed();
-            tokio::pin!(freed);
-            freed.as_mut().enable();
-            match targets.choose(&[]) {
-                Choice::Granted(lease) => return Ok(lease),
-                Choice::Refused(reason) => return Err(reason),
-                Choice::Busy => {}
-            }
             let has_room = batch.len() < self.limits.max_keys;
             tokio::select! {
-                () = freed => {}
+                lease = &mut lease => return lease,
                 Some(request) = self.arrivals.next(), if has_room => batch.add(request),
             }
         }

@@ -31,6 +31,10 @@ pub(crate) struct Targets {
     all: Vec<Target>,
     /// Signals that a lease ended or that a target was taken back.
     freed: Notify,
+    /// Held by whoever is next to be granted a lease; the others wait for it in the order in which they came. Without it
+    /// the group that asked last would most often be granted the lease that ended, and others wait until their loads
+    /// time out.
+    turn: tokio::sync::Mutex<()>,
 }
 
 /// One database.
@@ -109,7 +113,7 @@ impl Targets {
             state: Mutex::new(State::new(Breaker::new(config.breaker, config.max_connections))),
             opened: Notify::new(),
         });
-        Targets { all: all.collect(), freed: Notify::new() }
+        Targets { all: all.collect(), freed: Notify::new(), turn: tokio::sync::Mutex::new(()) }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -124,6 +128,24 @@ impl Targets {
     /// it, or a change between the two is missed.
     pub(crate) fn freed(&self) -> tokio::sync::futures::Notified<'_> {
         self.freed.notified()
+    }
+
+    /// Waits until somebody may be asked, behind those who came before.
+    ///
+    /// # Errors
+    /// When all targets are ill: what the last one said.
+    pub(crate) async fn lease(self: &Arc<Self>) -> Result<Lease, Arc<str>> {
+        let _turn = self.turn.lock().await;
+        loop {
+            let freed = self.freed();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            match self.choose(&[]) {
+                Choice::Granted(lease) => return Ok(lease),
+                Choice::Refused(reason) => return Err(reason),
+                Choice::Busy => freed.await,
+            }
+        }
     }
 
     /// Chooses whom to ask, leaving out those of `tried`: the better of two replicas drawn at random, and the primary if
@@ -144,7 +166,7 @@ impl Targets {
                 Admission::Granted(pass) => {
                     let idle = state.idle.pop();
                     drop(state);
-                    return Choice::Granted(self.lease(index, pass, idle));
+                    return Choice::Granted(self.grant(index, pass, idle));
                 }
                 // One that is just being taken back is no reason to wait while another can answer.
                 Admission::Busy if state.breaker.state() == BreakerState::Closed => busy = true,
@@ -185,7 +207,7 @@ impl Targets {
         said.filter(|words| !words.is_empty()).last().unwrap_or_else(|| "no target is left".into())
     }
 
-    fn lease(self: &Arc<Self>, index: usize, pass: Pass, idle: Option<Connection>) -> Lease {
+    fn grant(self: &Arc<Self>, index: usize, pass: Pass, idle: Option<Connection>) -> Lease {
         Lease { targets: Arc::clone(self), index, pass, idle, outcome: Outcome::Unknown }
     }
 
@@ -213,7 +235,7 @@ impl Targets {
         let index = usize::from(id.0);
         let pass = self.all[index].state.lock().breaker.admit_probe(Instant::now());
         let Some(pass) = pass else { return };
-        let mut lease = self.lease(index, pass, None);
+        let mut lease = self.grant(index, pass, None);
         if let Ok(mut connection) = lease.connect().await {
             match within(self.all[index].limits.timeout, connection.session.ping()).await {
                 Ok(()) => lease.answered(connection),

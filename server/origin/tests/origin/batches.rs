@@ -47,6 +47,39 @@ async fn keys_that_are_begun_together_are_one_query_without_any_window() {
     origin.close().await;
 }
 
+/// With one connection for many groups, none waits while another is asked for again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_that_wait_for_a_connection_take_turns() {
+    const GROUPS: usize = 8;
+    const LOADS: usize = 60;
+    let postgres = shop::postgres().await;
+    let config = OriginConfig { max_connections: 1, batch_window: Duration::ZERO, ..shop::patient(&postgres) };
+    let query = "SELECT name FROM products WHERE id = $1 AND (SELECT pg_sleep(0.002)) IS NOT NULL";
+    let groups = (0..GROUPS).map(|n| group(&format!("g{n}"), &format!("g{n}:{{id}}"), query, "string")).collect();
+    let origin = Arc::new(shop::origin(config, groups).await);
+    let (done, mut order) = tokio::sync::mpsc::channel(GROUPS * LOADS);
+    let clients = (0..GROUPS).map(|group| {
+        let (origin, done) = (Arc::clone(&origin), done.clone());
+        tokio::spawn(async move {
+            for id in 1..=LOADS {
+                load(&origin, format!("g{group}:{id}")).await.expect("the key can be loaded");
+                done.send(group).await.expect("the test listens");
+            }
+        })
+    });
+    join_all(clients).await.into_iter().for_each(|client| client.expect("a client does not panic"));
+    drop(done);
+    let mut last = [None; GROUPS];
+    let mut longest = 0;
+    for place in 0..GROUPS * LOADS {
+        let group = order.recv().await.expect("every load was told");
+        let before = last[group].replace(place).unwrap_or(0);
+        longest = longest.max(place - before);
+    }
+    assert!(longest <= 2 * GROUPS, "a group waited while {longest} loads of others were answered");
+    origin.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_thousand_keys_of_ten_clients_are_few_queries() {
     let postgres = shop::postgres().await;
