@@ -14,8 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(40);
 /// The cap on connections to each database.
 const POOL: usize = 4;
 
-/// The load timeout of these tests.
-const LOAD_TIMEOUT: Duration = Duration::from_secs(1);
+/// The load timeout of these tests: on a busy machine a database that is well may be given no processor for more than a second.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a busy machine may add to the load timeout before a reply reaches its client.
 const SLACK: Duration = Duration::from_secs(4);
