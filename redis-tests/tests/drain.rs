@@ -258,7 +258,7 @@ impl Conversation {
         while let Some(length) = self.reply_length(&self.unread[at..]) {
             at += length;
             self.replies += 1;
-            if self.replies % BATCH as u64 == 0 {
+            if self.replies.is_multiple_of(BATCH as u64) {
                 counts.batches.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -267,7 +267,7 @@ impl Conversation {
 
     /// The length of the next reply, once all of it is there.
     fn reply_length(&self, bytes: &[u8]) -> Option<usize> {
-        let expected: &[u8] = if self.replies % 2 == 0 { b"+OK\r\n" } else { &self.blob_reply };
+        let expected: &[u8] = if self.replies.is_multiple_of(2) { b"+OK\r\n" } else { &self.blob_reply };
         let there = bytes.len().min(expected.len());
         assert_eq!(&bytes[..there], &expected[..there], "reply {} is wrong", self.replies);
         (there == expected.len()).then_some(there)
