@@ -49,8 +49,9 @@ async fn admit(engine: &Arc<Engine>, workers: &Workers, stream: TcpStream, peer:
     let descriptor = std::os::fd::AsRawFd::as_raw_fd(&stream);
     match node.clients.admit(limit, peer, local, descriptor, now) {
         None => {
-            // The socket is new and its send buffer empty: this fits, or the peer is gone.
-            let _sent = stream.try_write(TOO_MANY_CLIENTS);
+            // The socket is new and its send buffer empty: this fits, or the peer is gone. Tokio's own `try_write` would not even try
+            // before the poller has told it of the socket.
+            let _sent = SockRef::from(&stream).send(TOO_MANY_CLIENTS);
         }
         Some(client) => {
             if let Err(error) = prepare(&stream, node.settings.tcp_keepalive.load(Relaxed)) {
