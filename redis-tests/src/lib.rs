@@ -9,7 +9,7 @@
 //! - [`differential`] makes random commands and compares two servers;
 //! - [`database`] is a private Postgres that tells what it was asked;
 //! - [`herd`] is thousands of connections that ask at the same moment;
-//! - [`traffic`] is clients that ask without pause while something happens.
+//! - [`traffic`] is clients that ask all the time while something happens.
 //!
 //! `README.md` of this directory tells how to write a case and how to run one file.
 

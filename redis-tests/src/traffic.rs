@@ -1,4 +1,4 @@
-//! Clients that ask without pause while something happens to the server or to its database, and a tally of what they were told.
+//! Clients that ask all the time while something happens to the server or to its database, and a tally of what they were told.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,6 +13,10 @@ use crate::reply::Reply;
 
 /// Replies that a tally keeps word for word, to show what went wrong.
 const KEPT_SAMPLES: usize = 3;
+
+/// How long a client rests between two commands. Clients that never do take the processors from a database that shares the machine:
+/// its processes were seen to wait for seconds until they could run.
+const REST: Duration = Duration::from_millis(1);
 
 /// Running clients. What happens is divided into phases, which the test calls out.
 pub struct Traffic {
@@ -86,6 +90,7 @@ impl Traffic {
                 if is_over {
                     return;
                 }
+                thread::sleep(REST);
             }
         }));
     }
