@@ -35,6 +35,7 @@ mod keyspace;
 mod loads;
 mod object_type;
 mod placement;
+mod prefetch;
 mod random;
 mod settings;
 mod shard;
@@ -58,6 +59,7 @@ pub use keyspace::{Access, Expiry, Fill, FillOutcome, FillValue, Keyspace, Owned
 pub use loads::Fence;
 pub use object_type::{Encoding, ObjectType};
 pub use placement::SLOTS;
+pub use prefetch::MAX_PREFETCHED;
 pub use settings::Settings;
 pub use store::{Store, StoreConfig};
 pub use string::{StringMut, StringRef};

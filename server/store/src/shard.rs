@@ -50,6 +50,12 @@ impl ShardCell {
         LockedShard { cell: self, shard: self.shard.lock() }
     }
 
+    /// `None` if somebody else has locked it.
+    #[inline]
+    pub(crate) fn try_lock(&self) -> Option<LockedShard<'_>> {
+        Some(LockedShard { cell: self, shard: self.shard.try_lock()? })
+    }
+
     pub(crate) fn entries(&self) -> usize {
         self.entries.load(Relaxed)
     }
@@ -192,6 +198,23 @@ impl Shard {
             return self.lookup_late(key, place, now, garbage);
         }
         if entry.is_absent() { Found::Absent(place) } else { Found::Live(place) }
+    }
+
+    /// Asks for the cache line that a lookup of the key reads first in the index.
+    #[inline]
+    pub(crate) fn prefetch_bucket(&self, key: &Key<'_>) {
+        if let Some(database) = self.database(key.db()) {
+            database.table(self.placement.index(key.slot())).prefetch(key.hash());
+        }
+    }
+
+    /// Asks for the cache lines of the entry, as far as the index shows where it is.
+    #[inline]
+    pub(crate) fn prefetch_entry(&self, key: &Key<'_>) {
+        if let Some(database) = self.database(key.db()) {
+            let table = database.table(self.placement.index(key.slot()));
+            table.visit_likely(key.hash(), Entry::prefetch);
+        }
     }
 
     #[inline]

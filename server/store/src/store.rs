@@ -164,6 +164,11 @@ impl Store {
         self.seed
     }
 
+    #[inline]
+    pub(crate) fn cell_of(&self, slot: u16) -> &ShardCell {
+        &self.cells[self.placement.shard(slot)]
+    }
+
     pub(crate) fn cells(&self) -> &[ShardCell] {
         &self.cells
     }

@@ -13,6 +13,7 @@ mod buckets;
 use bucket::Bucket;
 use buckets::Buckets;
 
+use crate::prefetch::fetch_line;
 use crate::random::Random;
 
 /// Bits of a scan's position. The rest of 64 is left for whoever must say which table a cursor belongs to.
@@ -85,6 +86,29 @@ impl<R> Table<R> {
             depth += 1;
         }
         None
+    }
+
+    /// Asks for the cache line that [`Self::find`] would read first.
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: u64) {
+        if self.len > 0 {
+            fetch_line(self.buckets.get(self.bucket_of(hash)));
+        }
+    }
+
+    /// Visits the records of the first bucket that may be the one with this hash, and asks for the next bucket if there
+    /// are none.
+    #[inline]
+    pub(crate) fn visit_likely(&self, hash: u64, mut visit: impl FnMut(&R)) {
+        if self.len == 0 {
+            return;
+        }
+        let bucket = self.buckets.get(self.bucket_of(hash));
+        let mut likely = bucket.candidates(tag(hash)).filter_map(|index| bucket.record(index)).peekable();
+        if likely.peek().is_none() {
+            bucket.link().into_iter().for_each(|next| fetch_line(next));
+        }
+        likely.for_each(&mut visit);
     }
 
     #[inline]
