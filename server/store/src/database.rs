@@ -69,7 +69,7 @@ impl Database {
 
     #[inline]
     pub(crate) fn find(&self, slot: usize, key: &Key<'_>) -> Option<Place> {
-        self.tables[slot].find(key.hash(), |entry| entry.key() == key.bytes())
+        self.tables[slot].find(key.hash(), |entry| entry.is_of(key.bytes()))
     }
 
     #[inline]

@@ -1,50 +1,46 @@
 //! A key's record: one allocation, behind one pointer.
 //!
 //! ```text
-//! offset 0  access   u32   what the eviction policy remembers
-//!        4  kind     u8    what the value is, see `Kind`
-//!        5  flags    u8    which optional fields follow
-//!        6  key length     varint
-//!           value length   varint, only where the value itself lies here as bytes
+//! offset 0  access         u32   what the eviction policy remembers
+//!        4  kind           u8    what the value is, see `Kind`
+//!        5  flags          u8    which optional fields there are
+//!        6  key length     u8
+//!        7  value length   u8
+//!        8  key length     u32, if LONG_KEY: it does not fit above
+//!           key            bytes
 //!           deadline       i64, if DEADLINE
 //!           filled at      48 bits, and group u16, if FILLED
 //!           stale for      u32, if STALE
 //!           refresh after  u32, if REFRESH
-//!           key            bytes
+//!           value length   u32, if LONG_VALUE: it does not fit above
 //!           value          bytes, or an i64, or a pointer to the object
 //! ```
 //!
-//! All numbers are little endian and unaligned. The size of the allocation follows from these fields, rounded up to
-//! the allocator's bin, so a value may be overwritten where it lies as long as the bin stays the same.
+//! All numbers are little endian; those behind the key are unaligned. A lookup finds the key at a fixed place, a read
+//! finds the value by one table of the flags, and a write leaves the key where it is. The size of the allocation
+//! follows from these fields, rounded up to the allocator's bin, so an entry changes where it lies for as long as
+//! the bin stays the same.
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+mod shape;
+
+use std::alloc::{alloc, dealloc, handle_alloc_error};
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use crate::UnixMillis;
-use crate::allocation::allocated_size;
 use crate::hash::Hash;
 use crate::prefetch::fetch_line;
 use crate::string::BigString;
-use crate::varint::{decode_varint, encode_varint, varint_len};
+use shape::{
+    DEADLINE, FILLED, HEADER, Head, LONG_KEY, LONG_LENGTH, LONG_VALUE, REFRESH, REFRESH_TOLD, SHORT_LENGTH, STALE,
+    Shape, fields_len, flags_for, refresh_after,
+};
 
-const KIND_AT: usize = 4;
-const FLAGS_AT: usize = 5;
-const KEY_LEN_AT: usize = 6;
+const HEAD_AT: usize = 4;
 /// The size of a number or pointer in the value's place.
 const WORD: usize = 8;
 /// Bytes.
 const CACHE_LINE: usize = 64;
-
-/// The entry has a deadline.
-const DEADLINE: u8 = 1 << 0;
-/// The entry came from the origin.
-const FILLED: u8 = 1 << 1;
-/// It may be served for some time after its deadline.
-const STALE: u8 = 1 << 2;
-/// It is due for an early refresh at some time.
-const REFRESH: u8 = 1 << 3;
-/// Somebody has been told that the refresh is due.
-const REFRESH_TOLD: u8 = 1 << 4;
 
 /// What lies in the value's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +54,26 @@ enum Kind {
     Raw = 3,
     Big = 4,
     Hash = 5,
+}
+
+impl Kind {
+    #[inline]
+    fn from_number(number: u8) -> Kind {
+        match number {
+            1 => Kind::Integer,
+            2 => Kind::Embedded,
+            3 => Kind::Raw,
+            4 => Kind::Big,
+            5 => Kind::Hash,
+            _ => Kind::Absent,
+        }
+    }
+
+    /// Whether the value is a pointer to an object that the entry owns.
+    #[inline]
+    fn is_object(self) -> bool {
+        matches!(self, Kind::Big | Kind::Hash)
+    }
 }
 
 /// A value to store.
@@ -124,42 +140,60 @@ unsafe impl Sync for Entry {}
 
 impl Entry {
     pub(crate) fn new(key: &[u8], meta: &Meta, value: Value<'_>) -> Self {
-        let geometry = Geometry::of_new(key, meta, &value);
-        let start = allocate(geometry.layout());
-        let mut entry = Entry { start };
-        // SAFETY: the allocation is of that geometry's layout.
-        unsafe { entry.write(&geometry, key, meta, value) };
+        let shape = Shape::new(flags_for(meta), key.len(), value.len());
+        let mut entry = Entry::allocate(&shape);
+        entry.put_head(meta.access, Head::new(value.kind(), &shape));
+        entry.put_key(&shape, key);
+        entry.put_fields(&shape, meta);
+        entry.put_value(&shape, value);
         entry
     }
 
-    /// Replaces all but the key, which is given again, in the same allocation if it has the right size. The old object,
-    /// if any, is dropped.
-    pub(crate) fn overwrite(&mut self, key: &[u8], meta: &Meta, value: Value<'_>) {
-        debug_assert_eq!(self.key(), key);
-        let geometry = Geometry::of_new(key, meta, &value);
-        if geometry.layout() != self.geometry().layout() {
-            *self = Entry::new(key, meta, value);
+    /// Replaces all but the key, in the same allocation if it has the right size. The old object, if any, is dropped.
+    #[inline]
+    pub(crate) fn overwrite(&mut self, meta: &Meta, value: Value<'_>) {
+        let (old, kind) = (self.shape(), self.head().kind());
+        let new = Shape::new(flags_for(meta), old.key_len, value.len());
+        if new.end() != old.end() && new.allocated() != old.allocated() {
+            *self = Entry::new(self.key(), meta, value);
             return;
         }
-        // SAFETY: all fields are about to be overwritten, so the object is not seen again.
-        drop(unsafe { self.take_object() });
-        // SAFETY: the allocation is of that geometry's layout.
-        unsafe { self.write(&geometry, key, meta, value) };
+        if kind.is_object() {
+            // SAFETY: the value is about to be overwritten, so the object is not seen again.
+            drop(unsafe { self.take_object() });
+        }
+        self.put_head(meta.access, Head::new(value.kind(), &new));
+        self.put_fields(&new, meta);
+        self.put_value(&new, value);
     }
 
     /// The same value under another key.
     pub(crate) fn renamed(self, key: &[u8]) -> Entry {
-        // SAFETY: `self`, which still points to the object, frees only its own allocation below.
-        let value = unsafe { self.value_moved() };
-        let renamed = Entry::new(key, &self.meta(), value);
+        let old = self.shape();
+        let new = Shape::new(old.flags, key.len(), old.value_len);
+        let mut renamed = Entry::allocate(&new);
+        renamed.put_head(self.access(), Head::new(self.head().kind(), &new));
+        renamed.put_key(&new, key);
+        renamed.put(new.fields_at(), self.slice(old.fields_at(), old.end() - old.fields_at()));
+        // The object has moved with the value.
         self.free_shell();
         renamed
     }
 
+    /// Whether the entry is the key's.
+    #[inline]
+    pub(crate) fn is_of(&self, key: &[u8]) -> bool {
+        if key.len() <= SHORT_LENGTH {
+            self.head().has_short_key_of(key.len()) && same_bytes(self.slice(HEADER, key.len()), key)
+        } else {
+            self.key() == key
+        }
+    }
+
     #[inline]
     pub(crate) fn key(&self) -> &[u8] {
-        let geometry = self.geometry();
-        self.slice(geometry.key_at, geometry.key_len)
+        let (at, len) = self.key_place(self.head());
+        self.slice(at, len)
     }
 
     /// Asks for the cache lines in which most entries lie whole.
@@ -169,36 +203,37 @@ impl Entry {
         fetch_line(self.start.as_ptr().wrapping_add(CACHE_LINE));
     }
 
+    #[inline]
     pub(crate) fn value(&self) -> ValueView<'_> {
-        let geometry = self.geometry();
-        let bytes = self.slice(geometry.value_at, geometry.value_len);
-        match self.kind() {
+        let head = self.head();
+        let at = self.value_at(head);
+        match head.kind() {
             Kind::Absent => ValueView::Absent,
-            Kind::Integer => ValueView::Integer(i64::from_le_bytes(self.array(geometry.value_at))),
-            Kind::Embedded => ValueView::Short { bytes, raw: false },
-            Kind::Raw => ValueView::Short { bytes, raw: true },
+            Kind::Integer => ValueView::Integer(i64::from_le_bytes(self.array(at))),
+            Kind::Embedded => ValueView::Short { bytes: self.value_bytes(head, at), raw: false },
+            Kind::Raw => ValueView::Short { bytes: self.value_bytes(head, at), raw: true },
             // SAFETY: the kind says what the pointer points to.
-            Kind::Big => ValueView::Big(unsafe { self.object(geometry.value_at) }),
+            Kind::Big => ValueView::Big(unsafe { self.object(at) }),
             // SAFETY: as above.
-            Kind::Hash => ValueView::Hash(unsafe { self.object(geometry.value_at) }),
+            Kind::Hash => ValueView::Hash(unsafe { self.object(at) }),
         }
     }
 
     pub(crate) fn object_mut(&mut self) -> Option<ObjectMut<'_>> {
-        let value_at = self.geometry().value_at;
-        match self.kind() {
+        let head = self.head();
+        match head.kind() {
             Kind::Absent | Kind::Integer | Kind::Embedded | Kind::Raw => None,
             // SAFETY: the kind says what the pointer points to.
-            Kind::Big => Some(ObjectMut::Big(unsafe { self.object_at_mut(value_at) })),
+            Kind::Big => Some(ObjectMut::Big(unsafe { self.object_mut_at(self.value_at(head)) })),
             // SAFETY: as above.
-            Kind::Hash => Some(ObjectMut::Hash(unsafe { self.object_at_mut(value_at) })),
+            Kind::Hash => Some(ObjectMut::Hash(unsafe { self.object_mut_at(self.value_at(head)) })),
         }
     }
 
     /// Lets readers share the memory of a long string that was changed in place.
     #[inline]
     pub(crate) fn make_shareable(&mut self) {
-        if self.kind() == Kind::Big {
+        if self.head().kind() == Kind::Big {
             if let Some(ObjectMut::Big(string)) = self.object_mut() {
                 string.make_shareable();
             }
@@ -207,9 +242,10 @@ impl Entry {
 
     #[inline]
     pub(crate) fn is_absent(&self) -> bool {
-        self.kind() == Kind::Absent
+        self.head().kind() == Kind::Absent
     }
 
+    #[inline]
     pub(crate) fn meta(&self) -> Meta {
         Meta { access: self.access(), deadline: self.deadline(), fill: self.fill() }
     }
@@ -226,31 +262,29 @@ impl Entry {
 
     #[inline]
     pub(crate) fn deadline(&self) -> Option<UnixMillis> {
-        let at = self.optional_at(DEADLINE)?;
-        Some(i64::from_le_bytes(self.array(at)))
+        let head = self.head();
+        // The deadline is the first of the optional fields.
+        head.has(DEADLINE).then(|| i64::from_le_bytes(self.array(self.fields_at(head))))
     }
 
     pub(crate) fn set_deadline(&mut self, deadline: Option<UnixMillis>) {
         match (self.optional_at(DEADLINE), deadline) {
             (None, None) => {}
             (Some(at), Some(deadline)) => self.put(at, &deadline.to_le_bytes()),
-            _ => self.rebuild(&Meta { deadline, ..self.meta() }),
+            _ => self.set_meta(&Meta { deadline, ..self.meta() }),
         }
     }
 
+    #[inline]
     pub(crate) fn fill(&self) -> Option<FillInfo> {
-        let at = self.optional_at(FILLED)?;
-        let [a, b, c, d, e, f, group @ ..] = self.array::<8>(at);
-        let filled_at = i64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
-        let group = u16::from_le_bytes(group);
-        let refresh_at = self.optional_at(REFRESH).map(|at| filled_at + i64::from(self.u32_at(at)));
-        Some(FillInfo { filled_at, group, stale_for_ms: self.stale_for_ms(), refresh_at })
+        self.optional_at(FILLED).map(|at| self.fill_at(at))
     }
 
     /// Forgets where the value came from, since it is no longer what the origin gave.
+    #[inline]
     pub(crate) fn clear_fill(&mut self) {
-        if self.flags() & FILLED != 0 {
-            self.rebuild(&Meta { fill: None, ..self.meta() });
+        if self.head().has(FILLED) {
+            self.set_meta(&Meta { fill: None, ..self.meta() });
         }
     }
 
@@ -262,13 +296,15 @@ impl Entry {
     }
 
     /// Whether the entry is due for a refresh that nobody has been told of. From then on somebody has.
+    #[inline]
     pub(crate) fn tell_refresh_due(&mut self, now: UnixMillis) -> bool {
-        if self.flags() & (REFRESH | REFRESH_TOLD) != REFRESH {
+        let head = self.head();
+        if !head.has(REFRESH) || head.has(REFRESH_TOLD) {
             return false;
         }
         let due = self.fill().and_then(|fill| fill.refresh_at).is_some_and(|at| at <= now);
         if due {
-            self.put(FLAGS_AT, &[self.flags() | REFRESH_TOLD]);
+            self.put(HEAD_AT, &head.with_flag(REFRESH_TOLD).0.to_le_bytes());
         }
         due
     }
@@ -280,16 +316,13 @@ impl Entry {
             ValueView::Big(string) => string.allocated(),
             ValueView::Hash(hash) => hash.allocated(samples),
         };
-        self.geometry().layout().size() + object
+        self.shape().allocated() + object
     }
 
     /// Whether freeing it may take long.
+    #[inline]
     pub(crate) fn is_large(&self) -> bool {
-        match self.value() {
-            ValueView::Absent | ValueView::Integer(_) | ValueView::Short { .. } => false,
-            ValueView::Big(string) => string.is_large(),
-            ValueView::Hash(hash) => hash.is_large(),
-        }
+        self.head().kind().is_object() && self.has_large_object()
     }
 
     /// A copy with an object of its own, under the same key.
@@ -304,150 +337,192 @@ impl Entry {
         Entry::new(self.key(), meta, value)
     }
 
+    fn has_large_object(&self) -> bool {
+        match self.value() {
+            ValueView::Absent | ValueView::Integer(_) | ValueView::Short { .. } => false,
+            ValueView::Big(string) => string.is_large(),
+            ValueView::Hash(hash) => hash.is_large(),
+        }
+    }
+
     #[inline]
     fn stale_for_ms(&self) -> u32 {
         self.optional_at(STALE).map_or(0, |at| self.u32_at(at))
     }
 
-    fn rebuild(&mut self, meta: &Meta) {
-        // SAFETY: `self`, which still points to the object, frees only its own allocation below.
-        let value = unsafe { self.value_moved() };
-        let rebuilt = Entry::new(self.key(), meta, value);
-        std::mem::replace(self, rebuilt).free_shell();
+    fn fill_at(&self, at: usize) -> FillInfo {
+        let [a, b, c, d, e, f, group @ ..] = self.array::<8>(at);
+        let filled_at = i64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
+        let group = u16::from_le_bytes(group);
+        let refresh_at = self.optional_at(REFRESH).map(|at| filled_at + i64::from(self.u32_at(at)));
+        FillInfo { filled_at, group, stale_for_ms: self.stale_for_ms(), refresh_at }
+    }
+
+    /// Gives the entry other optional fields; the value moves to where it then belongs.
+    fn set_meta(&mut self, meta: &Meta) {
+        let (old, kind) = (self.shape(), self.head().kind());
+        let new = Shape::new(flags_for(meta), old.key_len, old.value_len);
+        if new.allocated() == old.allocated() {
+            self.shift(old.value_at(), new.value_at(), old.value_len);
+            self.put_head(meta.access, Head::new(kind, &new));
+            self.put_fields(&new, meta);
+            return;
+        }
+        let mut moved = Entry::allocate(&new);
+        moved.put_head(meta.access, Head::new(kind, &new));
+        moved.put_key(&new, self.key());
+        moved.put_fields(&new, meta);
+        moved.put(new.value_at(), self.slice(old.value_at(), old.value_len));
+        // The object has moved with the value.
+        std::mem::replace(self, moved).free_shell();
     }
 
     #[inline]
-    fn kind(&self) -> Kind {
-        match self.byte(KIND_AT) {
-            1 => Kind::Integer,
-            2 => Kind::Embedded,
-            3 => Kind::Raw,
-            4 => Kind::Big,
-            5 => Kind::Hash,
-            _ => Kind::Absent,
+    fn head(&self) -> Head {
+        Head(u32::from_le_bytes(self.array(HEAD_AT)))
+    }
+
+    #[inline]
+    fn shape(&self) -> Shape {
+        let head = self.head();
+        let (_, key_len) = self.key_place(head);
+        Shape { flags: head.flags(), key_len, value_len: self.value_len(head, self.value_at(head)) }
+    }
+
+    /// Where the key lies and how long it is.
+    #[inline]
+    fn key_place(&self, head: Head) -> (usize, usize) {
+        match head.has(LONG_KEY) {
+            false => (HEADER, head.short_key_len()),
+            true => (HEADER + LONG_LENGTH, self.u32_at(HEADER) as usize),
         }
     }
 
     #[inline]
-    fn flags(&self) -> u8 {
-        self.byte(FLAGS_AT)
-    }
-
-    #[inline]
-    fn geometry(&self) -> Geometry {
-        let (key_len, taken) = decode_varint(|at| self.byte(KEY_LEN_AT + at));
-        let after_key_len = KEY_LEN_AT + taken;
-        let kind = self.kind();
-        let (value_len, optional_at) = match kind {
-            Kind::Absent => (0, after_key_len),
-            Kind::Integer | Kind::Big | Kind::Hash => (WORD, after_key_len),
-            Kind::Embedded | Kind::Raw => {
-                let (len, taken) = decode_varint(|at| self.byte(after_key_len + at));
-                (len as usize, after_key_len + taken)
-            }
-        };
-        Geometry::from_parts(optional_at, self.flags(), key_len as usize, value_len)
+    fn fields_at(&self, head: Head) -> usize {
+        let (key_at, key_len) = self.key_place(head);
+        key_at + key_len
     }
 
     /// Where an optional field lies, if the entry has it.
     #[inline]
     fn optional_at(&self, field: u8) -> Option<usize> {
-        let flags = self.flags();
-        if flags & field == 0 {
-            return None;
-        }
-        Some(self.geometry().optional_at + optional_len(flags & (field - 1)))
+        let head = self.head();
+        head.has(field).then(|| self.fields_at(head) + fields_len(head.flags() & (field - 1)))
     }
 
-    /// # Safety
-    /// The entry must be allocated with that geometry's layout, and an object that it owned must have been taken.
-    unsafe fn write(&mut self, geometry: &Geometry, key: &[u8], meta: &Meta, value: Value<'_>) {
-        let flags = flags_for(meta);
-        self.put(0, &meta.access.to_le_bytes());
-        self.put(KIND_AT, &[value.kind() as u8, flags]);
-        let (key_len, taken) = encode_varint(key.len() as u32);
-        self.put(KEY_LEN_AT, &key_len[..taken]);
-        if let Value::Short { bytes, .. } = &value {
-            let (value_len, len_taken) = encode_varint(bytes.len() as u32);
-            self.put(KEY_LEN_AT + taken, &value_len[..len_taken]);
-        }
-        self.write_optional(geometry.optional_at, meta);
-        self.put(geometry.key_at, key);
-        match value {
-            Value::Absent => {}
-            Value::Integer(number) => self.put(geometry.value_at, &number.to_le_bytes()),
-            Value::Short { bytes, .. } => self.put(geometry.value_at, bytes),
-            Value::Big(string) => self.put_object(geometry.value_at, string),
-            Value::Hash(hash) => self.put_object(geometry.value_at, hash),
+    #[inline]
+    fn value_at(&self, head: Head) -> usize {
+        self.fields_at(head) + fields_len(head.flags())
+    }
+
+    #[inline]
+    fn value_len(&self, head: Head, value_at: usize) -> usize {
+        match head.has(LONG_VALUE) {
+            false => head.short_value_len(),
+            true => self.u32_at(value_at - LONG_LENGTH) as usize,
         }
     }
 
-    fn write_optional(&mut self, mut at: usize, meta: &Meta) {
-        let mut append = |entry: &mut Self, bytes: &[u8]| {
-            entry.put(at, bytes);
-            at += bytes.len();
-        };
+    #[inline]
+    fn value_bytes(&self, head: Head, at: usize) -> &[u8] {
+        self.slice(at, self.value_len(head, at))
+    }
+
+    #[inline]
+    fn put_head(&mut self, access: u32, head: Head) {
+        self.put(0, &(u64::from(head.0) << u32::BITS | u64::from(access)).to_le_bytes());
+    }
+
+    #[inline]
+    fn put_key(&mut self, shape: &Shape, key: &[u8]) {
+        if shape.flags & LONG_KEY != 0 {
+            self.put(HEADER, &long_length(key.len()));
+        }
+        self.put(shape.key_at(), key);
+    }
+
+    /// Writes what lies between key and value.
+    #[inline]
+    fn put_fields(&mut self, shape: &Shape, meta: &Meta) {
+        let mut at = shape.fields_at();
         if let Some(deadline) = meta.deadline {
-            append(self, &deadline.to_le_bytes());
+            self.put(at, &deadline.to_le_bytes());
+            at += size_of_val(&deadline);
         }
-        let Some(fill) = meta.fill else { return };
-        append(self, &fill.filled_at.to_le_bytes()[..6]);
-        append(self, &fill.group.to_le_bytes());
+        if let Some(fill) = &meta.fill {
+            at = self.put_fill(at, fill);
+        }
+        if shape.flags & LONG_VALUE != 0 {
+            self.put(at, &long_length(shape.value_len));
+        }
+    }
+
+    /// Returns where the next field begins.
+    fn put_fill(&mut self, at: usize, fill: &FillInfo) -> usize {
+        let mut fields = [0; 16];
+        fields[..6].copy_from_slice(&fill.filled_at.to_le_bytes()[..6]);
+        fields[6..8].copy_from_slice(&fill.group.to_le_bytes());
+        let mut len = 8;
+        let mut append = |number: u32| {
+            fields[len..len + 4].copy_from_slice(&number.to_le_bytes());
+            len += 4;
+        };
         if fill.stale_for_ms > 0 {
-            append(self, &fill.stale_for_ms.to_le_bytes());
+            append(fill.stale_for_ms);
         }
         if let Some(refresh_at) = fill.refresh_at {
-            let after = refresh_at.saturating_sub(fill.filled_at).clamp(0, i64::from(u32::MAX));
-            append(self, &(after as u32).to_le_bytes());
+            append(refresh_after(fill.filled_at, refresh_at));
         }
+        self.put(at, &fields[..len]);
+        at + len
     }
 
-    /// The value, to be moved to another entry.
-    ///
-    /// # Safety
-    /// It owns the object, so this entry must be freed by `free_shell` and not by dropping it.
-    unsafe fn value_moved(&self) -> Value<'_> {
-        // SAFETY: the caller's promise.
-        if let Some(object) = unsafe { self.take_object() } {
-            return object;
-        }
-        match self.value() {
-            ValueView::Integer(number) => Value::Integer(number),
-            ValueView::Short { bytes, raw } => Value::Short { bytes, raw },
-            ValueView::Absent | ValueView::Big(_) | ValueView::Hash(_) => Value::Absent,
+    #[inline]
+    fn put_value(&mut self, shape: &Shape, value: Value<'_>) {
+        let at = shape.value_at();
+        match value {
+            Value::Absent => {}
+            Value::Integer(number) => self.put(at, &number.to_le_bytes()),
+            Value::Short { bytes, .. } => self.put(at, bytes),
+            Value::Big(string) => self.put_object(at, string),
+            Value::Hash(hash) => self.put_object(at, hash),
         }
     }
 
     /// # Safety
     /// The object must not be reached through this entry any more.
     unsafe fn take_object(&self) -> Option<Value<'static>> {
-        let value_at = self.geometry().value_at;
-        match self.kind() {
+        let head = self.head();
+        let at = self.value_at(head);
+        match head.kind() {
             Kind::Absent | Kind::Integer | Kind::Embedded | Kind::Raw => None,
             // SAFETY: the kind says which box the pointer came from; the caller sees that it is not used again.
-            Kind::Big => Some(Value::Big(unsafe { self.boxed(value_at) })),
+            Kind::Big => Some(Value::Big(unsafe { self.boxed(at) })),
             // SAFETY: as above.
-            Kind::Hash => Some(Value::Hash(unsafe { self.boxed(value_at) })),
+            Kind::Hash => Some(Value::Hash(unsafe { self.boxed(at) })),
         }
+    }
+
+    /// An entry of which nothing is written yet: the caller writes all of the shape before anything else.
+    fn allocate(shape: &Shape) -> Entry {
+        let layout = shape.layout();
+        // SAFETY: an entry has a header, so its size is not zero.
+        let start = unsafe { alloc(layout) };
+        Entry { start: NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout)) }
     }
 
     /// Frees the allocation but not the object, which has been moved away.
     fn free_shell(self) {
-        let layout = self.geometry().layout();
-        let start = std::mem::ManuallyDrop::new(self).start;
+        let layout = self.shape().layout();
+        let start = ManuallyDrop::new(self).start;
         // SAFETY: `start` was allocated with this layout, and the entry is gone.
         unsafe { dealloc(start.as_ptr(), layout) };
     }
 
     #[inline]
-    fn byte(&self, at: usize) -> u8 {
-        // SAFETY: callers stay within the entry's geometry.
-        unsafe { self.start.add(at).read() }
-    }
-
-    #[inline]
     fn array<const N: usize>(&self, at: usize) -> [u8; N] {
-        // SAFETY: callers stay within the entry's geometry; byte arrays need no alignment.
+        // SAFETY: callers stay within the entry's shape; byte arrays need no alignment.
         unsafe { self.start.add(at).cast().read() }
     }
 
@@ -458,14 +533,21 @@ impl Entry {
 
     #[inline]
     fn slice(&self, at: usize, len: usize) -> &[u8] {
-        // SAFETY: callers stay within the entry's geometry, all of which has been written.
+        // SAFETY: callers stay within the entry's shape, all of which has been written.
         unsafe { std::slice::from_raw_parts(self.start.add(at).as_ptr(), len) }
     }
 
     #[inline]
     fn put(&mut self, at: usize, bytes: &[u8]) {
-        // SAFETY: callers stay within the entry's geometry; `bytes` is borrowed from elsewhere, as `self` is unique.
+        // SAFETY: callers stay within the entry's shape; `bytes` is borrowed from elsewhere, as `self` is unique.
         unsafe { self.start.add(at).copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
+    }
+
+    /// Moves bytes within the entry.
+    #[inline]
+    fn shift(&mut self, from: usize, to: usize, len: usize) {
+        // SAFETY: callers stay within the entry's allocation on both sides, and what is at `from` has been written.
+        unsafe { self.start.add(to).copy_from(self.start.add(from), len) };
     }
 
     /// # Safety
@@ -477,7 +559,7 @@ impl Entry {
 
     /// # Safety
     /// As for `object`.
-    unsafe fn object_at_mut<T>(&mut self, at: usize) -> &mut T {
+    unsafe fn object_mut_at<T>(&mut self, at: usize) -> &mut T {
         // SAFETY: the caller's promise; the entry is borrowed uniquely.
         unsafe { self.start.add(at).cast::<NonNull<T>>().read_unaligned().as_mut() }
     }
@@ -490,22 +572,25 @@ impl Entry {
     }
 
     fn put_object<T>(&mut self, at: usize, object: Box<T>) {
-        // SAFETY: callers stay within the entry's geometry.
+        // SAFETY: callers stay within the entry's shape.
         unsafe { self.start.add(at).cast().write_unaligned(Box::into_raw(object)) };
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        // SAFETY: the entry is not used after this.
-        drop(unsafe { self.take_object() });
-        let layout = self.geometry().layout();
+        if self.head().kind().is_object() {
+            // SAFETY: the entry is not used after this.
+            drop(unsafe { self.take_object() });
+        }
+        let layout = self.shape().layout();
         // SAFETY: `start` was allocated with this layout.
         unsafe { dealloc(self.start.as_ptr(), layout) };
     }
 }
 
 impl Value<'_> {
+    #[inline]
     fn kind(&self) -> Kind {
         match self {
             Value::Absent => Kind::Absent,
@@ -516,63 +601,32 @@ impl Value<'_> {
             Value::Hash(_) => Kind::Hash,
         }
     }
-}
 
-/// Where the parts of an entry lie, as offsets and lengths in bytes.
-#[derive(Clone, Copy, Debug)]
-struct Geometry {
-    optional_at: usize,
-    key_at: usize,
-    key_len: usize,
-    value_at: usize,
-    value_len: usize,
-}
-
-impl Geometry {
-    fn of_new(key: &[u8], meta: &Meta, value: &Value<'_>) -> Self {
-        let key_len = u32::try_from(key.len()).expect("a key is far shorter than 4 GiB");
-        let after_key_len = KEY_LEN_AT + varint_len(key_len);
-        let (value_len, optional_at) = match value {
-            Value::Absent => (0, after_key_len),
-            Value::Integer(_) | Value::Big(_) | Value::Hash(_) => (WORD, after_key_len),
-            Value::Short { bytes, .. } => (bytes.len(), after_key_len + varint_len(bytes.len() as u32)),
-        };
-        Geometry::from_parts(optional_at, flags_for(meta), key.len(), value_len)
-    }
-
+    /// The bytes that it takes in the entry.
     #[inline]
-    fn from_parts(optional_at: usize, flags: u8, key_len: usize, value_len: usize) -> Self {
-        let key_at = optional_at + optional_len(flags);
-        Geometry { optional_at, key_at, key_len, value_at: key_at + key_len, value_len }
-    }
-
-    fn layout(&self) -> Layout {
-        let size = allocated_size(self.value_at + self.value_len);
-        Layout::from_size_align(size, WORD).expect("an entry is far smaller than the address space")
+    fn len(&self) -> usize {
+        match self {
+            Value::Absent => 0,
+            Value::Integer(_) | Value::Big(_) | Value::Hash(_) => WORD,
+            Value::Short { bytes, .. } => bytes.len(),
+        }
     }
 }
 
-fn flags_for(meta: &Meta) -> u8 {
-    let mut flags = if meta.deadline.is_some() { DEADLINE } else { 0 };
-    if let Some(fill) = meta.fill {
-        flags |= FILLED;
-        flags |= if fill.stale_for_ms > 0 { STALE } else { 0 };
-        flags |= if fill.refresh_at.is_some() { REFRESH } else { 0 };
-    }
-    flags
+/// The shape has seen that it fits.
+fn long_length(len: usize) -> [u8; LONG_LENGTH] {
+    (len as u32).to_le_bytes()
 }
 
-/// The bytes that the optional fields take.
+/// Whether two slices of the same length are equal. Keys are short: up to 16 bytes are compared without a call or loop.
 #[inline]
-fn optional_len(flags: u8) -> usize {
-    let taken = |flag: u8, bytes: usize| if flags & flag != 0 { bytes } else { 0 };
-    taken(DEADLINE, 8) + taken(FILLED, 8) + taken(STALE, 4) + taken(REFRESH, 4)
-}
-
-fn allocate(layout: Layout) -> NonNull<u8> {
-    // SAFETY: an entry has a header, so its size is not zero.
-    let start = unsafe { alloc(layout) };
-    NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout))
+fn same_bytes(a: &[u8], b: &[u8]) -> bool {
+    match (a.first_chunk::<8>(), a.last_chunk::<8>(), b.first_chunk::<8>(), b.last_chunk::<8>()) {
+        (Some(a_first), Some(a_last), Some(b_first), Some(b_last)) if a.len() <= 16 => {
+            a_first == b_first && a_last == b_last
+        }
+        _ => a == b,
+    }
 }
 
 #[cfg(test)]

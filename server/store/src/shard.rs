@@ -265,7 +265,7 @@ impl Shard {
                 if entry.is_large() {
                     garbage.add(std::mem::replace(entry, Entry::new(key.bytes(), meta, value)));
                 } else {
-                    entry.overwrite(key.bytes(), meta, value);
+                    entry.overwrite(meta, value);
                 }
             }),
         }

@@ -18,7 +18,12 @@ fn metas() -> impl Strategy<Value = Meta> {
 }
 
 fn bytes(most: usize) -> impl Strategy<Value = Vec<u8>> {
-    prop_oneof![prop::collection::vec(any::<u8>(), 0..40), prop::collection::vec(any::<u8>(), 0..most)]
+    prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..40),
+        // Where lengths no longer fit in the header.
+        prop::collection::vec(any::<u8>(), SHORT_LENGTH - 2..SHORT_LENGTH + 3),
+        prop::collection::vec(any::<u8>(), 0..most),
+    ]
 }
 
 /// A value to make and to compare with.
@@ -74,6 +79,13 @@ fn hash_with(fields: usize) -> Hash {
 
 fn check(entry: &Entry, key: &[u8], meta: &Meta, content: &Content) {
     assert_eq!(entry.key(), key);
+    assert!(entry.is_of(key) && !entry.is_of(&[key, b"x"].concat()));
+    assert!(key.len().checked_sub(1).is_none_or(|shorter| !entry.is_of(&key[..shorter])));
+    for at in [0, key.len() / 2, key.len().saturating_sub(1)].into_iter().filter(|at| *at < key.len()) {
+        let mut other = key.to_vec();
+        other[at] ^= 1;
+        assert!(!entry.is_of(&other));
+    }
     assert_eq!(entry.meta(), *meta);
     assert_eq!(entry.deadline(), meta.deadline);
     assert_eq!(Content::of(entry), *content);
@@ -112,7 +124,7 @@ proptest! {
         for change in changes {
             match change {
                 Change::Overwrite(new_meta, new_content) => {
-                    entry.overwrite(&key, &new_meta, new_content.value());
+                    entry.overwrite(&new_meta, new_content.value());
                     (meta, content) = (new_meta, new_content);
                 }
                 Change::Deadline(deadline) => {
