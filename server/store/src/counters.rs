@@ -23,6 +23,8 @@ pub struct StoreCounters {
     pub fills: u64,
     /// Fills refused because the key had changed since their load began.
     pub fenced_fills: u64,
+    /// How often a lock had to be waited for.
+    pub lock_conflicts: u64,
 }
 
 impl AddAssign for StoreCounters {
@@ -36,5 +38,6 @@ impl AddAssign for StoreCounters {
         self.changes += other.changes;
         self.fills += other.fills;
         self.fenced_fills += other.fenced_fills;
+        self.lock_conflicts += other.lock_conflicts;
     }
 }

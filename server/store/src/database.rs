@@ -1,4 +1,4 @@
-//! One database's part of a shard: a table for each slot.
+//! The databases of a shard: a table for each slot.
 
 use crate::UnixMillis;
 use crate::entry::Entry;
@@ -10,7 +10,77 @@ pub(crate) const NEVER: UnixMillis = UnixMillis::MAX;
 
 const PLACE_IS_GOOD: &str = "a place is good until its table changes";
 
+/// Each is made when it is first written to.
+#[repr(C)]
+pub(crate) struct Databases {
+    /// Number 0, which nearly all clients use, without a further pointer to follow.
+    first: Option<Database>,
+    /// From number 1 on.
+    others: Box<[Option<Box<Database>>]>,
+}
+
+impl Databases {
+    pub(crate) fn new(count: u16) -> Self {
+        Databases { first: None, others: (1..count).map(|_| None).collect() }
+    }
+
+    pub(crate) fn len(&self) -> u16 {
+        self.others.len() as u16 + 1
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, db: u16) -> Option<&Database> {
+        match db.checked_sub(1) {
+            None => self.first.as_ref(),
+            Some(other) => self.others.get(usize::from(other))?.as_deref(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, db: u16) -> Option<&mut Database> {
+        match db.checked_sub(1) {
+            None => self.first.as_mut(),
+            Some(other) => self.others.get_mut(usize::from(other))?.as_deref_mut(),
+        }
+    }
+
+    /// The database, of `slots` slots if it must be made.
+    #[inline]
+    pub(crate) fn get_or_insert(&mut self, db: u16, slots: usize) -> &mut Database {
+        match db.checked_sub(1) {
+            None => self.first.get_or_insert_with(|| Database::new(slots)),
+            Some(other) => self.others[usize::from(other)].get_or_insert_with(|| Box::new(Database::new(slots))),
+        }
+    }
+
+    pub(crate) fn take(&mut self, db: u16) -> Option<Database> {
+        match db.checked_sub(1) {
+            None => self.first.take(),
+            Some(other) => self.others.get_mut(usize::from(other))?.take().map(|database| *database),
+        }
+    }
+
+    pub(crate) fn swap(&mut self, a: u16, b: u16) {
+        let (from_a, from_b) = (self.take(a), self.take(b));
+        self.put(a, from_b);
+        self.put(b, from_a);
+    }
+
+    /// With their numbers.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u16, &Database)> {
+        (0..self.len()).filter_map(|db| Some((db, self.get(db)?)))
+    }
+
+    fn put(&mut self, db: u16, database: Option<Database>) {
+        match db.checked_sub(1) {
+            None => self.first = database,
+            Some(other) => self.others[usize::from(other)] = database.map(Box::new),
+        }
+    }
+}
+
 /// Slots are numbered here as the shard numbers its own, from 0.
+#[repr(C)]
 pub(crate) struct Database {
     tables: Box<[Table<Entry>]>,
     /// For each slot, no entry is dead before this time; [`NEVER`] if it has no deadlines. May be too early.

@@ -8,30 +8,42 @@ use crate::entry::Entry;
 #[derive(Default)]
 #[must_use = "dropping it frees memory, which may take long"]
 pub struct Garbage {
-    entries: Vec<Entry>,
-    databases: Vec<Database>,
+    removed: Vec<Removed>,
+}
+
+enum Removed {
+    Entry { _entry: Entry },
+    Database(Box<Database>),
 }
 
 impl Garbage {
     /// Keeps a large entry for later and frees a small one at once, which is cheaper than keeping it.
     pub(crate) fn add(&mut self, entry: Entry) {
         if entry.is_large() {
-            self.entries.push(entry);
+            self.removed.push(Removed::Entry { _entry: entry });
         }
     }
 
     pub(crate) fn add_database(&mut self, database: Database) {
-        self.databases.push(database);
+        self.removed.push(Removed::Database(Box::new(database)));
     }
 
     /// How many values there are to free, of those that were not cheaper to free at once.
     pub fn len(&self) -> usize {
-        let in_databases = self.databases.iter().map(|database| database.tally().keys);
-        self.entries.len() + in_databases.sum::<usize>()
+        self.removed.iter().map(Removed::len).sum()
     }
 
     /// Whether there is nothing to free.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.databases.is_empty()
+        self.removed.is_empty()
+    }
+}
+
+impl Removed {
+    fn len(&self) -> usize {
+        match self {
+            Removed::Entry { .. } => 1,
+            Removed::Database(database) => database.tally().keys,
+        }
     }
 }

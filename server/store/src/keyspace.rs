@@ -5,16 +5,15 @@ mod hashes;
 mod strings;
 mod transfer;
 
-use smallvec::SmallVec;
-
 use crate::UnixMillis;
 use crate::entry::{Entry, FillInfo, Meta, Value};
 use crate::entry_ref::{EntryRef, ValueRef};
 use crate::eviction::Moment;
 use crate::garbage::Garbage;
 use crate::key::Key;
+use crate::locking::LockedShards;
 use crate::settings::Settings;
-use crate::shard::{Found, LockedShard, Shard};
+use crate::shard::{Found, Shard};
 use crate::store::Store;
 use crate::table::Place;
 
@@ -26,8 +25,8 @@ pub use transfer::OwnedEntry;
 /// A key of a slot that was not locked is a mistake in the caller, and panics.
 pub struct Keyspace<'s> {
     store: &'s Store,
-    /// In ascending order of their numbers. Released before `garbage` is dropped, as fields drop in order.
-    shards: SmallVec<[LockedShard<'s>; 1]>,
+    /// Released before `garbage` is dropped, as fields drop in order.
+    shards: LockedShards<'s>,
     garbage: Garbage,
     now: UnixMillis,
     access: Access,
@@ -88,7 +87,8 @@ impl std::fmt::Display for WrongType {
 impl std::error::Error for WrongType {}
 
 impl<'s> Keyspace<'s> {
-    pub(crate) fn new(store: &'s Store, shards: SmallVec<[LockedShard<'s>; 1]>, now: UnixMillis) -> Self {
+    #[inline]
+    pub(crate) fn new(store: &'s Store, shards: LockedShards<'s>, now: UnixMillis) -> Self {
         Keyspace {
             store,
             shards,
@@ -146,8 +146,7 @@ impl<'s> Keyspace<'s> {
     /// The key's value, as a client reads it: counted as a hit or a miss, and recorded as a use.
     #[inline]
     pub fn read(&mut self, key: &Key<'_>) -> Option<ValueRef<'_>> {
-        let place = self.find_to_read(key)?;
-        ValueRef::of(self.shard(key).entry(key, place).value())
+        ValueRef::of(self.find_to_read(key)?.value())
     }
 
     /// The key's entry, looked at without being used or counted.
@@ -209,41 +208,36 @@ impl<'s> Keyspace<'s> {
     }
 
     /// Looks the key up as a read: counts, notes what is missing and what is due, records the use.
-    #[inline]
-    fn find_to_read(&mut self, key: &Key<'_>) -> Option<Place> {
-        let index = self.shard_index(key);
-        let Keyspace { store, shards, garbage, now, access, .. } = self;
-        let shard: &mut Shard = &mut shards[index];
-        let (place, is_stale) = match shard.lookup(key, *now, garbage) {
-            Found::Live(place) => (place, false),
-            Found::Stale(place) if access.allow_stale => (place, true),
-            unreadable => return self.note_unreadable(index, unreadable),
-        };
+    fn find_to_read(&mut self, key: &Key<'_>) -> Option<&Entry> {
+        let Keyspace { store, shards, garbage, now, access, missed, refresh_due, .. } = self;
+        let shard = locked(shards, store, key);
         let counted = u64::from(access.count);
+        let place = match shard.lookup(key, *now, garbage) {
+            Found::Live(place) => place,
+            Found::Stale(place) if access.allow_stale => {
+                shard.counters.stale_served += counted;
+                place
+            }
+            Found::Absent(_) => {
+                shard.counters.absent_hits += counted;
+                return None;
+            }
+            Found::Stale(_) | Found::Nothing => {
+                shard.counters.misses += counted;
+                *missed = true;
+                return None;
+            }
+        };
         shard.counters.hits += counted;
-        shard.counters.stale_served += if is_stale { counted } else { 0 };
         let draw = shard.random.next() as u32;
         let entry = shard.entry_mut(key, place);
         entry.make_shareable();
-        self.refresh_due |= entry.tell_refresh_due(*now);
+        *refresh_due |= entry.tell_refresh_due(*now);
         if !access.no_touch {
             let settings = store.settings();
             entry.set_access(settings.policy().touched(entry.access(), &Moment { now: *now, settings, draw }));
         }
-        Some(place)
-    }
-
-    #[cold]
-    fn note_unreadable(&mut self, index: usize, found: Found) -> Option<Place> {
-        let counters = &mut self.shards[index].counters;
-        let counted = u64::from(self.access.count);
-        if matches!(found, Found::Absent(_)) {
-            counters.absent_hits += counted;
-        } else {
-            counters.misses += counted;
-            self.missed = true;
-        }
-        None
+        Some(entry)
     }
 
     /// The place of a key that a client may change: one that exists and is not past its deadline.
@@ -255,8 +249,8 @@ impl<'s> Keyspace<'s> {
     }
 
     fn lookup(&mut self, key: &Key<'_>) -> Found {
-        let index = self.shard_index(key);
-        self.shards[index].lookup(key, self.now, &mut self.garbage)
+        let Keyspace { store, shards, garbage, now, .. } = self;
+        locked(shards, store, key).lookup(key, *now, garbage)
     }
 
     fn record_use(&mut self, key: &Key<'_>, place: Place) {
@@ -288,9 +282,8 @@ impl<'s> Keyspace<'s> {
         fill: Option<FillInfo>,
         value: Value<'_>,
     ) {
-        let index = self.shard_index(key);
         let Keyspace { store, shards, garbage, now, .. } = self;
-        let shard: &mut Shard = &mut shards[index];
+        let shard = locked(shards, store, key);
         let settings = store.settings();
         let moment = Moment { now: *now, settings, draw: shard.random.next() as u32 };
         let access = match found {
@@ -321,24 +314,26 @@ impl<'s> Keyspace<'s> {
 
     #[inline]
     fn shard(&self, key: &Key<'_>) -> &Shard {
-        &self.shards[self.shard_index(key)]
+        let number = self.store.placement().shard(key.slot());
+        self.shards.get(number).unwrap_or_else(|| not_locked(key))
     }
 
     #[inline]
     fn shard_mut(&mut self, key: &Key<'_>) -> &mut Shard {
-        let index = self.shard_index(key);
-        &mut self.shards[index]
+        locked(&mut self.shards, self.store, key)
     }
+}
 
-    #[inline]
-    fn shard_index(&self, key: &Key<'_>) -> usize {
-        let number = self.store.placement().shard(key.slot());
-        if self.shards.len() == 1 && self.shards[0].number() == number {
-            return 0;
-        }
-        let found = self.shards.binary_search_by_key(&number, |shard| shard.number());
-        found.unwrap_or_else(|_| panic!("slot {} has not been locked", key.slot()))
-    }
+/// The shard of a key; apart from the view, whose other parts may be in use.
+#[inline]
+fn locked<'k>(shards: &'k mut LockedShards<'_>, store: &Store, key: &Key<'_>) -> &'k mut Shard {
+    let number = store.placement().shard(key.slot());
+    shards.get_mut(number).unwrap_or_else(|| not_locked(key))
+}
+
+#[cold]
+fn not_locked(key: &Key<'_>) -> ! {
+    panic!("slot {} has not been locked", key.slot())
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ mod integer;
 mod key;
 mod keyspace;
 mod loads;
+mod locking;
 mod object_type;
 mod placement;
 mod prefetch;

@@ -1,5 +1,7 @@
 //! Which shard holds which slots.
 
+use crate::locking::MAX_SHARDS;
+
 /// As many as Redis Cluster has.
 pub const SLOTS: u16 = 16384;
 
@@ -13,8 +15,8 @@ pub(crate) struct Placement {
 impl Placement {
     pub(crate) fn new(shards: usize) -> Self {
         assert!(
-            shards.is_power_of_two() && shards <= usize::from(SLOTS),
-            "{shards} shards: a power of two up to {SLOTS} is needed"
+            shards.is_power_of_two() && shards <= MAX_SHARDS,
+            "{shards} shards: a power of two up to {MAX_SHARDS} is needed"
         );
         Placement { bits: shards.ilog2() }
     }

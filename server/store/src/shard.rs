@@ -1,13 +1,8 @@
-//! One lock's part of the store.
-
-use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
-
-use parking_lot::{Mutex, MutexGuard};
+//! One lock's part of the store; the lock itself is in [`crate::locking`].
 
 use crate::UnixMillis;
 use crate::counters::StoreCounters;
-use crate::database::{Database, NEVER, Tally};
+use crate::database::{Database, Databases, NEVER, Tally};
 use crate::entry::{Entry, Meta, Value};
 use crate::expiry::SlotPass;
 use crate::garbage::Garbage;
@@ -17,102 +12,34 @@ use crate::placement::Placement;
 use crate::random::Random;
 use crate::table::Place;
 
-/// A shard behind its lock, in cache lines of its own.
-#[repr(align(128))]
-pub(crate) struct ShardCell {
-    shard: Mutex<Shard>,
-    /// How many entries it holds, for those who would rather not lock it. Written when the lock is released.
-    entries: AtomicUsize,
-    /// How many of them have a deadline.
-    mortal: AtomicUsize,
-    /// As `Shard::next_death`.
-    next_death: AtomicI64,
-}
-
-/// A locked shard.
-pub(crate) struct LockedShard<'s> {
-    cell: &'s ShardCell,
-    shard: MutexGuard<'s, Shard>,
-}
-
-impl ShardCell {
-    pub(crate) fn new(shard: Shard) -> Self {
-        ShardCell {
-            shard: Mutex::new(shard),
-            entries: AtomicUsize::new(0),
-            mortal: AtomicUsize::new(0),
-            next_death: AtomicI64::new(NEVER),
-        }
-    }
-
-    #[inline]
-    pub(crate) fn lock(&self) -> LockedShard<'_> {
-        LockedShard { cell: self, shard: self.shard.lock() }
-    }
-
-    /// `None` if somebody else has locked it.
-    #[inline]
-    pub(crate) fn try_lock(&self) -> Option<LockedShard<'_>> {
-        Some(LockedShard { cell: self, shard: self.shard.try_lock()? })
-    }
-
-    pub(crate) fn entries(&self) -> usize {
-        self.entries.load(Relaxed)
-    }
-
-    pub(crate) fn mortal(&self) -> usize {
-        self.mortal.load(Relaxed)
-    }
-
-    pub(crate) fn next_death(&self) -> UnixMillis {
-        self.next_death.load(Relaxed)
-    }
-}
-
-impl Deref for LockedShard<'_> {
-    type Target = Shard;
-
-    #[inline]
-    fn deref(&self) -> &Shard {
-        &self.shard
-    }
-}
-
-impl DerefMut for LockedShard<'_> {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut Shard {
-        &mut self.shard
-    }
-}
-
-impl Drop for LockedShard<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.cell.entries.store(self.shard.entries, Relaxed);
-        self.cell.mortal.store(self.shard.mortal, Relaxed);
-        self.cell.next_death.store(self.shard.next_death, Relaxed);
-    }
-}
-
+/// The fields come in the order in which a lookup meets them, behind the lock.
+#[repr(C)]
 pub(crate) struct Shard {
-    number: usize,
     placement: Placement,
-    seed: HashSeed,
-    /// Made when first written to.
-    databases: Box<[Option<Box<Database>>]>,
-    /// Entries in all databases.
-    entries: usize,
-    /// Those of them that have a deadline.
-    mortal: usize,
-    /// No entry is dead before this time. May be too early.
-    next_death: UnixMillis,
-    /// The slot that active expiry is in the middle of.
-    pub(crate) pass: Option<SlotPass>,
-    pub(crate) loads: Loads,
+    /// Whether `figures` differs from what was told last.
+    figures_changed: bool,
+    databases: Databases,
     pub(crate) counters: StoreCounters,
+    figures: Figures,
+    pub(crate) loads: Loads,
     pub(crate) random: Random,
+    seed: HashSeed,
+    number: usize,
     /// A buffer for changing short strings, kept so that it need not be allocated each time.
     pub(crate) scratch: Vec<u8>,
+    /// The slot that active expiry is in the middle of.
+    pub(crate) pass: Option<SlotPass>,
+}
+
+/// Of all databases.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Figures {
+    /// How many entries there are, of any kind.
+    pub(crate) entries: usize,
+    /// How many of them have a deadline.
+    pub(crate) mortal: usize,
+    /// No entry is dead before this time. May be too early.
+    pub(crate) next_death: UnixMillis,
 }
 
 /// What is known about a key.
@@ -139,18 +66,17 @@ impl Found {
 impl Shard {
     pub(crate) fn new(number: usize, placement: Placement, databases: u16, seed: HashSeed) -> Self {
         Shard {
-            number,
             placement,
-            seed,
-            databases: (0..databases).map(|_| None).collect(),
-            entries: 0,
-            mortal: 0,
-            next_death: NEVER,
-            pass: None,
-            loads: Loads::new(),
+            figures_changed: false,
+            databases: Databases::new(databases),
             counters: StoreCounters::default(),
+            figures: Figures { entries: 0, mortal: 0, next_death: NEVER },
+            loads: Loads::new(),
             random: Random::new(number as u64),
+            seed,
+            number,
             scratch: Vec::new(),
+            pass: None,
         }
     }
 
@@ -162,16 +88,24 @@ impl Shard {
         self.seed
     }
 
+    #[inline]
     pub(crate) fn database(&self, db: u16) -> Option<&Database> {
-        self.databases.get(usize::from(db))?.as_deref()
+        self.databases.get(db)
     }
 
+    #[inline]
     pub(crate) fn database_mut(&mut self, db: u16) -> Option<&mut Database> {
-        self.databases.get_mut(usize::from(db))?.as_deref_mut()
+        self.databases.get_mut(db)
     }
 
     pub(crate) fn databases(&self) -> impl Iterator<Item = (u16, &Database)> {
-        (0..).zip(self.databases.iter()).filter_map(|(db, database)| Some((db, database.as_deref()?)))
+        self.databases.iter()
+    }
+
+    /// The figures, if they have changed since this was last asked.
+    #[inline]
+    pub(crate) fn changed_figures(&mut self) -> Option<Figures> {
+        std::mem::take(&mut self.figures_changed).then_some(self.figures)
     }
 
     /// Counts of one database.
@@ -180,7 +114,7 @@ impl Shard {
     }
 
     pub(crate) fn set_next_death(&mut self, at: UnixMillis) {
-        self.next_death = at;
+        self.figures_mut().next_death = at;
     }
 
     /// Looks a key up, and removes it if it is of no more use.
@@ -246,7 +180,10 @@ impl Shard {
         database.change(slot, place, change);
         let mortal_after = database.tally().mortal;
         let dead_at = database.entry(slot, place).dead_at();
-        self.mortal = self.mortal - mortal_before + mortal_after;
+        if mortal_before != mortal_after {
+            let figures = self.figures_mut();
+            figures.mortal = figures.mortal - mortal_before + mortal_after;
+        }
         self.note_death(key.db(), slot, dead_at);
     }
 
@@ -276,10 +213,10 @@ impl Shard {
         let slot = self.placement.index(key.slot());
         let (seed, slots) = (self.seed, self.placement.slots_per_shard());
         let dead_at = entry.dead_at();
-        let database = self.databases[usize::from(key.db())].get_or_insert_with(|| Box::new(Database::new(slots)));
-        database.insert(slot, key.hash(), entry, seed);
-        self.entries += 1;
-        self.mortal += usize::from(dead_at.is_some());
+        self.databases.get_or_insert(key.db(), slots).insert(slot, key.hash(), entry, seed);
+        let figures = self.figures_mut();
+        figures.entries += 1;
+        figures.mortal += usize::from(dead_at.is_some());
         self.note_death(key.db(), slot, dead_at);
     }
 
@@ -291,20 +228,20 @@ impl Shard {
     pub(crate) fn remove_at(&mut self, db: u16, slot: usize, place: Place) -> Entry {
         let database = self.database_mut(db).expect("an entry's database is there");
         let entry = database.remove(slot, place);
-        self.entries -= 1;
-        self.mortal -= usize::from(entry.deadline().is_some());
+        let figures = self.figures_mut();
+        figures.entries -= 1;
+        figures.mortal -= usize::from(entry.deadline().is_some());
         entry
     }
 
     /// Takes databases away, with all that is being loaded for them.
     pub(crate) fn flush(&mut self, flushed: impl Fn(u16) -> bool, garbage: &mut Garbage) {
-        for (db, database) in (0..).zip(self.databases.iter_mut()) {
-            if flushed(db) {
-                if let Some(database) = database.take() {
-                    self.entries -= database.tally().entries;
-                    self.mortal -= database.tally().mortal;
-                    garbage.add_database(*database);
-                }
+        for db in (0..self.databases.len()).filter(|db| flushed(*db)) {
+            if let Some(database) = self.databases.take(db) {
+                let figures = self.figures_mut();
+                figures.entries -= database.tally().entries;
+                figures.mortal -= database.tally().mortal;
+                garbage.add_database(database);
             }
         }
         self.pass = None;
@@ -312,7 +249,7 @@ impl Shard {
     }
 
     pub(crate) fn swap(&mut self, a: u16, b: u16) {
-        self.databases.swap(usize::from(a), usize::from(b));
+        self.databases.swap(a, b);
         self.pass = None;
         self.loads.void_databases(|db| db == a || db == b, self.seed);
     }
@@ -328,9 +265,17 @@ impl Shard {
         Found::Nothing
     }
 
+    #[inline]
+    fn figures_mut(&mut self) -> &mut Figures {
+        self.figures_changed = true;
+        &mut self.figures
+    }
+
     fn note_death(&mut self, db: u16, slot: usize, dead_at: Option<UnixMillis>) {
         let Some(at) = dead_at else { return };
-        self.next_death = self.next_death.min(at);
+        if at < self.figures.next_death {
+            self.figures_mut().next_death = at;
+        }
         if let Some(pass) = &mut self.pass {
             if pass.is_of(db, slot) {
                 pass.note_survivor(at);

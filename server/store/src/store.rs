@@ -1,7 +1,5 @@
 //! The whole store: shards, and what is done to all of them.
 
-use smallvec::SmallVec;
-
 use crate::UnixMillis;
 use crate::counters::StoreCounters;
 use crate::eviction::Evictor;
@@ -9,14 +7,15 @@ use crate::expiry::ExpiryCursor;
 use crate::garbage::Garbage;
 use crate::key::{HashSeed, Key};
 use crate::keyspace::Keyspace;
+use crate::locking::{LockedShard, LockedShards, ShardCell};
 use crate::placement::Placement;
 use crate::settings::Settings;
-use crate::shard::{LockedShard, Shard, ShardCell};
+use crate::shard::Shard;
 
 /// How a store is made.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreConfig {
-    /// How many locks the store is divided among: a power of two, at most 16384.
+    /// How many locks the store is divided among: a power of two, at most 256.
     pub shards: usize,
     /// How many databases there are.
     pub databases: u16,
@@ -45,7 +44,7 @@ impl Store {
     /// An empty store.
     ///
     /// # Panics
-    /// If the number of shards is not a power of two up to 16384.
+    /// If the number of shards is not a power of two up to 256.
     pub fn new(config: StoreConfig) -> Self {
         let placement = Placement::new(config.shards);
         let seed = HashSeed::new(config.seed);
@@ -74,22 +73,19 @@ impl Store {
     /// Locks the shard of one slot, for as long as the view lives.
     #[inline]
     pub fn lock(&self, slot: u16, now: UnixMillis) -> Keyspace<'_> {
-        let shard = self.cells[self.placement.shard(slot)].lock();
-        Keyspace::new(self, SmallVec::from_buf([shard]), now)
+        Keyspace::new(self, LockedShards::one(&self.cells, self.placement.shard(slot)), now)
     }
 
     /// Locks the shards of several slots. All who lock several do so in the same order, so nobody waits for ever; but
     /// a thread must not lock while it holds a view.
     pub fn lock_slots(&self, slots: impl IntoIterator<Item = u16>, now: UnixMillis) -> Keyspace<'_> {
-        let mut numbers: SmallVec<[usize; 16]> = slots.into_iter().map(|slot| self.placement.shard(slot)).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        Keyspace::new(self, numbers.into_iter().map(|number| self.cells[number].lock()).collect(), now)
+        let numbers = slots.into_iter().map(|slot| self.placement.shard(slot)).collect();
+        Keyspace::new(self, LockedShards::several(&self.cells, numbers), now)
     }
 
     /// Locks everything.
     pub fn lock_all(&self, now: UnixMillis) -> Keyspace<'_> {
-        Keyspace::new(self, self.lock_all_shards(), now)
+        Keyspace::new(self, LockedShards::several(&self.cells, (0..self.cells.len()).collect()), now)
     }
 
     /// How many keys the database has, those included whose time has passed unnoticed.
@@ -143,15 +139,18 @@ impl Store {
     /// What has been done since the start or the last reset.
     pub fn counters(&self) -> StoreCounters {
         let mut sum = StoreCounters::default();
-        for shard in self.locked_shards() {
-            sum += shard.counters;
+        for cell in &self.cells {
+            sum += cell.lock().counters;
+            sum.lock_conflicts += cell.conflicts();
         }
         sum
     }
 
     /// Starts counting at 0 again, but for the changes, of which INFO tells how many are not saved.
     pub fn reset_counters(&self) {
-        for mut shard in self.locked_shards() {
+        for cell in &self.cells {
+            let mut shard = cell.lock();
+            cell.reset_conflicts();
             shard.counters = StoreCounters { changes: shard.counters.changes, ..StoreCounters::default() };
         }
     }
@@ -178,7 +177,7 @@ impl Store {
         self.cells.iter().map(ShardCell::lock)
     }
 
-    fn lock_all_shards(&self) -> SmallVec<[LockedShard<'_>; 1]> {
+    fn lock_all_shards(&self) -> Vec<LockedShard<'_>> {
         self.locked_shards().collect()
     }
 }

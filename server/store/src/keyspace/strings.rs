@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Expiry, Keyspace, WrongType};
+use super::{Expiry, Keyspace, WrongType, locked};
 use crate::entry::{Entry, ObjectMut, Value, ValueView};
 use crate::entry_ref::ValueRef;
 use crate::key::Key;
@@ -112,8 +112,8 @@ impl Keyspace<'_> {
             return;
         }
         let meta = entry.meta();
-        let index = self.shard_index(key);
-        self.shards[index].store(key, Some(place), &meta, changed_value(bytes), &mut self.garbage);
+        let Keyspace { store, shards, garbage, .. } = self;
+        locked(shards, store, key).store(key, Some(place), &meta, changed_value(bytes), garbage);
     }
 
     /// Fills the buffer with what is there, and tells the deadline.
