@@ -7,7 +7,7 @@ help:
 	@echo "make test            install what is missing, check the style, run all tests"
 	@echo "make test-upstream   run Redis' own test suite against Forebay (UNIT=type/string for one unit)"
 	@echo "make show            herds, outages, hostile clients and restarts in full size, with their figures"
-	@echo "make bench           compare processor time per request with redis-server (ARGS='--only GET')"
+	@echo "make bench           measure Forebay beside redis-server and memcached (ARGS='compare --only get', benches/README.md)"
 	@echo "make fuzz            feed ten million frames to the decoder (FRAMES=… for another number)"
 
 setup:
@@ -47,8 +47,8 @@ FRAMES ?= 10000000
 fuzz:
 	FOREBAY_FUZZ_FRAMES=$(FRAMES) cargo test -p forebay-resp --release fuzz -- --nocapture
 
-ARGS ?=
+ARGS ?= compare
 bench:
-	redis-tests/scripts/setup servers
+	redis-tests/scripts/setup bench
 	cargo build --release -p forebay -p forebay-benches --bins
-	FOREBAY_BIN=target/release/forebay target/release/forebay-benches $(ARGS)
+	"$${CARGO_TARGET_DIR:-target}/release/forebay-benches" $(ARGS)

@@ -1,0 +1,73 @@
+//! Single requests: what is not load.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use crate::load::replies::Wire;
+
+/// How long a reply may take; emptying a server of gigabytes takes seconds.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Whether a server answers there.
+pub(crate) fn answers(address: SocketAddr, wire: Wire) -> bool {
+    let request = match wire {
+        Wire::Resp => "PING",
+        Wire::Memcached => "version",
+    };
+    ask(address, request).is_ok()
+}
+
+/// Removes everything from the server.
+pub(crate) fn empty(address: SocketAddr, wire: Wire) -> io::Result<()> {
+    let request = match wire {
+        Wire::Resp => "FLUSHALL",
+        Wire::Memcached => "flush_all",
+    };
+    ask(address, request).map(|_reply| ())
+}
+
+/// The figures that the server tells of itself, as `name` and `value`.
+pub(crate) fn figures(address: SocketAddr, wire: Wire) -> io::Result<Vec<(String, String)>> {
+    let (request, last) = match wire {
+        Wire::Resp => ("INFO memory\r\nPING", "+PONG"),
+        Wire::Memcached => ("stats", "END"),
+    };
+    let mut lines = Vec::new();
+    let mut reader = send(address, request)?;
+    loop {
+        let line = read_line(&mut reader)?;
+        if line == last {
+            return Ok(lines.iter().filter_map(|line: &String| figure(line, wire)).collect());
+        }
+        lines.push(line);
+    }
+}
+
+fn figure(line: &str, wire: Wire) -> Option<(String, String)> {
+    let (name, value) = match wire {
+        Wire::Resp => line.split_once(':')?,
+        Wire::Memcached => line.strip_prefix("STAT ")?.split_once(' ')?,
+    };
+    Some((name.to_owned(), value.to_owned()))
+}
+
+/// The first line of the reply to a request of one line.
+fn ask(address: SocketAddr, request: &str) -> io::Result<String> {
+    read_line(&mut send(address, request)?)
+}
+
+fn send(address: SocketAddr, request: &str) -> io::Result<BufReader<TcpStream>> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(DEADLINE))?;
+    write!(stream, "{request}\r\n")?;
+    Ok(BufReader::new(stream))
+}
+
+fn read_line(reader: &mut BufReader<TcpStream>) -> io::Result<String> {
+    let mut line = String::new();
+    match reader.read_line(&mut line)? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(line.trim_end().to_owned()),
+    }
+}
