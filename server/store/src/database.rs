@@ -2,13 +2,13 @@
 
 use crate::UnixMillis;
 use crate::entry::Entry;
-use crate::key::{HashSeed, Key};
+use crate::key::HashSeed;
 use crate::table::{Place, Table};
 
 /// When nothing will expire.
 pub(crate) const NEVER: UnixMillis = UnixMillis::MAX;
 
-const PLACE_IS_GOOD: &str = "a place is good until its table changes";
+pub(crate) const PLACE_IS_GOOD: &str = "a place is good until its table changes";
 
 /// Each is made when it is first written to.
 #[repr(C)]
@@ -120,6 +120,7 @@ impl Database {
         self.tables.len()
     }
 
+    #[inline]
     pub(crate) fn table(&self, slot: usize) -> &Table<Entry> {
         &self.tables[slot]
     }
@@ -137,31 +138,23 @@ impl Database {
         self.next_death[slot] = self.next_death[slot].min(at);
     }
 
-    #[inline]
-    pub(crate) fn find(&self, slot: usize, key: &Key<'_>) -> Option<Place> {
-        self.tables[slot].find(key.hash(), |entry| entry.is_of(key.bytes()))
-    }
-
-    #[inline]
-    pub(crate) fn entry(&self, slot: usize, place: Place) -> &Entry {
-        self.tables[slot].at(place).expect(PLACE_IS_GOOD)
-    }
-
     /// The entry, to be changed in what the tally does not count: see [`Self::change`].
     #[inline]
-    pub(crate) fn entry_mut(&mut self, slot: usize, place: Place) -> &mut Entry {
-        self.tables[slot].at_mut(place).expect(PLACE_IS_GOOD)
+    pub(crate) fn entry_mut(&mut self, slot: usize, place: Place) -> Option<&mut Entry> {
+        self.tables[slot].at_mut(place)
     }
 
-    /// Changes an entry in any way.
-    pub(crate) fn change(&mut self, slot: usize, place: Place, change: impl FnOnce(&mut Entry)) {
+    /// Changes an entry in any way. Returns from when on it is dead then.
+    pub(crate) fn change(&mut self, slot: usize, place: Place, change: impl FnOnce(&mut Entry)) -> Option<UnixMillis> {
         let entry = self.tables[slot].at_mut(place).expect(PLACE_IS_GOOD);
         self.tally.forget(entry);
         change(entry);
         self.tally.count(entry);
-        if let Some(at) = entry.dead_at() {
+        let dead_at = entry.dead_at();
+        if let Some(at) = dead_at {
             self.lower_next_death(slot, at);
         }
+        dead_at
     }
 
     /// Adds an entry whose key is not there.

@@ -229,7 +229,7 @@ impl<'s> Keyspace<'s> {
             }
         };
         shard.counters.hits += counted;
-        let draw = shard.random.next() as u32;
+        let draw = if access.no_touch { 0 } else { shard.random.next() as u32 };
         let entry = shard.entry_mut(key, place);
         entry.make_shareable();
         *refresh_due |= entry.tell_refresh_due(*now);
@@ -248,6 +248,7 @@ impl<'s> Keyspace<'s> {
         }
     }
 
+    #[inline(never)]
     fn lookup(&mut self, key: &Key<'_>) -> Found {
         let Keyspace { store, shards, garbage, now, .. } = self;
         locked(shards, store, key).lookup(key, *now, garbage)

@@ -10,7 +10,6 @@ use parking_lot::lock_api::RawMutex as _;
 
 use crate::UnixMillis;
 use crate::database::NEVER;
-use crate::prefetch::fetch_line;
 use crate::shard::{Figures, Shard};
 
 /// The most shards that a store can have.
@@ -159,29 +158,27 @@ impl Drop for LockedShard<'_> {
 
 /// One shard or several, locked, and found by their numbers.
 pub(crate) struct LockedShards<'s> {
-    cells: &'s [ShardCell],
-    locked: Locked,
+    locked: Locked<'s>,
     unsendable: PhantomData<*const ()>,
 }
 
-/// Which shards are locked.
-enum Locked {
-    One(usize),
-    Several(ShardSet),
+enum Locked<'s> {
+    One { number: usize, cell: &'s ShardCell },
+    Several { numbers: ShardSet, cells: &'s [ShardCell] },
 }
 
 impl<'s> LockedShards<'s> {
     #[inline]
     pub(crate) fn one(cells: &'s [ShardCell], number: usize) -> Self {
-        cells[number].acquire();
-        LockedShards { cells, locked: Locked::One(number), unsendable: PhantomData }
+        let cell = &cells[number];
+        cell.acquire();
+        LockedShards { locked: Locked::One { number, cell }, unsendable: PhantomData }
     }
 
     /// Locks in ascending order: as everybody does, nobody waits in a circle.
     pub(crate) fn several(cells: &'s [ShardCell], numbers: ShardSet) -> Self {
-        numbers.iter().for_each(|number| fetch_line(&raw const cells[number]));
         numbers.iter().for_each(|number| cells[number].acquire());
-        LockedShards { cells, locked: Locked::Several(numbers), unsendable: PhantomData }
+        LockedShards { locked: Locked::Several { numbers, cells }, unsendable: PhantomData }
     }
 
     /// `None` if it is not among those that are locked.
@@ -203,17 +200,9 @@ impl<'s> LockedShards<'s> {
     /// The shard's cell if it is locked by this.
     #[inline]
     fn cell(&self, number: usize) -> Option<&'s ShardCell> {
-        let locked = match &self.locked {
-            Locked::One(only) => *only == number,
-            Locked::Several(numbers) => numbers.contains(number),
-        };
-        if locked { self.cells.get(number) } else { None }
-    }
-
-    fn release_several(&mut self, numbers: ShardSet) {
-        for number in numbers.iter() {
-            // SAFETY: these are the shards that `several` has locked, and their borrows have ended.
-            unsafe { self.cells[number].release() };
+        match &self.locked {
+            Locked::One { number: only, cell } => (*only == number).then_some(*cell),
+            Locked::Several { numbers, cells } => numbers.contains(number).then(|| &cells[number]),
         }
     }
 }
@@ -223,9 +212,17 @@ impl Drop for LockedShards<'_> {
     fn drop(&mut self) {
         match self.locked {
             // SAFETY: this is the shard that `one` has locked, and its borrows have ended.
-            Locked::One(only) => unsafe { self.cells[only].release() },
-            Locked::Several(numbers) => self.release_several(numbers),
+            Locked::One { cell, .. } => unsafe { cell.release() },
+            Locked::Several { numbers, cells } => release_all(numbers, cells),
         }
+    }
+}
+
+/// Releases what [`LockedShards::several`] has locked.
+fn release_all(numbers: ShardSet, cells: &[ShardCell]) {
+    for number in numbers.iter() {
+        // SAFETY: only dropping the locked shards leads here, when their borrows have ended.
+        unsafe { cells[number].release() };
     }
 }
 

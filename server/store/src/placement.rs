@@ -21,6 +21,7 @@ impl Placement {
         Placement { bits: shards.ilog2() }
     }
 
+    #[inline]
     pub(crate) fn shards(self) -> usize {
         1 << self.bits
     }

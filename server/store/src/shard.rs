@@ -2,7 +2,7 @@
 
 use crate::UnixMillis;
 use crate::counters::StoreCounters;
-use crate::database::{Database, Databases, NEVER, Tally};
+use crate::database::{Database, Databases, NEVER, PLACE_IS_GOOD, Tally};
 use crate::entry::{Entry, Meta, Value};
 use crate::expiry::SlotPass;
 use crate::garbage::Garbage;
@@ -10,7 +10,7 @@ use crate::key::{HashSeed, Key};
 use crate::loads::Loads;
 use crate::placement::Placement;
 use crate::random::Random;
-use crate::table::Place;
+use crate::table::{Place, Table};
 
 /// The fields come in the order in which a lookup meets them, behind the lock.
 #[repr(C)]
@@ -105,7 +105,11 @@ impl Shard {
     /// The figures, if they have changed since this was last asked.
     #[inline]
     pub(crate) fn changed_figures(&mut self) -> Option<Figures> {
-        std::mem::take(&mut self.figures_changed).then_some(self.figures)
+        if !self.figures_changed {
+            return None;
+        }
+        self.figures_changed = false;
+        Some(self.figures)
     }
 
     /// Counts of one database.
@@ -117,17 +121,16 @@ impl Shard {
         self.figures_mut().next_death = at;
     }
 
-    /// Looks a key up, and removes it if it is of no more use.
-    #[inline]
+    /// Looks a key up, and removes it if it is of no more use. Part of its two callers, of which one is the path of
+    /// all reads.
+    #[inline(always)]
     pub(crate) fn lookup(&mut self, key: &Key<'_>, now: UnixMillis, garbage: &mut Garbage) -> Found {
-        let slot = self.placement.index(key.slot());
-        let Some(database) = self.database(key.db()) else {
+        let Some((table, place)) = self.find(key) else {
             return Found::Nothing;
         };
-        let Some(place) = database.find(slot, key) else {
+        let Some(entry) = table.at(place) else {
             return Found::Nothing;
         };
-        let entry = database.entry(slot, place);
         if entry.deadline().is_some_and(|deadline| deadline <= now) {
             return self.lookup_late(key, place, now, garbage);
         }
@@ -137,39 +140,47 @@ impl Shard {
     /// Asks for the cache line that a lookup of the key reads first in the index.
     #[inline]
     pub(crate) fn prefetch_bucket(&self, key: &Key<'_>) {
-        if let Some(database) = self.database(key.db()) {
-            database.table(self.placement.index(key.slot())).prefetch(key.hash());
+        if let Some(table) = self.table(key) {
+            table.prefetch(key.hash());
         }
     }
 
     /// Asks for the cache lines of the entry, as far as the index shows where it is.
     #[inline]
     pub(crate) fn prefetch_entry(&self, key: &Key<'_>) {
-        if let Some(database) = self.database(key.db()) {
-            let table = database.table(self.placement.index(key.slot()));
+        if let Some(table) = self.table(key) {
             table.visit_likely(key.hash(), Entry::prefetch);
         }
     }
 
     #[inline]
     pub(crate) fn entry(&self, key: &Key<'_>, place: Place) -> &Entry {
-        let slot = self.placement.index(key.slot());
-        self.database(key.db()).expect("an entry's database is there").entry(slot, place)
+        self.table(key).and_then(|table| table.at(place)).expect(PLACE_IS_GOOD)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn entry_mut(&mut self, key: &Key<'_>, place: Place) -> &mut Entry {
         let slot = self.placement.index(key.slot());
-        self.database_mut(key.db()).expect("an entry's database is there").entry_mut(slot, place)
+        let entry = self.database_mut(key.db()).and_then(|database| database.entry_mut(slot, place));
+        entry.expect(PLACE_IS_GOOD)
     }
 
     /// The bytes of the index that one entry of the key's slot accounts for.
     pub(crate) fn index_share(&self, key: &Key<'_>) -> usize {
-        let slot = self.placement.index(key.slot());
-        self.database(key.db()).map_or(0, |database| {
-            let table = database.table(slot);
-            table.allocated().div_ceil(table.len().max(1))
-        })
+        self.table(key).map_or(0, |table| table.allocated().div_ceil(table.len().max(1)))
+    }
+
+    /// The table of the key's slot.
+    #[inline(always)]
+    fn table(&self, key: &Key<'_>) -> Option<&Table<Entry>> {
+        Some(self.database(key.db())?.table(self.placement.index(key.slot())))
+    }
+
+    #[inline(always)]
+    fn find(&self, key: &Key<'_>) -> Option<(&Table<Entry>, Place)> {
+        let table = self.table(key)?;
+        let place = table.find(key.hash(), |entry| entry.is_of(key.bytes()))?;
+        Some((table, place))
     }
 
     /// Changes what the tally counts of an entry.
@@ -177,9 +188,8 @@ impl Shard {
         let slot = self.placement.index(key.slot());
         let database = self.database_mut(key.db()).expect("an entry's database is there");
         let mortal_before = database.tally().mortal;
-        database.change(slot, place, change);
+        let dead_at = database.change(slot, place, change);
         let mortal_after = database.tally().mortal;
-        let dead_at = database.entry(slot, place).dead_at();
         if mortal_before != mortal_after {
             let figures = self.figures_mut();
             figures.mortal = figures.mortal - mortal_before + mortal_after;

@@ -33,18 +33,21 @@ const LONG_CHAIN: usize = 24;
 
 /// A set of records found by hash. `R` is 8 bytes: a pointer, an index or a number. Equality and hashes are the
 /// caller's, who must give a record the same hash each time.
+///
+/// It is half a cache line, and never astride two, since a store has very many of them.
+#[repr(align(32))]
 pub(crate) struct Table<R> {
     buckets: Buckets<R>,
-    len: usize,
+    len: u32,
     /// Buckets in chains behind the addressed ones.
-    overflow: usize,
+    overflow: u32,
 }
 
 /// Where a record was found. Good until the table is changed; used after that, it finds another record or none, but
 /// does no harm.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
-    bucket: usize,
+    bucket: u32,
     /// How many links to follow from the addressed bucket.
     depth: u32,
     index: u32,
@@ -55,8 +58,9 @@ impl<R> Table<R> {
         Table { buckets: Buckets::new(), len: 0, overflow: 0 }
     }
 
+    #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.len as usize
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -65,7 +69,7 @@ impl<R> Table<R> {
 
     /// What the index itself has allocated, in bytes; the records' own memory is not in it.
     pub(crate) fn allocated(&self) -> usize {
-        self.buckets.allocated() + self.overflow * size_of::<Bucket<R>>()
+        self.buckets.allocated() + self.overflow as usize * size_of::<Bucket<R>>()
     }
 
     #[inline]
@@ -74,18 +78,17 @@ impl<R> Table<R> {
             return None;
         }
         let bucket = self.bucket_of(hash);
-        let mut link = Some(self.buckets.get(bucket));
+        let mut current = self.buckets.get(bucket);
         let mut depth = 0;
-        while let Some(current) = link {
-            for index in current.candidates(tag(hash)) {
-                if current.record(index).is_some_and(&mut equal) {
-                    return Some(Place { bucket, depth, index: index as u32 });
+        loop {
+            for (index, record) in current.candidates(tag(hash)) {
+                if equal(record) {
+                    return Some(Place { bucket: bucket as u32, depth, index: index as u32 });
                 }
             }
-            link = current.link();
+            current = current.link()?;
             depth += 1;
         }
-        None
     }
 
     /// Asks for the cache line that [`Self::find`] would read first.
@@ -104,7 +107,7 @@ impl<R> Table<R> {
             return;
         }
         let bucket = self.buckets.get(self.bucket_of(hash));
-        let mut likely = bucket.candidates(tag(hash)).filter_map(|index| bucket.record(index)).peekable();
+        let mut likely = bucket.candidates(tag(hash)).map(|(_, record)| record).peekable();
         if likely.peek().is_none() {
             bucket.link().into_iter().for_each(|next| fetch_line(next));
         }
@@ -113,7 +116,7 @@ impl<R> Table<R> {
 
     #[inline]
     pub(crate) fn at(&self, place: Place) -> Option<&R> {
-        let mut bucket = self.buckets.get(place.bucket);
+        let mut bucket = self.buckets.get(place.bucket as usize);
         for _ in 0..place.depth {
             bucket = bucket.link()?;
         }
@@ -122,7 +125,7 @@ impl<R> Table<R> {
 
     #[inline]
     pub(crate) fn at_mut(&mut self, place: Place) -> Option<&mut R> {
-        let mut bucket = self.buckets.get_mut(place.bucket);
+        let mut bucket = self.buckets.get_mut(place.bucket as usize);
         for _ in 0..place.depth {
             bucket = bucket.link_mut()?;
         }
@@ -131,19 +134,19 @@ impl<R> Table<R> {
 
     /// Adds a record that is not in the table yet. `rehash` gives the hash of a record that is.
     pub(crate) fn insert(&mut self, hash: u64, record: R, rehash: impl Fn(&R) -> u64) {
-        if self.len * 2 >= self.buckets.len() * SPLIT_ABOVE_FOR_TWO {
+        if self.len() * 2 >= self.buckets.len() * SPLIT_ABOVE_FOR_TWO {
             self.split(rehash);
         }
         let bucket = self.bucket_of(hash);
         self.overflow += self.buckets.get_mut(bucket).push(tag(hash), record);
-        self.len += 1;
+        self.len = self.len.checked_add(1).expect("a table has fewer than 2^32 records");
     }
 
     pub(crate) fn remove(&mut self, place: Place) -> Option<R> {
         let record = self.take_from_chain(place)?;
         self.len -= 1;
         let buckets = self.buckets.len();
-        if self.len == 0 || (buckets > 1 && self.len < buckets * MERGE_BELOW) {
+        if self.len == 0 || (buckets > 1 && self.len() < buckets * MERGE_BELOW) {
             self.merge();
         }
         Some(record)
@@ -169,7 +172,7 @@ impl<R> Table<R> {
 
     /// All the records, out of the table.
     pub(crate) fn into_records(mut self) -> Vec<R> {
-        let mut records = Vec::with_capacity(self.len);
+        let mut records = Vec::with_capacity(self.len());
         while let Some(mut bucket) = self.buckets.pop() {
             loop {
                 records.extend(std::iter::from_fn(|| bucket.take_any().map(|(_, record)| record)));
@@ -189,7 +192,7 @@ impl<R> Table<R> {
             return None;
         }
         let mut random = Random::new(draw);
-        let places = self.len.min(LONG_CHAIN);
+        let places = self.len().min(LONG_CHAIN);
         // Picks a bucket and a place in its chain until a record is there, so a chain is picked as often as it is long.
         loop {
             let first = self.buckets.get(random.next() as usize % self.buckets.len());
@@ -205,9 +208,10 @@ impl<R> Table<R> {
     #[inline]
     fn bucket_of(&self, hash: u64) -> usize {
         let buckets = self.buckets.len();
-        let round = 1 << buckets.ilog2();
-        let index = hash as usize & (2 * round - 1);
-        if index < buckets { index } else { index - round }
+        // Ones from the highest that the number has.
+        let mask = usize::MAX >> buckets.leading_zeros();
+        let index = hash as usize & mask;
+        if index < buckets { index } else { index & (mask >> 1) }
     }
 
     /// How many bits of the hash the bucket's records share.
@@ -256,7 +260,7 @@ impl<R> Table<R> {
                 self.overflow += self.buckets.get_mut(target).push(tag, record);
             }
             next = bucket.unlink();
-            removed += usize::from(next.is_some());
+            removed += u32::from(next.is_some());
         }
         self.overflow -= removed;
     }
@@ -264,14 +268,14 @@ impl<R> Table<R> {
     /// Takes a record out and closes the gap from the end of the chain, so that chains stay as short as they can be
     /// and no bucket behind the first one is ever empty.
     fn take_from_chain(&mut self, place: Place) -> Option<R> {
-        let first = self.buckets.get_mut(place.bucket);
+        let first = self.buckets.get_mut(place.bucket as usize);
         let mut bucket = &mut *first;
         for _ in 0..place.depth {
             bucket = bucket.link_mut()?;
         }
         let (_, record) = bucket.take(place.index as usize)?;
         if let Some(tail) = first.shorten() {
-            self.overflow -= usize::from(tail.freed);
+            self.overflow -= u32::from(tail.freed);
             if let Some((tag, moved)) = tail.record {
                 self.overflow += first.push(tag, moved);
             }

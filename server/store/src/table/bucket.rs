@@ -42,6 +42,7 @@ impl<R> Bucket<R> {
         Bucket { places: [const { Place { vacant: () } }; BUCKET_RECORDS], tags: [0; BUCKET_RECORDS], occupied: 0 }
     }
 
+    #[inline]
     pub(super) fn record(&self, place: usize) -> Option<&R> {
         if self.records_mask() & (1 << place) == 0 {
             return None;
@@ -50,6 +51,7 @@ impl<R> Bucket<R> {
         Some(unsafe { &self.places[place].record })
     }
 
+    #[inline]
     pub(super) fn record_mut(&mut self, place: usize) -> Option<&mut R> {
         if self.records_mask() & (1 << place) == 0 {
             return None;
@@ -68,6 +70,7 @@ impl<R> Bucket<R> {
     }
 
     /// The next bucket of the chain.
+    #[inline]
     pub(super) fn link(&self) -> Option<&Bucket<R>> {
         if self.occupied & LINKED == 0 {
             return None;
@@ -76,6 +79,7 @@ impl<R> Bucket<R> {
         Some(unsafe { &self.places[LINK_PLACE].link })
     }
 
+    #[inline]
     pub(super) fn link_mut(&mut self) -> Option<&mut Bucket<R>> {
         if self.occupied & LINKED == 0 {
             return None;
@@ -84,15 +88,17 @@ impl<R> Bucket<R> {
         Some(unsafe { &mut self.places[LINK_PLACE].link })
     }
 
-    /// The places whose record has this tag, among them perhaps records of another hash.
+    /// The records with this tag, among them perhaps some of another hash, each with its place.
     #[inline]
-    pub(super) fn candidates(&self, tag: u8) -> impl Iterator<Item = usize> {
-        ones(equal_bytes(self.tag_word(), tag) & self.records_mask())
+    pub(super) fn candidates(&self, tag: u8) -> impl Iterator<Item = (usize, &R)> {
+        let tagged = equal_bytes(self.tag_word(), tag) & self.records_mask();
+        // SAFETY: only places that hold records are left in the mask.
+        ones(tagged).map(|place| (place, unsafe { &*self.places.get_unchecked(place).record }))
     }
 
     /// Puts a record in a free place of this bucket or its chain, which grows if it must. Says how many buckets were
     /// added.
-    pub(super) fn push(&mut self, tag: u8, record: R) -> usize {
+    pub(super) fn push(&mut self, tag: u8, record: R) -> u32 {
         let mut bucket = self;
         let mut added = 0;
         loop {
@@ -242,7 +248,7 @@ mod tests {
     #[test]
     fn a_chain_gives_back_what_was_put_in() {
         let mut bucket = Bucket::<Box<u32>>::new();
-        let added: usize = (0..20).map(|n| bucket.push(n as u8, Box::new(n))).sum();
+        let added: u32 = (0..20).map(|n| bucket.push(n as u8, Box::new(n))).sum();
         assert_eq!(added, 3);
         let mut seen = Vec::new();
         let mut next = Some(&bucket);

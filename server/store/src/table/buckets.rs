@@ -3,15 +3,21 @@
 use super::bucket::Bucket;
 use crate::allocation::allocated_size;
 
-/// Buckets in a segment, which is 4 KiB.
-const SEGMENT: usize = 64;
+/// Buckets in a segment, which is 8 KiB.
+const SEGMENT: usize = 128;
 
-/// Up to one segment lies in one allocation that grows with its table. Larger arrays are lists of segments, all full
-/// but the last, so that growing copies only that one or the list.
+/// Up to one segment lies in one allocation that grows with its table. Larger arrays are lists of segments, so that
+/// growing copies only the last one or the list.
 pub(super) enum Buckets<R> {
     Small(Segment<R>),
-    /// At least two segments, and how many buckets they have.
-    Segmented(Vec<Segment<R>>, usize),
+    Segmented(Box<Segments<R>>),
+}
+
+/// At least two segments, all full but the last.
+pub(super) struct Segments<R> {
+    list: Vec<Segment<R>>,
+    /// Buckets in all of them.
+    len: usize,
 }
 
 type Segment<R> = Vec<Bucket<R>>;
@@ -25,7 +31,7 @@ impl<R> Buckets<R> {
     pub(super) fn len(&self) -> usize {
         match self {
             Buckets::Small(segment) => segment.len(),
-            Buckets::Segmented(_, len) => *len,
+            Buckets::Segmented(segments) => segments.len,
         }
     }
 
@@ -33,7 +39,7 @@ impl<R> Buckets<R> {
     pub(super) fn get(&self, index: usize) -> &Bucket<R> {
         match self {
             Buckets::Small(segment) => &segment[index],
-            Buckets::Segmented(segments, _) => &segments[index / SEGMENT][index % SEGMENT],
+            Buckets::Segmented(segments) => &segments.list[index / SEGMENT][index % SEGMENT],
         }
     }
 
@@ -41,7 +47,7 @@ impl<R> Buckets<R> {
     pub(super) fn get_mut(&mut self, index: usize) -> &mut Bucket<R> {
         match self {
             Buckets::Small(segment) => &mut segment[index],
-            Buckets::Segmented(segments, _) => &mut segments[index / SEGMENT][index % SEGMENT],
+            Buckets::Segmented(segments) => &mut segments.list[index / SEGMENT][index % SEGMENT],
         }
     }
 
@@ -49,18 +55,8 @@ impl<R> Buckets<R> {
     pub(super) fn push(&mut self) {
         match self {
             Buckets::Small(segment) if segment.len() < SEGMENT => push_to(segment),
-            Buckets::Small(segment) => {
-                let (first, mut second) = (std::mem::take(segment), Vec::new());
-                push_to(&mut second);
-                *self = Buckets::Segmented(vec![first, second], SEGMENT + 1);
-            }
-            Buckets::Segmented(segments, len) => {
-                if *len % SEGMENT == 0 {
-                    segments.push(Vec::new());
-                }
-                push_to(&mut segments[*len / SEGMENT]);
-                *len += 1;
-            }
+            Buckets::Small(segment) => *self = Buckets::Segmented(Box::new(Segments::of(std::mem::take(segment)))),
+            Buckets::Segmented(segments) => segments.push(),
         }
     }
 
@@ -68,11 +64,10 @@ impl<R> Buckets<R> {
     pub(super) fn pop(&mut self) -> Option<Bucket<R>> {
         match self {
             Buckets::Small(segment) => pop_from(segment),
-            Buckets::Segmented(segments, len) => {
-                *len -= 1;
-                let last = pop_from(&mut segments[*len / SEGMENT]);
-                if *len % SEGMENT == 0 {
-                    self.drop_empty_segment();
+            Buckets::Segmented(segments) => {
+                let last = segments.pop();
+                if let [only] = &mut segments.list[..] {
+                    *self = Buckets::Small(std::mem::take(only));
                 }
                 last
             }
@@ -80,25 +75,48 @@ impl<R> Buckets<R> {
     }
 
     pub(super) fn allocated(&self) -> usize {
-        let segment_size = |segment: &Segment<R>| allocated_size(segment.capacity() * size_of::<Bucket<R>>());
         match self {
             Buckets::Small(segment) => segment_size(segment),
-            Buckets::Segmented(segments, _) => {
-                let list = allocated_size(segments.capacity() * size_of::<Segment<R>>());
-                list + segments.iter().map(segment_size).sum::<usize>()
+            Buckets::Segmented(segments) => {
+                let head = allocated_size(size_of::<Segments<R>>());
+                let list = allocated_size(segments.list.capacity() * size_of::<Segment<R>>());
+                head + list + segments.list.iter().map(segment_size).sum::<usize>()
             }
         }
     }
+}
 
-    fn drop_empty_segment(&mut self) {
-        let Buckets::Segmented(segments, _) = self else { return };
-        segments.pop();
-        if segments.len() == 1 {
-            *self = Buckets::Small(std::mem::take(&mut segments[0]));
-        } else if segments.len() < segments.capacity() / 4 {
-            segments.shrink_to(segments.len() * 2);
-        }
+impl<R> Segments<R> {
+    /// The segment, which is full, and an empty bucket behind it.
+    fn of(first: Segment<R>) -> Self {
+        let mut segments = Segments { len: first.len(), list: vec![first] };
+        segments.push();
+        segments
     }
+
+    fn push(&mut self) {
+        if self.len.is_multiple_of(SEGMENT) {
+            self.list.push(Vec::new());
+        }
+        push_to(&mut self.list[self.len / SEGMENT]);
+        self.len += 1;
+    }
+
+    fn pop(&mut self) -> Option<Bucket<R>> {
+        self.len -= 1;
+        let last = pop_from(&mut self.list[self.len / SEGMENT]);
+        if self.len.is_multiple_of(SEGMENT) {
+            self.list.pop();
+            if self.list.len() < self.list.capacity() / 4 {
+                self.list.shrink_to(self.list.len() * 2);
+            }
+        }
+        last
+    }
+}
+
+fn segment_size<R>(segment: &Segment<R>) -> usize {
+    allocated_size(segment.capacity() * size_of::<Bucket<R>>())
 }
 
 fn push_to<R>(segment: &mut Segment<R>) {

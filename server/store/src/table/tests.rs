@@ -92,7 +92,7 @@ impl Pair {
         assert_eq!(self.table.len(), self.model.len());
         assert_eq!(numbers(&self.table), self.model.keys().copied().collect());
         let chained: usize = (0..self.table.buckets.len()).map(|n| chain(self.table.buckets.get(n)).count() - 1).sum();
-        assert_eq!(self.table.overflow, chained, "buckets in chains are miscounted");
+        assert_eq!(self.table.overflow as usize, chained, "buckets in chains are miscounted");
     }
 }
 
