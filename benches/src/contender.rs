@@ -1,5 +1,6 @@
 //! The servers that are compared: each in a process and a directory of its own, on free ports.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,15 @@ const MEMCACHED_MEGABYTES: &str = "8192";
 pub(crate) enum Kind {
     Redis { io_threads: usize },
     Memcached { threads: usize },
-    Forebay { binary: PathBuf, threads: usize },
+    Forebay { binary: PathBuf, threads: usize, groups: Groups },
+}
+
+/// Whether a Forebay reads through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Groups {
+    None,
+    /// Three groups, one of which has the keys of every dataset of strings.
+    Matching,
 }
 
 /// A running server.
@@ -43,9 +52,15 @@ pub(crate) struct Contender {
 impl Contender {
     /// Starts a server and waits until it answers.
     pub(crate) fn start(name: &'static str, kind: &Kind) -> Result<Contender, StartError> {
+        Contender::start_under(name, kind, &[])
+    }
+
+    /// Likewise, with `runner` before its command line.
+    pub(crate) fn start_under(name: &'static str, kind: &Kind, runner: &[String]) -> Result<Contender, StartError> {
         let wire = kind.wire();
         let command = |directory: &Path| {
-            let (mut command, port) = kind.command(directory);
+            let (command, port) = kind.command(directory);
+            let mut command = under(runner, command);
             // A Ctrl-C is for us alone; the servers are ended once the tables are printed.
             command.process_group(0);
             (command, loopback(port))
@@ -81,6 +96,17 @@ impl Contender {
         self.process.resident_bytes()
     }
 
+    /// The directory that it runs in.
+    pub(crate) fn directory(&self) -> &Path {
+        self.process.directory()
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub(crate) fn end(&mut self) {
+        self.process.terminate();
+        self.process.ends();
+    }
+
     /// Sees to it that it holds this dataset and nothing else.
     pub(crate) fn hold(&mut self, dataset: &Dataset) -> Result<(), LoadError> {
         if self.dataset.replace(*dataset) == Some(*dataset) {
@@ -98,6 +124,11 @@ impl Contender {
 }
 
 impl Kind {
+    /// A plain cache.
+    pub(crate) fn forebay(binary: &Path, threads: usize) -> Kind {
+        Kind::Forebay { binary: binary.to_owned(), threads, groups: Groups::None }
+    }
+
     pub(crate) fn wire(&self) -> Wire {
         match self {
             Kind::Memcached { .. } => Wire::Memcached,
@@ -110,9 +141,18 @@ impl Kind {
         match self {
             Kind::Redis { io_threads } => redis(*io_threads),
             Kind::Memcached { threads } => memcached(*threads),
-            Kind::Forebay { binary, threads } => forebay(binary, *threads, directory),
+            Kind::Forebay { binary, threads, groups } => forebay(binary, *threads, *groups, directory),
         }
     }
+}
+
+fn under(runner: &[String], command: Command) -> Command {
+    let Some((program, arguments)) = runner.split_first() else {
+        return command;
+    };
+    let mut run = Command::new(program);
+    run.args(arguments).arg(command.get_program()).args(command.get_args());
+    run
 }
 
 fn redis(io_threads: usize) -> (Command, u16) {
@@ -134,12 +174,41 @@ fn memcached(threads: usize) -> (Command, u16) {
     (command, port)
 }
 
-fn forebay(binary: &Path, threads: usize, directory: &Path) -> (Command, u16) {
+fn forebay(binary: &Path, threads: usize, groups: Groups, directory: &Path) -> (Command, u16) {
     let [port, direct, http, peer, raft, metrics] = free_ports().map(|port| port.to_string());
     let mut command = Command::new(binary);
     command.args(["node", "--bind", "127.0.0.1", "--threads", &threads.to_string(), "--data-dir"]);
     command.arg(directory.join("data"));
     command.args(["--port", &port, "--direct-port", &direct, "--http-port", &http]);
     command.args(["--peer-port", &peer, "--raft-port", &raft, "--metrics-port", &metrics]);
+    if groups == Groups::Matching {
+        let path = directory.join("groups.toml");
+        fs::write(&path, GROUPS).expect("the directory is ours");
+        command.arg("--groups").arg(path);
+        command.arg("--origin").arg(format!("sqlite://{}?mode=rwc", directory.join("origin.db").display()));
+    }
     (command, port.parse().expect("a port was written"))
 }
+
+/// Groups whose loads need no table. The keys of strings are those of the last one.
+const GROUPS: &str = r#"
+[[group]]
+name = "user"
+key = "user:{id}"
+load = "SELECT 'user ' || $1 AS name"
+as = "hash"
+
+[[group]]
+name = "product"
+key = "product:{id}"
+load = "SELECT 'product ' || $1 AS name"
+as = "json"
+ttl = "10m"
+
+[[group]]
+name = "key"
+key = "key:{id}"
+load = "SELECT 'value of ' || $1"
+as = "string"
+ttl = "10m"
+"#;

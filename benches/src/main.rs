@@ -1,8 +1,12 @@
 //! Measurements of Forebay, most of them beside redis-server and memcached. benches/README.md tells how to read them.
 
+mod callgrind;
 mod compare;
 mod contender;
 mod failure;
+#[cfg(test)]
+mod gates;
+mod instructions;
 mod interrupt;
 mod load;
 mod memory;
@@ -27,6 +31,7 @@ struct Invocation {
 enum Measurement {
     Compare(compare::Options),
     Memory(memory::Options),
+    Instructions(instructions::Options),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +50,7 @@ fn run(measurement: &Measurement) -> Result<(), Failure> {
     match measurement {
         Measurement::Compare(options) => compare::run(options),
         Measurement::Memory(options) => memory::run(options),
+        Measurement::Instructions(options) => instructions::run(options),
     }
 }
 

@@ -26,9 +26,9 @@ pub(crate) struct Options {
 
 /// Bytes of a process.
 #[derive(Clone, Copy)]
-struct Footprint {
+pub(crate) struct Footprint {
     /// What its allocator has given out.
-    used: u64,
+    pub(crate) used: u64,
     resident: u64,
 }
 
@@ -40,9 +40,9 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let mut contenders =
         vec![("redis-server", Kind::Redis { io_threads: 1 }), ("memcached", Kind::Memcached { threads: 1 })];
     if let Some(binary) = &options.baseline {
-        contenders.push(("baseline", Kind::Forebay { binary: binary.clone(), threads: 1 }));
+        contenders.push(("baseline", Kind::forebay(binary, 1)));
     }
-    contenders.push(("Forebay", Kind::Forebay { binary: forebay_binary()?, threads: 1 }));
+    contenders.push(("Forebay", Kind::forebay(&forebay_binary()?, 1)));
     println!(
         "{} keys of 15 bytes; what is over the bytes of key and value (of a hash: key, fields and values).\n",
         options.keys
@@ -84,7 +84,8 @@ fn print(dataset: &Dataset, name: &'static str, kind: &Kind) -> Result<(), Failu
 }
 
 impl Footprint {
-    fn of(contender: &Contender) -> Result<Footprint, Failure> {
+    /// By the server's account and the system's.
+    pub(crate) fn of(contender: &Contender) -> Result<Footprint, Failure> {
         let figures = wire::figures(contender.address(), contender.wire()).map_err(Failure::Figures)?;
         let names: &[&str] = match contender.wire() {
             Wire::Resp => &["used_memory"],

@@ -27,6 +27,16 @@ pub(crate) fn empty(address: SocketAddr, wire: Wire) -> io::Result<()> {
     ask(address, request).map(|_reply| ())
 }
 
+/// Sends Forebay's worker a `CONFIG RESETSTAT`.
+pub(crate) fn reset_statistics(address: SocketAddr) -> io::Result<()> {
+    ask(address, "CONFIG RESETSTAT").map(|_reply| ())
+}
+
+/// Has the server keep no log of slow commands.
+pub(crate) fn keep_no_slow_log(address: SocketAddr) -> io::Result<()> {
+    ask(address, "CONFIG SET slowlog-log-slower-than -1").map(|_reply| ())
+}
+
 /// The figures that the server tells of itself, as `name` and `value`.
 pub(crate) fn figures(address: SocketAddr, wire: Wire) -> io::Result<Vec<(String, String)>> {
     let (request, last) = match wire {

@@ -10,7 +10,7 @@ use crate::contender::Contender;
 use crate::failure::Failure;
 use crate::load::driver::Driver;
 use crate::load::replies::Wire;
-use crate::load::tape::Tape;
+use crate::load::tape::{REQUESTS_MAX, Tape};
 
 /// The share of a round that goes by before it is measured.
 const WARM_UP: f64 = 0.2;
@@ -118,7 +118,7 @@ impl Tapes {
         let mut tapes: Vec<(Wire, Tape)> = Vec::new();
         for wire in wires {
             if tapes.iter().all(|(recorded, _)| *recorded != wire) {
-                tapes.push((wire, Tape::record(point.workload, wire, &point.dataset(), point.spread)));
+                tapes.push((wire, Tape::record(point.workload, wire, &point.dataset(), point.spread, REQUESTS_MAX)));
             }
         }
         Tapes(tapes)

@@ -77,7 +77,7 @@ impl Options {
     pub(crate) fn contenders(&self) -> Result<Vec<(&'static str, Kind)>, Failure> {
         let threads = self.threads.unwrap_or(1);
         let binary = forebay_binary()?;
-        let forebay = |threads| Kind::Forebay { binary: binary.clone(), threads };
+        let forebay = |threads| Kind::forebay(&binary, threads);
         let mut contenders = Vec::new();
         if !self.without_redis {
             contenders.push(("redis-server", Kind::Redis { io_threads: threads }));
@@ -86,7 +86,7 @@ impl Options {
             contenders.push(("memcached", Kind::Memcached { threads }));
         }
         if let Some(binary) = &self.baseline {
-            contenders.push(("baseline", Kind::Forebay { binary: binary.clone(), threads }));
+            contenders.push(("baseline", Kind::forebay(binary, threads)));
         }
         if threads > 1 {
             contenders.push(("Forebay, 1 thread", forebay(1)));

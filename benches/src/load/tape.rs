@@ -7,7 +7,7 @@ use super::replies::Wire;
 use super::workload::{Dataset, Workload, Writer};
 
 /// Most requests on a tape.
-const REQUESTS_MAX: usize = 1 << 20;
+pub(crate) const REQUESTS_MAX: usize = 1 << 20;
 
 /// Bytes at which a tape ends.
 const BYTES_MAX: usize = 128 << 20;
@@ -25,13 +25,13 @@ pub(crate) struct Tape {
 }
 
 impl Tape {
-    /// Requests of `workload` over the keys of `dataset`.
-    pub(crate) fn record(workload: Workload, wire: Wire, dataset: &Dataset, spread: Spread) -> Tape {
+    /// At most `requests` of `workload` over the keys of `dataset`.
+    pub(crate) fn record(workload: Workload, wire: Wire, dataset: &Dataset, spread: Spread, requests: usize) -> Tape {
         let writer = Writer::new(wire, dataset.value_bytes);
         let mut draw = Draw::new(spread, dataset.keys, workload as u64);
         let mut tape = Tape { bytes: Vec::new(), ends: Vec::new(), values_each: workload.values() };
         let mut keys = vec![0; workload.keys()];
-        while tape.has_room() {
+        while tape.len() < requests && tape.has_room() {
             keys.iter_mut().for_each(|key| *key = draw.next());
             tape.append(|out| writer.request(workload, &keys, out));
         }
