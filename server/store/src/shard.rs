@@ -125,16 +125,25 @@ impl Shard {
     /// all reads.
     #[inline(always)]
     pub(crate) fn lookup(&mut self, key: &Key<'_>, now: UnixMillis, garbage: &mut Garbage) -> Found {
-        let Some((table, place)) = self.find(key) else {
+        let Some(table) = self.table(key) else {
             return Found::Nothing;
         };
-        let Some(entry) = table.at(place) else {
-            return Found::Nothing;
-        };
-        if entry.deadline().is_some_and(|deadline| deadline <= now) {
-            return self.lookup_late(key, place, now, garbage);
+        let (mut late, mut absent) = (false, false);
+        // What the entry tells is taken while the comparison has it at hand.
+        let found = table.find(key.hash(), |entry| {
+            let found = entry.is_of(key.bytes());
+            if found {
+                late = entry.deadline().is_some_and(|deadline| deadline <= now);
+                absent = entry.is_absent();
+            }
+            found
+        });
+        match found {
+            None => Found::Nothing,
+            Some(place) if late => self.lookup_late(key, place, now, garbage),
+            Some(place) if absent => Found::Absent(place),
+            Some(place) => Found::Live(place),
         }
-        if entry.is_absent() { Found::Absent(place) } else { Found::Live(place) }
     }
 
     /// Asks for the cache line that a lookup of the key reads first in the index.
@@ -174,13 +183,6 @@ impl Shard {
     #[inline(always)]
     fn table(&self, key: &Key<'_>) -> Option<&Table<Entry>> {
         Some(self.database(key.db())?.table(self.placement.index(key.slot())))
-    }
-
-    #[inline(always)]
-    fn find(&self, key: &Key<'_>) -> Option<(&Table<Entry>, Place)> {
-        let table = self.table(key)?;
-        let place = table.find(key.hash(), |entry| entry.is_of(key.bytes()))?;
-        Some((table, place))
     }
 
     /// Changes what the tally counts of an entry.

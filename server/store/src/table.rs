@@ -72,7 +72,7 @@ impl<R> Table<R> {
         self.buckets.allocated() + self.overflow as usize * size_of::<Bucket<R>>()
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find(&self, hash: u64, mut equal: impl FnMut(&R) -> bool) -> Option<Place> {
         if self.len == 0 {
             return None;
@@ -123,7 +123,7 @@ impl<R> Table<R> {
         bucket.record(place.index as usize)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn at_mut(&mut self, place: Place) -> Option<&mut R> {
         let mut bucket = self.buckets.get_mut(place.bucket as usize);
         for _ in 0..place.depth {
