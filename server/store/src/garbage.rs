@@ -8,6 +8,12 @@ use crate::entry::Entry;
 #[derive(Default)]
 #[must_use = "dropping it frees memory, which may take long"]
 pub struct Garbage {
+    /// Nothing nearly always, which must cost nothing.
+    removed: Option<Box<Heap>>,
+}
+
+#[derive(Default)]
+struct Heap {
     removed: Vec<Removed>,
 }
 
@@ -20,22 +26,27 @@ impl Garbage {
     /// Keeps a large entry for later and frees a small one at once, which is cheaper than keeping it.
     pub(crate) fn add(&mut self, entry: Entry) {
         if entry.is_large() {
-            self.removed.push(Removed::Entry { _entry: entry });
+            self.push(Removed::Entry { _entry: entry });
         }
     }
 
     pub(crate) fn add_database(&mut self, database: Database) {
-        self.removed.push(Removed::Database(Box::new(database)));
+        self.push(Removed::Database(Box::new(database)));
     }
 
     /// How many values there are to free, of those that were not cheaper to free at once.
     pub fn len(&self) -> usize {
-        self.removed.iter().map(Removed::len).sum()
+        self.removed.iter().flat_map(|heap| &heap.removed).map(Removed::len).sum()
     }
 
     /// Whether there is nothing to free.
     pub fn is_empty(&self) -> bool {
-        self.removed.is_empty()
+        self.removed.is_none()
+    }
+
+    #[cold]
+    fn push(&mut self, removed: Removed) {
+        self.removed.get_or_insert_default().removed.push(removed);
     }
 }
 

@@ -98,8 +98,9 @@ impl ShardCell {
     #[inline]
     unsafe fn release(&self) {
         // SAFETY: the lock is still held, and the caller has given the shard up.
-        if let Some(figures) = unsafe { (*self.shard.get()).changed_figures() } {
-            self.published.store(figures);
+        let shard = unsafe { &mut *self.shard.get() };
+        if shard.figures_have_changed() {
+            self.published.store(shard.tell_figures());
         }
         // SAFETY: the caller's promise.
         unsafe { self.lock.unlock() };
@@ -116,6 +117,8 @@ impl Published {
         }
     }
 
+    /// Apart from the path of those who change nothing.
+    #[inline(never)]
     fn store(&self, figures: Figures) {
         self.entries.store(figures.entries, Relaxed);
         self.mortal.store(figures.mortal, Relaxed);

@@ -8,8 +8,10 @@ pub const SLOTS: u16 = 16384;
 /// Neighbouring slots go to different shards; a shard numbers its own slots from 0.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Placement {
-    /// log2 of the number of shards.
-    bits: u32,
+    /// The bits of a slot that are its shard's number.
+    shard_mask: u16,
+    /// How many bits those are.
+    shard_bits: u8,
 }
 
 impl Placement {
@@ -18,27 +20,22 @@ impl Placement {
             shards.is_power_of_two() && shards <= MAX_SHARDS,
             "{shards} shards: a power of two up to {MAX_SHARDS} is needed"
         );
-        Placement { bits: shards.ilog2() }
-    }
-
-    #[inline]
-    pub(crate) fn shards(self) -> usize {
-        1 << self.bits
+        Placement { shard_mask: (shards - 1) as u16, shard_bits: shards.ilog2() as u8 }
     }
 
     pub(crate) fn slots_per_shard(self) -> usize {
-        usize::from(SLOTS) >> self.bits
+        usize::from(SLOTS) >> self.shard_bits
     }
 
     #[inline]
     pub(crate) fn shard(self, slot: u16) -> usize {
         debug_assert!(slot < SLOTS);
-        usize::from(slot) & (self.shards() - 1)
+        usize::from(slot & self.shard_mask)
     }
 
     /// The slot's number within its shard.
     #[inline]
     pub(crate) fn index(self, slot: u16) -> usize {
-        usize::from(slot) >> self.bits
+        usize::from(slot >> self.shard_bits)
     }
 }

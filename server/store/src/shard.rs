@@ -102,14 +102,15 @@ impl Shard {
         self.databases.iter()
     }
 
-    /// The figures, if they have changed since this was last asked.
+    /// Whether the figures differ from what [`Self::tell_figures`] told last.
     #[inline]
-    pub(crate) fn changed_figures(&mut self) -> Option<Figures> {
-        if !self.figures_changed {
-            return None;
-        }
+    pub(crate) fn figures_have_changed(&self) -> bool {
+        self.figures_changed
+    }
+
+    pub(crate) fn tell_figures(&mut self) -> Figures {
         self.figures_changed = false;
-        Some(self.figures)
+        self.figures
     }
 
     /// Counts of one database.

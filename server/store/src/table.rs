@@ -10,8 +10,10 @@
 mod bucket;
 mod buckets;
 
+use std::num::NonZero;
+
 use bucket::Bucket;
-use buckets::Buckets;
+use buckets::{Buckets, address};
 
 use crate::prefetch::fetch_line;
 use crate::random::Random;
@@ -74,28 +76,20 @@ impl<R> Table<R> {
 
     #[inline(always)]
     pub(crate) fn find(&self, hash: u64, mut equal: impl FnMut(&R) -> bool) -> Option<Place> {
-        if self.len == 0 {
-            return None;
-        }
-        let bucket = self.bucket_of(hash);
-        let mut current = self.buckets.get(bucket);
-        let mut depth = 0;
-        loop {
-            for (index, record) in current.candidates(tag(hash)) {
-                if equal(record) {
-                    return Some(Place { bucket: bucket as u32, depth, index: index as u32 });
-                }
+        let (number, first) = self.buckets.addressed(hash)?;
+        for (index, record) in first.candidates(tag(hash)) {
+            if equal(record) {
+                return Some(Place { bucket: number as u32, depth: 0, index: index as u32 });
             }
-            current = current.link()?;
-            depth += 1;
         }
+        if first.link().is_none() { None } else { find_behind(first, number, hash, equal) }
     }
 
     /// Asks for the cache line that [`Self::find`] would read first.
     #[inline]
     pub(crate) fn prefetch(&self, hash: u64) {
-        if self.len > 0 {
-            fetch_line(self.buckets.get(self.bucket_of(hash)));
+        if let Some((_, bucket)) = self.buckets.addressed(hash) {
+            fetch_line(bucket);
         }
     }
 
@@ -103,10 +97,9 @@ impl<R> Table<R> {
     /// are none.
     #[inline]
     pub(crate) fn visit_likely(&self, hash: u64, mut visit: impl FnMut(&R)) {
-        if self.len == 0 {
+        let Some((_, bucket)) = self.buckets.addressed(hash) else {
             return;
-        }
-        let bucket = self.buckets.get(self.bucket_of(hash));
+        };
         let mut likely = bucket.candidates(tag(hash)).map(|(_, record)| record).peekable();
         if likely.peek().is_none() {
             bucket.link().into_iter().for_each(|next| fetch_line(next));
@@ -204,14 +197,9 @@ impl<R> Table<R> {
         }
     }
 
-    /// The hash's low bits, as many as there are buckets for.
-    #[inline]
+    /// The number of the bucket that a hash addresses, of which there is one at least.
     fn bucket_of(&self, hash: u64) -> usize {
-        let buckets = self.buckets.len();
-        // Ones from the highest that the number has.
-        let mask = usize::MAX >> buckets.leading_zeros();
-        let index = hash as usize & mask;
-        if index < buckets { index } else { index & (mask >> 1) }
+        NonZero::new(self.buckets.len()).map_or(0, |buckets| address(hash, buckets))
     }
 
     /// How many bits of the hash the bucket's records share.
@@ -288,6 +276,18 @@ impl<R> Table<R> {
 #[inline]
 fn tag(hash: u64) -> u8 {
     (hash >> 56) as u8
+}
+
+/// [`Table::find`] in the buckets behind the first of a chain.
+fn find_behind<R>(first: &Bucket<R>, number: usize, hash: u64, mut equal: impl FnMut(&R) -> bool) -> Option<Place> {
+    for (depth, bucket) in (1..).zip(chain(first).skip(1)) {
+        for (index, record) in bucket.candidates(tag(hash)) {
+            if equal(record) {
+                return Some(Place { bucket: number as u32, depth, index: index as u32 });
+            }
+        }
+    }
+    None
 }
 
 fn chain<R>(first: &Bucket<R>) -> impl Iterator<Item = &Bucket<R>> {

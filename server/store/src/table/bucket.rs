@@ -15,7 +15,7 @@ pub(super) struct Bucket<R> {
     places: [Place<R>; BUCKET_RECORDS],
     /// Eight bits of each record's hash: a lookup follows only the pointers whose tag matches.
     tags: [u8; BUCKET_RECORDS],
-    /// Bit `i` is set where place `i` holds a record; see also [`LINKED`].
+    /// Bit `i` is set where place `i` holds a record; see also [`LINKED`]. Behind the tags, to be read with them.
     occupied: u8,
 }
 
@@ -91,7 +91,9 @@ impl<R> Bucket<R> {
     /// The records with this tag, among them perhaps some of another hash, each with its place.
     #[inline]
     pub(super) fn candidates(&self, tag: u8) -> impl Iterator<Item = (usize, &R)> {
-        let tagged = equal_bytes(self.tag_word(), tag) & self.records_mask();
+        let [a, b, c, d, e, f, g] = self.tags;
+        let word = u64::from_le_bytes([a, b, c, d, e, f, g, self.occupied]);
+        let tagged = equal_bytes(word, tag) & (word >> 56) as u8 & !LINKED;
         // SAFETY: only places that hold records are left in the mask.
         ones(tagged).map(|place| (place, unsafe { &*self.places.get_unchecked(place).record }))
     }
@@ -187,12 +189,6 @@ impl<R> Bucket<R> {
     /// One bit for each place that holds a record.
     fn records_mask(&self) -> u8 {
         self.occupied & !LINKED
-    }
-
-    #[inline]
-    fn tag_word(&self) -> u64 {
-        let [a, b, c, d, e, f, g] = self.tags;
-        u64::from_le_bytes([a, b, c, d, e, f, g, 0])
     }
 }
 

@@ -1,5 +1,7 @@
 //! A growable array of buckets that never moves much at once.
 
+use std::num::NonZero;
+
 use super::bucket::Bucket;
 use crate::allocation::allocated_size;
 
@@ -48,6 +50,21 @@ impl<R> Buckets<R> {
         match self {
             Buckets::Small(segment) => &mut segment[index],
             Buckets::Segmented(segments) => &mut segments.list[index / SEGMENT][index % SEGMENT],
+        }
+    }
+
+    /// The bucket that a hash addresses, and its number; `None` if there are no buckets.
+    #[inline]
+    pub(super) fn addressed(&self, hash: u64) -> Option<(usize, &Bucket<R>)> {
+        match self {
+            Buckets::Small(segment) => {
+                let number = address(hash, NonZero::new(segment.len())?);
+                Some((number, &segment[number]))
+            }
+            Buckets::Segmented(segments) => {
+                let number = address(hash, NonZero::new(segments.len)?);
+                Some((number, &segments.list[number / SEGMENT][number % SEGMENT]))
+            }
         }
     }
 
@@ -113,6 +130,14 @@ impl<R> Segments<R> {
         }
         last
     }
+}
+
+/// The number of the bucket that a hash addresses: the hash's low bits, as many as there are buckets for.
+#[inline]
+pub(super) fn address(hash: u64, buckets: NonZero<usize>) -> usize {
+    let mask = (2 << buckets.ilog2()) - 1;
+    let number = hash as usize & mask;
+    if number < buckets.get() { number } else { number & (mask >> 1) }
 }
 
 fn segment_size<R>(segment: &Segment<R>) -> usize {
