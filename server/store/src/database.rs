@@ -125,6 +125,12 @@ impl Database {
         &self.tables[slot]
     }
 
+    /// To change entries in what the tally does not count: see [`Self::change`].
+    #[inline]
+    pub(crate) fn table_mut(&mut self, slot: usize) -> &mut Table<Entry> {
+        &mut self.tables[slot]
+    }
+
     pub(crate) fn next_death(&self, slot: usize) -> UnixMillis {
         self.next_death[slot]
     }
@@ -136,12 +142,6 @@ impl Database {
     /// Notes that an entry of the slot will be dead by then.
     pub(crate) fn lower_next_death(&mut self, slot: usize, at: UnixMillis) {
         self.next_death[slot] = self.next_death[slot].min(at);
-    }
-
-    /// The entry, to be changed in what the tally does not count: see [`Self::change`].
-    #[inline]
-    pub(crate) fn entry_mut(&mut self, slot: usize, place: Place) -> Option<&mut Entry> {
-        self.tables[slot].at_mut(place)
     }
 
     /// Changes an entry in any way. Returns from when on it is dead then.

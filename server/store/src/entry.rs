@@ -240,6 +240,12 @@ impl Entry {
         }
     }
 
+    /// Whether its deadline has passed.
+    #[inline]
+    pub(crate) fn is_late(&self, now: UnixMillis) -> bool {
+        self.deadline().is_some_and(|deadline| deadline <= now)
+    }
+
     #[inline]
     pub(crate) fn is_absent(&self) -> bool {
         self.head().kind() == Kind::Absent

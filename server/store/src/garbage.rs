@@ -50,6 +50,20 @@ impl Garbage {
     }
 }
 
+impl Drop for Garbage {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(heap) = self.removed.take() {
+            free(heap);
+        }
+    }
+}
+
+#[cold]
+fn free(heap: Box<Heap>) {
+    drop(heap);
+}
+
 impl Removed {
     fn len(&self) -> usize {
         match self {

@@ -5,6 +5,8 @@ mod hashes;
 mod strings;
 mod transfer;
 
+use std::ptr::NonNull;
+
 use crate::UnixMillis;
 use crate::entry::{Entry, FillInfo, Meta, Value};
 use crate::entry_ref::{EntryRef, ValueRef};
@@ -209,35 +211,43 @@ impl<'s> Keyspace<'s> {
 
     /// Looks the key up as a read: counts, notes what is missing and what is due, records the use.
     fn find_to_read(&mut self, key: &Key<'_>) -> Option<&Entry> {
+        let Keyspace { store, shards, now, access, refresh_due, .. } = self;
+        let shard = locked(shards, store, key);
+        let Some(mut entry) = shard.live_entry(key, *now).map(NonNull::from) else {
+            return self.find_stale_to_read(key);
+        };
+        shard.counters.hits += u64::from(access.count);
+        let draw = if access.no_touch { 0 } else { shard.random.next() as u32 };
+        // SAFETY: the shard lent the entry uniquely, for as long as the view is borrowed, and only its counters have been
+        // changed since. The borrow is made anew because the compiler takes the one above to last in the other branch too.
+        let entry = unsafe { entry.as_mut() };
+        *refresh_due |= note_read(entry, *access, &Moment { now: *now, settings: store.settings(), draw });
+        Some(entry)
+    }
+
+    /// As [`Self::find_to_read`], where there is no live entry.
+    #[cold]
+    fn find_stale_to_read(&mut self, key: &Key<'_>) -> Option<&Entry> {
         let Keyspace { store, shards, garbage, now, access, missed, refresh_due, .. } = self;
         let shard = locked(shards, store, key);
         let counted = u64::from(access.count);
-        let place = match shard.lookup(key, *now, garbage) {
-            Found::Live(place) => place,
+        match shard.lookup(key, *now, garbage) {
             Found::Stale(place) if access.allow_stale => {
+                shard.counters.hits += counted;
                 shard.counters.stale_served += counted;
-                place
+                let moment = Moment { now: *now, settings: store.settings(), draw: shard.random.next() as u32 };
+                let entry = shard.entry_mut(key, place);
+                *refresh_due |= note_read(entry, *access, &moment);
+                return Some(entry);
             }
-            Found::Absent(_) => {
-                shard.counters.absent_hits += counted;
-                return None;
-            }
-            Found::Stale(_) | Found::Nothing => {
+            Found::Absent(_) => shard.counters.absent_hits += counted,
+            // Live ones have been looked for before.
+            Found::Live(_) | Found::Stale(_) | Found::Nothing => {
                 shard.counters.misses += counted;
                 *missed = true;
-                return None;
             }
-        };
-        shard.counters.hits += counted;
-        let draw = if access.no_touch { 0 } else { shard.random.next() as u32 };
-        let entry = shard.entry_mut(key, place);
-        entry.make_shareable();
-        *refresh_due |= entry.tell_refresh_due(*now);
-        if !access.no_touch {
-            let settings = store.settings();
-            entry.set_access(settings.policy().touched(entry.access(), &Moment { now: *now, settings, draw }));
         }
-        Some(entry)
+        None
     }
 
     /// The place of a key that a client may change: one that exists and is not past its deadline.
@@ -323,6 +333,16 @@ impl<'s> Keyspace<'s> {
     fn shard_mut(&mut self, key: &Key<'_>) -> &mut Shard {
         locked(&mut self.shards, self.store, key)
     }
+}
+
+/// Records a read in the entry. Returns whether somebody is to be told that a refresh is due.
+#[inline]
+fn note_read(entry: &mut Entry, access: Access, moment: &Moment<'_>) -> bool {
+    entry.make_shareable();
+    if !access.no_touch {
+        entry.set_access(moment.settings.policy().touched(entry.access(), moment));
+    }
+    entry.tell_refresh_due(moment.now)
 }
 
 /// The shard of a key; apart from the view, whose other parts may be in use.

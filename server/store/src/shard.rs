@@ -122,9 +122,7 @@ impl Shard {
         self.figures_mut().next_death = at;
     }
 
-    /// Looks a key up, and removes it if it is of no more use. Part of its two callers, of which one is the path of
-    /// all reads.
-    #[inline(always)]
+    /// Looks a key up, and removes it if it is of no more use.
     pub(crate) fn lookup(&mut self, key: &Key<'_>, now: UnixMillis, garbage: &mut Garbage) -> Found {
         let Some(table) = self.table(key) else {
             return Found::Nothing;
@@ -134,7 +132,7 @@ impl Shard {
         let found = table.find(key.hash(), |entry| {
             let found = entry.is_of(key.bytes());
             if found {
-                late = entry.deadline().is_some_and(|deadline| deadline <= now);
+                late = entry.is_late(now);
                 absent = entry.is_absent();
             }
             found
@@ -145,6 +143,15 @@ impl Shard {
             Some(place) if absent => Found::Absent(place),
             Some(place) => Found::Live(place),
         }
+    }
+
+    /// The entry of a key that [`Self::lookup`] finds live: the path of nearly all reads.
+    #[inline]
+    pub(crate) fn live_entry(&mut self, key: &Key<'_>, now: UnixMillis) -> Option<&mut Entry> {
+        let slot = self.placement.index(key.slot());
+        let table = self.database_mut(key.db())?.table_mut(slot);
+        let entry = table.get_mut(key.hash(), |entry| entry.is_of(key.bytes()))?;
+        (!entry.is_late(now) && !entry.is_absent()).then_some(entry)
     }
 
     /// Asks for the cache line that a lookup of the key reads first in the index.
@@ -168,10 +175,10 @@ impl Shard {
         self.table(key).and_then(|table| table.at(place)).expect(PLACE_IS_GOOD)
     }
 
-    #[inline(always)]
+    #[inline]
     pub(crate) fn entry_mut(&mut self, key: &Key<'_>, place: Place) -> &mut Entry {
         let slot = self.placement.index(key.slot());
-        let entry = self.database_mut(key.db()).and_then(|database| database.entry_mut(slot, place));
+        let entry = self.database_mut(key.db()).and_then(|database| database.table_mut(slot).at_mut(place));
         entry.expect(PLACE_IS_GOOD)
     }
 
@@ -181,7 +188,7 @@ impl Shard {
     }
 
     /// The table of the key's slot.
-    #[inline(always)]
+    #[inline]
     fn table(&self, key: &Key<'_>) -> Option<&Table<Entry>> {
         Some(self.database(key.db())?.table(self.placement.index(key.slot())))
     }

@@ -74,15 +74,25 @@ impl<R> Table<R> {
         self.buckets.allocated() + self.overflow as usize * size_of::<Bucket<R>>()
     }
 
-    #[inline(always)]
+    #[inline]
     pub(crate) fn find(&self, hash: u64, mut equal: impl FnMut(&R) -> bool) -> Option<Place> {
         let (number, first) = self.buckets.addressed(hash)?;
-        for (index, record) in first.candidates(tag(hash)) {
-            if equal(record) {
-                return Some(Place { bucket: number as u32, depth: 0, index: index as u32 });
+        (0..).zip(chain(first)).find_map(|(depth, bucket)| {
+            let index = bucket.find(tag(hash), &mut equal)?;
+            Some(Place { bucket: number as u32, depth, index: index as u32 })
+        })
+    }
+
+    /// The record that [`Self::find`] finds the place of: the shorter way where no place is needed.
+    #[inline]
+    pub(crate) fn get_mut(&mut self, hash: u64, mut equal: impl FnMut(&R) -> bool) -> Option<&mut R> {
+        let mut bucket = self.buckets.addressed_mut(hash)?;
+        loop {
+            match bucket.find(tag(hash), &mut equal) {
+                Some(index) => return bucket.record_mut(index),
+                None => bucket = bucket.link_mut()?,
             }
         }
-        if first.link().is_none() { None } else { find_behind(first, number, hash, equal) }
     }
 
     /// Asks for the cache line that [`Self::find`] would read first.
@@ -276,18 +286,6 @@ impl<R> Table<R> {
 #[inline]
 fn tag(hash: u64) -> u8 {
     (hash >> 56) as u8
-}
-
-/// [`Table::find`] in the buckets behind the first of a chain.
-fn find_behind<R>(first: &Bucket<R>, number: usize, hash: u64, mut equal: impl FnMut(&R) -> bool) -> Option<Place> {
-    for (depth, bucket) in (1..).zip(chain(first).skip(1)) {
-        for (index, record) in bucket.candidates(tag(hash)) {
-            if equal(record) {
-                return Some(Place { bucket: number as u32, depth, index: index as u32 });
-            }
-        }
-    }
-    None
 }
 
 fn chain<R>(first: &Bucket<R>) -> impl Iterator<Item = &Bucket<R>> {

@@ -98,6 +98,12 @@ impl<R> Bucket<R> {
         ones(tagged).map(|place| (place, unsafe { &*self.places.get_unchecked(place).record }))
     }
 
+    /// The place of the record with this tag that is equal to what is looked for.
+    #[inline]
+    pub(super) fn find(&self, tag: u8, mut equal: impl FnMut(&R) -> bool) -> Option<usize> {
+        self.candidates(tag).find(|(_, record)| equal(record)).map(|(place, _)| place)
+    }
+
     /// Puts a record in a free place of this bucket or its chain, which grows if it must. Says how many buckets were
     /// added.
     pub(super) fn push(&mut self, tag: u8, record: R) -> u32 {

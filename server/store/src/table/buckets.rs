@@ -56,14 +56,21 @@ impl<R> Buckets<R> {
     /// The bucket that a hash addresses, and its number; `None` if there are no buckets.
     #[inline]
     pub(super) fn addressed(&self, hash: u64) -> Option<(usize, &Bucket<R>)> {
+        let number = address(hash, NonZero::new(self.len())?);
+        Some((number, self.get(number)))
+    }
+
+    /// As [`Self::addressed`], without the number.
+    #[inline]
+    pub(super) fn addressed_mut(&mut self, hash: u64) -> Option<&mut Bucket<R>> {
         match self {
             Buckets::Small(segment) => {
                 let number = address(hash, NonZero::new(segment.len())?);
-                Some((number, &segment[number]))
+                Some(&mut segment[number])
             }
-            Buckets::Segmented(segments) => {
-                let number = address(hash, NonZero::new(segments.len)?);
-                Some((number, &segments.list[number / SEGMENT][number % SEGMENT]))
+            Buckets::Segmented(_) => {
+                let number = address(hash, NonZero::new(self.len())?);
+                Some(self.get_mut(number))
             }
         }
     }
