@@ -30,6 +30,7 @@ mod latency;
 mod lcs;
 mod long_double;
 mod memory;
+mod names;
 mod numbers;
 mod object;
 mod packed_integer;

@@ -400,6 +400,14 @@ impl Spec {
         Ok(positions)
     }
 
+    /// Whether there is exactly one key, right behind the name.
+    pub fn has_one_key(&self) -> bool {
+        let [KeySpec { uses, begin: Begin::Index(1), find: Find::Range { last: 0, .. }, .. }] = self.keys else {
+            return false;
+        };
+        !uses.contains(KeyUse::NOT_KEY) && self.arity.unsigned_abs() >= 2
+    }
+
     /// The keys in `args` with how the command uses each.
     ///
     /// # Errors

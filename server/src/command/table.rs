@@ -1,16 +1,13 @@
 //! The command table: every family's rows, found by name.
 
-use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use forebay_resp::Args;
 
 use super::FAMILIES;
 use super::error::CommandError;
+use super::names::NameIndex;
 use super::spec::{Run, Spec};
-
-/// Longest name that is looked up; longer ones are unknown without a look.
-const LONGEST_NAME: usize = 32;
 
 /// Characters of each argument, and of all of them, that "unknown command" shows (Redis' limit).
 const SHOWN_OF_UNKNOWN: usize = 128;
@@ -22,12 +19,16 @@ pub struct Command {
     pub id: usize,
     /// `get`, `client|kill`.
     pub full_name: &'static str,
+    /// Whether the one key is the first argument behind the name, as it is for most commands.
+    pub has_one_key: bool,
     pub subcommands: Vec<Command>,
 }
 
-/// All commands by lower-case name.
+/// All commands.
 pub struct Table {
-    by_name: HashMap<&'static [u8], Command, foldhash::fast::RandomState>,
+    /// In the order of the families.
+    commands: Vec<Command>,
+    by_name: NameIndex,
     /// Full names, by id.
     names: Vec<&'static str>,
 }
@@ -41,24 +42,11 @@ impl Table {
     }
 
     fn build() -> Table {
-        let mut table = Table { by_name: HashMap::default(), names: Vec::new() };
-        for spec in FAMILIES.iter().flat_map(|family| family.iter()) {
-            let command = table.number(spec, None);
-            let twice = table.by_name.insert(spec.name.as_bytes(), command);
-            assert!(twice.is_none(), "two rows for {}", spec.name);
-        }
-        table
-    }
-
-    fn number(&mut self, spec: &'static Spec, container: Option<&str>) -> Command {
-        let full_name: &'static str = match container {
-            None => spec.name,
-            Some(container) => format!("{container}|{}", spec.name).leak(),
-        };
-        let id = self.names.len();
-        self.names.push(full_name);
-        let subcommands = spec.subcommands.iter().map(|sub| self.number(sub, Some(spec.name))).collect();
-        Command { spec, id, full_name, subcommands }
+        let mut numbering = Numbering::default();
+        let commands: Vec<_> =
+            FAMILIES.iter().flat_map(|family| family.iter()).map(|spec| numbering.number(spec, None)).collect();
+        let by_name = NameIndex::new(&commands.iter().map(|command| command.spec.name).collect::<Vec<_>>());
+        Table { commands, by_name, names: numbering.names }
     }
 
     /// Number of commands and subcommands: the size of tables by [`Command::id`].
@@ -73,9 +61,7 @@ impl Table {
 
     /// Every top-level command, in the order of the families.
     pub fn commands(&self) -> impl Iterator<Item = &Command> {
-        let mut commands: Vec<_> = self.by_name.values().collect();
-        commands.sort_unstable_by_key(|command| command.id);
-        commands.into_iter()
+        self.commands.iter()
     }
 
     /// Every command, each container before its subcommands: in the order of the ids.
@@ -84,12 +70,9 @@ impl Table {
     }
 
     /// The command with this name, in any case; of a container, itself.
+    #[inline]
     pub fn by_name(&self, name: &[u8]) -> Option<&Command> {
-        let mut lower = [0; LONGEST_NAME];
-        let lower = lower.get_mut(..name.len())?;
-        lower.copy_from_slice(name);
-        lower.make_ascii_lowercase();
-        self.by_name.get(&*lower)
+        self.by_name.find(name).map(|row| &self.commands[row])
     }
 
     /// The command that a request names; of a container, the subcommand.
@@ -128,6 +111,25 @@ impl Table {
             (Some(word), None) => command.subcommand(word).ok(),
             (Some(_), Some(_)) => None,
         }
+    }
+}
+
+/// Gives out the ids.
+#[derive(Default)]
+struct Numbering {
+    names: Vec<&'static str>,
+}
+
+impl Numbering {
+    fn number(&mut self, spec: &'static Spec, container: Option<&str>) -> Command {
+        let full_name: &'static str = match container {
+            None => spec.name,
+            Some(container) => format!("{container}|{}", spec.name).leak(),
+        };
+        let id = self.names.len();
+        self.names.push(full_name);
+        let subcommands = spec.subcommands.iter().map(|sub| self.number(sub, Some(spec.name))).collect();
+        Command { spec, id, full_name, has_one_key: spec.has_one_key(), subcommands }
     }
 }
 
