@@ -199,7 +199,8 @@ impl Client {
     }
 
     /// To be called by the connection's task before it waits; afterwards it must look at [`Client::asked`] once more, or a request
-    /// between its last look and this call would go unseen.
+    /// between its last look and this call would go unseen. Only one task waits for a client, and what has been registered is used up
+    /// only after something was asked, so a task that has called this once need not do so again while nothing is asked.
     #[inline]
     pub fn wake_me(&self, waker: &Waker) {
         self.waker.register(waker);

@@ -38,7 +38,13 @@ impl Clock {
     /// The time from `start` to `end`.
     #[inline]
     pub fn between(&self, start: Instant, end: Instant) -> Duration {
-        Duration::from_nanos(self.cycles.delta_as_nanos(start.0, end.0))
+        Duration::from_nanos(self.nanos_between(start, end))
+    }
+
+    /// [`Clock::between`] in nanoseconds.
+    #[inline]
+    pub fn nanos_between(&self, start: Instant, end: Instant) -> u64 {
+        self.cycles.delta_as_nanos(start.0, end.0)
     }
 }
 

@@ -1,7 +1,6 @@
 //! What one node is made of, as the command handlers see it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -42,8 +41,7 @@ impl Node {
     /// Notes that an event took this long, if that is long enough to be called a spike.
     #[inline]
     pub fn note_latency(&self, event: &'static str, took: Duration, now: UnixMillis) {
-        let threshold = self.settings.latency_monitor_threshold.load(Relaxed);
-        if threshold > 0 && took.as_millis() >= u128::from(threshold) {
+        if self.settings.is_spike(took.as_millis() as u64) {
             self.telemetry.latency.add(event, now / 1000, took.as_millis() as u64);
         }
     }

@@ -84,6 +84,13 @@ impl Settings {
     pub fn is_slow(&self, micros: u64) -> bool {
         u64::try_from(self.slowlog_log_slower_than.load(Relaxed)).is_ok_and(|threshold| micros >= threshold)
     }
+
+    /// Whether an event that took so many milliseconds is a latency spike.
+    #[inline]
+    pub fn is_spike(&self, millis: u64) -> bool {
+        let threshold = self.latency_monitor_threshold.load(Relaxed);
+        threshold > 0 && millis >= threshold
+    }
 }
 
 /// Compares digests, so that neither the length nor a common prefix of the secret shows in the time taken.

@@ -1,6 +1,7 @@
 //! Counting what was asked and how it went, and the error replies.
 
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use forebay_resp::{Args, Reply};
 
@@ -13,24 +14,22 @@ use crate::session::Session;
 use crate::telemetry::slowlog::Slow;
 
 impl Engine {
-    /// Counts a command that ran.
+    /// Counts a command that ran since `clock`, which becomes the time of its end.
     #[inline]
     pub(super) fn account(
         &self,
         session: &Session,
         command: &'static Command,
         args: Args<'_>,
-        started: Instant,
+        clock: &mut Instant,
         failed: bool,
     ) {
-        let took = self.node.clock.between(started, self.node.clock.instant());
-        self.node.telemetry.lanes.lane(session.lane).ran(command.id, took, failed);
-        let micros = took.as_micros() as u64;
-        if self.node.settings.is_slow(micros) && !command.spec.flags.contains(Flags::SKIP_SLOWLOG) {
-            self.log_slow(session, command, args, micros);
+        let ended = self.node.clock.instant();
+        let nanos = self.node.clock.nanos_between(std::mem::replace(clock, ended), ended);
+        self.node.telemetry.lanes.lane(session.lane).ran(command.id, nanos, failed);
+        if self.node.settings.is_slow(nanos / 1_000) || self.node.settings.is_spike(nanos / 1_000_000) {
+            self.note_slow(session, command, args, nanos);
         }
-        let event = if command.spec.flags.contains(Flags::FAST) { "fast-command" } else { "command" };
-        self.node.note_latency(event, took, session.now);
     }
 
     /// Answers an error to a request that a gate stopped.
@@ -57,6 +56,15 @@ impl Engine {
     }
 
     #[cold]
+    fn note_slow(&self, session: &Session, command: &Command, args: Args<'_>, nanos: u64) {
+        let micros = nanos / 1_000;
+        if self.node.settings.is_slow(micros) && !command.spec.flags.contains(Flags::SKIP_SLOWLOG) {
+            self.log_slow(session, command, args, micros);
+        }
+        let event = if command.spec.flags.contains(Flags::FAST) { "fast-command" } else { "command" };
+        self.node.note_latency(event, Duration::from_nanos(nanos), session.now);
+    }
+
     fn log_slow(&self, session: &Session, command: &Command, args: Args<'_>, micros: u64) {
         let secrets = (command.spec.secrets)(args);
         let slow = Slow {

@@ -5,22 +5,25 @@
 //! [`Engine::begin`] is not async.
 
 mod account;
+mod batch;
 pub mod fill;
 pub mod flight;
 pub mod gates;
 mod route;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use forebay_cluster::Topology;
 use forebay_resp::{Args, Reply};
 use forebay_store::{Access, Key, Keyspace, Presence};
-use smallvec::SmallVec;
+use smallvec::{Array, SmallVec};
 
 use crate::clock::Instant;
 use crate::command::call::{Call, Flow};
 use crate::command::error::CommandError;
-use crate::command::spec::{Flags, Load, Run};
+use crate::command::spec::{Flags, InvalidKeyCount, Load, Run};
 use crate::command::table::{Command, Table};
 use crate::node::Node;
 use crate::session::Session;
@@ -29,13 +32,26 @@ use flight::{Departures, Flights, Joined};
 use gates::Passage;
 use route::Place;
 
+pub use batch::{BATCH_REQUESTS, Batch};
+
 /// Times that one request is run, each after loading what the last run missed, before it is given up as unsettled.
 const MAX_RUNS: usize = 5;
 
 /// Runs requests.
 pub struct Engine {
     node: Arc<Node>,
+    table: &'static Table,
     flights: Flights,
+}
+
+/// A request that can run.
+struct Request<'r> {
+    command: &'static Command,
+    args: Args<'r>,
+    /// The declared ones, in the order of the arguments.
+    keys: Result<&'r [Key<'r>], InvalidKeyCount>,
+    /// The one topology that it sees from beginning to end.
+    topology: &'r Topology,
 }
 
 /// How far a request has come.
@@ -78,7 +94,7 @@ impl Engine {
     /// An engine over `node`; loads run on `background`.
     pub fn new(node: Arc<Node>, background: tokio::runtime::Handle) -> Engine {
         let flights = Flights::new(Arc::clone(&node), background);
-        Engine { node, flights }
+        Engine { node, table: Table::get(), flights }
     }
 
     pub fn node(&self) -> &Arc<Node> {
@@ -94,24 +110,34 @@ impl Engine {
     }
 
     /// Runs a request as far as it comes without waiting. The reply, if any, is appended to `reply`.
-    #[inline]
     pub fn begin(&self, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Step {
-        let command = match Table::get().resolve(args) {
-            Ok(command) => command,
-            Err(_) if is_http(args) => return Step::Close,
-            Err(unresolved) => {
-                self.answer_unresolved(session, &unresolved, reply);
-                return Step::Done;
-            }
-        };
-        match gates::pass(&self.node, session, command) {
-            Passage::Open => self.run(session, command, args, reply, &[]),
+        let mut batch = self.batch();
+        let _full = batch.add(session, args);
+        batch.begin(0, session, reply, &mut self.node.clock.instant())
+    }
+
+    /// Runs a request if the gates let it through.
+    #[inline]
+    fn admit(&self, session: &mut Session, request: &Request<'_>, reply: &mut Reply, clock: &mut Instant) -> Step {
+        match gates::pass(&self.node, session, request.command) {
+            Passage::Open => self.run(session, request, reply, &[], clock),
             Passage::Refused(error) => {
-                self.reject(session, command, &error, reply);
+                self.reject(session, request.command, &error, reply);
                 Step::Done
             }
             Passage::Paused => Step::Wait(Wait::Pause),
         }
+    }
+
+    /// Answers a request that names no command that could run.
+    #[cold]
+    fn refuse(&self, session: &Session, args: Args<'_>, reply: &mut Reply) -> Step {
+        match self.table.resolve(args) {
+            _ if is_http(args) => return Step::Close,
+            Ok(command) => unreachable!("{command:?} could not be resolved before"),
+            Err(unresolved) => self.answer_unresolved(session, &unresolved, reply),
+        }
+        Step::Done
     }
 
     /// Goes on with a request that had to wait, until its reply is written.
@@ -123,7 +149,8 @@ impl Engine {
                 Wait::Sleep(Rest { command, started, duration }) => {
                     tokio::time::sleep(duration).await;
                     session.now = self.node.clock.unix_millis();
-                    self.account(session, command, args, started, false);
+                    let mut clock = started;
+                    self.account(session, command, args, &mut clock, false);
                     return Step::Done;
                 }
                 Wait::Pause => {
@@ -136,10 +163,7 @@ impl Engine {
                 Wait::Loads(loads) => {
                     brought.extend(self.flights.land(loads.flights).await);
                     session.now = self.node.clock.unix_millis();
-                    match Table::get().resolve(args) {
-                        Ok(command) => self.run(session, command, args, reply, &brought),
-                        Err(unresolved) => unreachable!("the command was resolved before: {unresolved:?}"),
-                    }
+                    self.run_again(session, args, reply, &brought)
                 }
             };
             match step {
@@ -166,7 +190,6 @@ impl Engine {
     }
 
     /// Whether a miss of this command is loaded from the origin.
-    #[inline]
     fn loads(&self, session: &Session, command: &Command, args: Args<'_>) -> bool {
         let wanted = match command.spec.load {
             Load::Never => false,
@@ -177,38 +200,52 @@ impl Engine {
         wanted && session.db == 0 && self.node.reads_through()
     }
 
+    /// The next run of a request whose loads have ended.
+    fn run_again(&self, session: &mut Session, args: Args<'_>, reply: &mut Reply, brought: &[Landed]) -> Step {
+        let command = match self.table.resolve(args) {
+            Ok(command) => command,
+            Err(unresolved) => unreachable!("the command was resolved before: {unresolved:?}"),
+        };
+        let mut keys = Keys::new();
+        let range = self.add_keys(session.db, command, args, &mut keys);
+        let topology = self.node.topology.load();
+        let request = Request { command, args, keys: range.map(|range| &keys[range]), topology: &topology };
+        self.run(session, &request, reply, brought, &mut self.node.clock.instant())
+    }
+
+    /// Runs a request once. `clock` is when its time begins, and then when it ended.
+    #[inline]
     fn run(
         &self,
         session: &mut Session,
-        command: &'static Command,
-        args: Args<'_>,
+        request: &Request<'_>,
         reply: &mut Reply,
         brought: &[Landed],
+        clock: &mut Instant,
     ) -> Step {
-        let started = self.node.clock.instant();
         let mark = reply.mark();
+        let command = request.command;
         session.client.last_command.store(command.id as u32, Relaxed);
-        let (result, wait) = match command.spec.run {
-            Run::Node(handler) => (self.run_on_node(handler, session, command, args, reply), None),
-            Run::Keys(handler) => match self.run_on_keys(handler, session, command, args, reply, brought) {
-                Ok(None) => (Ok(Flow::Continue), None),
-                Ok(Some(loads)) => (Ok(Flow::Continue), Some(loads)),
-                Err(error) => (Err(error), None),
+        let result = match command.spec.run {
+            Run::Node(handler) => self.run_on_node(handler, session, request, reply),
+            Run::Keys(handler) => match self.run_on_keys(handler, session, request, reply, brought) {
+                Ok(None) => Ok(Flow::Continue),
+                Ok(Some(loads)) => {
+                    reply.rewind(mark);
+                    return Step::Wait(Wait::Loads(loads));
+                }
+                Err(error) => Err(error),
             },
             Run::Subcommand => unreachable!("the table resolves a container to one of its subcommands"),
         };
-        if let Some(loads) = wait {
-            reply.rewind(mark);
-            return Step::Wait(Wait::Loads(loads));
-        }
         if let Err(error) = &result {
             reply.rewind(mark);
             self.answer_error(error, reply);
         }
         if let Ok(Flow::Sleep(duration)) = result {
-            return Step::Wait(Wait::Sleep(Rest { command, started, duration }));
+            return Step::Wait(Wait::Sleep(Rest { command, started: *clock, duration }));
         }
-        self.account(session, command, args, started, result.is_err());
+        self.account(session, command, request.args, clock, result.is_err());
         match result {
             Ok(Flow::Close) => Step::Close,
             Ok(Flow::Continue | Flow::Sleep(_)) | Err(_) => Step::Done,
@@ -219,11 +256,11 @@ impl Engine {
         &self,
         handler: fn(&mut Call<'_>) -> Result<Flow, CommandError>,
         session: &mut Session,
-        command: &'static Command,
-        args: Args<'_>,
+        request: &Request<'_>,
         reply: &mut Reply,
     ) -> Result<Flow, CommandError> {
         let now = session.now;
+        let Request { command, args, .. } = *request;
         handler(&mut Call { command, args, keys: &[], session, reply, node: &self.node, now })
     }
 
@@ -233,51 +270,81 @@ impl Engine {
         &self,
         handler: fn(&mut Call<'_>, &mut Keyspace<'_>) -> Result<(), CommandError>,
         session: &mut Session,
-        command: &'static Command,
-        args: Args<'_>,
+        request: &Request<'_>,
         reply: &mut Reply,
         brought: &[Landed],
     ) -> Result<Option<Loads>, CommandError> {
-        let keys = self.keys(session.db, command, args)?;
-        if let Place::Away { slot, owner } = route::place(&self.node.topology.load(), &keys) {
+        let Request { command, args, topology, .. } = *request;
+        let keys = request.keys.map_err(|_| CommandError::Syntax)?;
+        if let Place::Away { slot, owner } = route::place(topology, keys) {
             return Err(CommandError::SlotAway { slot, owner });
         }
-        let loads = self.loads(session, command, args);
         let now = session.now;
-        let mut keyspace = self.lock(&keys, session);
-        // A request's reads are counted once, by what its first run found.
-        keyspace.set_access(Access { count: brought.is_empty(), ..keyspace.access() });
-        let lent = fill::lend(&mut keyspace, &keys, brought, command.spec.flags.contains(Flags::READONLY));
-        let mut missing = match loads && !matches!(command.spec.load, Load::OnMiss) {
-            true => self.loadable(&mut keyspace, &keys),
-            false => Keys::new(),
+        let mut keyspace = self.lock(keys, session);
+        let lent = match brought {
+            [] => None,
+            brought => Some(self.lend(&mut keyspace, request, keys, brought)),
+        };
+        let mut missing = match command.spec.load {
+            Load::Never | Load::OnMiss => None,
+            Load::Before | Load::BeforeWhen(_) => self.missing(&mut keyspace, session, request, keys),
         };
         let mut result = Ok(());
-        if missing.is_empty() {
-            let mut call = Call { command, args, keys: &keys, session, reply, node: &self.node, now };
+        if missing.is_none() {
+            let mut call = Call { command, args, keys, session, reply, node: &self.node, now };
             result = handler(&mut call, &mut keyspace);
-            if loads && keyspace.missed() {
-                missing = self.loadable(&mut keyspace, &keys);
+            if keyspace.missed() {
+                missing = self.missing(&mut keyspace, session, request, keys);
                 debug_assert!(
-                    missing.is_empty() || keyspace.changes() == 0,
+                    missing.is_none() || keyspace.changes() == 0,
                     "{} has changed something in a run that is discarded",
                     command.full_name
                 );
             }
         }
         let refresh = keyspace.refresh_due();
-        lent.take_back(&mut keyspace);
+        if let Some(lent) = lent {
+            lent.take_back(&mut keyspace);
+        }
         drop(keyspace);
         if refresh {
-            self.flights.refresh(&keys, now);
+            self.flights.refresh(keys, now);
         }
-        if !missing.is_empty() {
-            return self.flights.join(&missing, brought, now).map(|flights| Some(Loads { flights }));
+        match missing {
+            Some(missing) => self.flights.join(&missing, brought, now).map(|flights| Some(Loads { flights })),
+            None => result.map(|()| None),
         }
-        result.map(|()| None)
+    }
+
+    /// Lends the keyspace what was brought for the request. Its reads have been counted already, by what its first run found.
+    #[cold]
+    fn lend<'k>(
+        &self,
+        keyspace: &mut Keyspace<'_>,
+        request: &Request<'_>,
+        keys: &[Key<'k>],
+        brought: &[Landed],
+    ) -> fill::Lent<'k> {
+        keyspace.set_access(Access { count: false, ..keyspace.access() });
+        fill::lend(keyspace, keys, brought, request.command.spec.flags.contains(Flags::READONLY))
+    }
+
+    /// The keys of the request that have to be loaded before it can run for good.
+    fn missing<'k>(
+        &self,
+        keyspace: &mut Keyspace<'_>,
+        session: &Session,
+        request: &Request<'_>,
+        keys: &[Key<'k>],
+    ) -> Option<Keys<'k>> {
+        match self.loads(session, request.command, request.args) {
+            true => Some(self.loadable(keyspace, keys)).filter(|missing| !missing.is_empty()),
+            false => None,
+        }
     }
 
     /// Those of `keys` that a group can load and of which nothing is known here, not even that the origin has no such row.
+    #[cold]
     fn loadable<'k>(&self, keyspace: &mut Keyspace<'_>, keys: &[Key<'k>]) -> Keys<'k> {
         keys.iter()
             .filter(|key| keyspace.presence(key) == Presence::Missing)
@@ -286,15 +353,28 @@ impl Engine {
             .collect()
     }
 
-    /// The declared keys of a request.
+    /// Appends the declared keys of a request to `keys`, and answers where they stand there.
     #[inline]
-    fn keys<'a>(&self, db: u16, command: &Command, args: Args<'a>) -> Result<Keys<'a>, CommandError> {
-        let positions = command.spec.key_positions(args).map_err(|_| CommandError::Syntax)?;
-        Ok(positions
-            .iter()
-            .filter_map(|&at| args.get(at as usize))
-            .map(|bytes| self.node.store.key(db, forebay_cluster::slot_of(bytes), bytes))
-            .collect())
+    fn add_keys<'a, A: Array<Item = Key<'a>>>(
+        &self,
+        db: u16,
+        command: &Command,
+        args: Args<'a>,
+        keys: &mut SmallVec<A>,
+    ) -> Result<Range<usize>, InvalidKeyCount> {
+        let first = keys.len();
+        if command.has_one_key {
+            keys.extend(args.get(1).map(|bytes| self.key(db, bytes)));
+        } else {
+            let positions = command.spec.key_positions(args)?;
+            keys.extend(positions.iter().filter_map(|&at| args.get(at as usize)).map(|bytes| self.key(db, bytes)));
+        }
+        Ok(first..keys.len())
+    }
+
+    #[inline]
+    fn key<'a>(&self, db: u16, bytes: &'a [u8]) -> Key<'a> {
+        self.node.store.key(db, forebay_cluster::slot_of(bytes), bytes)
     }
 
     #[inline]
@@ -303,7 +383,9 @@ impl Engine {
             [key] => self.node.store.lock(key.slot(), session.now),
             keys => self.node.store.lock_slots(keys.iter().map(Key::slot), session.now),
         };
-        keyspace.set_access(Access { no_touch: session.no_touch, ..Access::default() });
+        if session.no_touch {
+            keyspace.set_access(Access { no_touch: true, ..Access::default() });
+        }
         keyspace
     }
 }
@@ -318,13 +400,14 @@ impl Prefetch<'_> {
     /// Adds what a request will need.
     pub fn add(&mut self, session: &Session, args: Args<'_>) {
         let Prefetch { engine, departures } = self;
-        let Ok(command) = Table::get().resolve(args) else {
+        let Ok(command) = engine.table.resolve(args) else {
             return;
         };
         if !engine.loads(session, command, args) {
             return;
         }
-        if let Ok(keys) = engine.keys(session.db, command, args) {
+        let mut keys = Keys::new();
+        if engine.add_keys(session.db, command, args, &mut keys).is_ok() {
             let mut keyspace = engine.lock(&keys, session);
             let missing = engine.loadable(&mut keyspace, &keys);
             drop(keyspace);

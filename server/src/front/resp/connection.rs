@@ -6,18 +6,18 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Buf;
-use forebay_resp::{Decoded, Decoder, Frame, Limits, Protocol, ProtocolError, Reply};
+use forebay_resp::{Decoded, Decoder, Frame, Limits, Mark, Protocol, ProtocolError, Reply};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 use tracing::debug;
 
 use super::bench::{Bench, READ_BYTES};
 use crate::clients::{Ask, Client};
-use crate::engine::{Engine, Step, Wait};
+use crate::engine::{BATCH_REQUESTS, Engine, Step, Wait};
 use crate::session::Session;
 
 /// Bytes of replies at which they are written although the batch is not answered to its end.
@@ -45,10 +45,22 @@ pub(super) struct Connection<S> {
     decoder: Decoder,
     protocol: Protocol,
     /// Present while something is in work.
-    bench: Option<Bench>,
+    bench: Option<Box<Bench>>,
+    /// Whether the client knows whom to wake. It does not forget that before it asks something, which ends the connection.
+    is_listed: bool,
     /// The beginning of a request whose end has not come, while there is no bench; so ten thousand clients that stall within a request
     /// hold ten thousand short vectors and no more.
     unfinished: Vec<u8>,
+}
+
+/// How far the decoded requests have been run.
+enum Turn {
+    /// All that could be prepared together.
+    Done,
+    /// There are replies enough to be written.
+    Flush,
+    /// The next request waits; its reply begins at the mark.
+    Wait(Wait, Mark),
 }
 
 /// Why a connection ends.
@@ -82,6 +94,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             decoder: Decoder::new(),
             protocol: Protocol::Resp2,
             bench: None,
+            is_listed: false,
             unfinished: Vec::new(),
         }
     }
@@ -114,16 +127,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if let Err(end) = answered {
                 return end;
             }
-            self.rest();
         }
     }
 
-    /// Waits for bytes. Takes up a bench only when there are some.
+    /// Waits for bytes, and gives the bench back for that time.
     async fn receive(&mut self) -> Result<(), End> {
-        let Connection { stream, session, bench, protocol, decoder, unfinished, .. } = self;
+        let Connection { stream, session, bench, protocol, decoder, unfinished, is_listed, .. } = self;
         let client = &session.client;
         std::future::poll_fn(|context| {
-            let mut taken = bench.take().unwrap_or_else(|| Bench::take_with(std::mem::take(unfinished)));
+            let mut taken = bench.take().unwrap_or_else(|| Bench::take_with(&std::mem::take(unfinished)));
             taken.reply.set_protocol(*protocol);
             let read = poll_read_buf(Pin::new(&mut *stream), context, &mut taken.input);
             match read {
@@ -132,6 +144,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     // What it has found so far is in the bench's frame.
                     *decoder = Decoder::new();
                     taken.leave();
+                    client.query_bytes.store(unfinished.len(), Relaxed);
+                    client.query_capacity.store(unfinished.capacity(), Relaxed);
                 }
                 _ => *bench = Some(taken),
             }
@@ -142,7 +156,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
                 Poll::Ready(Err(error)) => Poll::Ready(Err(End::Failed(error))),
                 Poll::Pending => {
-                    client.wake_me(context.waker());
+                    if !std::mem::replace(is_listed, true) {
+                        client.wake_me(context.waker());
+                    }
                     match client.asked() {
                         Ask::Nothing => Poll::Pending,
                         Ask::Drain => Poll::Ready(Err(End::InOrder)),
@@ -157,59 +173,95 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Answers every complete request of the input.
     async fn answer(&mut self) -> Result<(), End> {
         self.note_arrival();
-        // Whether a request of this batch has waited for loads.
+        // Whether a request of this arrival has waited for loads.
         let mut waited = false;
         loop {
-            let limits = self.limits();
-            let Some(bench) = &mut self.bench else {
-                return Ok(());
-            };
-            let consumed = match self.decoder.decode(&bench.input, &limits, &mut bench.frame) {
-                Ok(Decoded::Request { consumed }) => consumed,
-                Ok(Decoded::Nothing { consumed }) => {
-                    bench.input.advance(consumed);
-                    continue;
-                }
-                Ok(Decoded::Incomplete { missing }) => return self.make_room(missing),
-                Err(error) => return self.complain(error),
-            };
-            let args = bench.frame.args(&bench.input);
-            let mark = bench.reply.mark();
-            let step = match self.engine.begin(&mut self.session, args, &mut bench.reply) {
-                Step::Wait(wait) => {
-                    let begins_loads = matches!(wait, Wait::Loads(_)) && !std::mem::replace(&mut waited, true);
-                    if begins_loads {
-                        prefetch(&self.engine, &self.session, &limits, &bench.input[consumed..]);
-                    }
-                    // What stands before a wait is not held back by it. Before a rest it is: its own reply is written already.
-                    if begins_loads || matches!(wait, Wait::Pause) {
-                        send(&mut self.stream, &self.session, &self.engine, &mut bench.reply).await?;
-                    }
-                    let client = Arc::clone(&self.session.client);
-                    let finish = self.engine.finish(&mut self.session, args, &mut bench.reply, wait);
-                    unless_killed(&client, finish).await?
-                }
-                step => step,
-            };
-            if !self.session.sends_reply() {
-                bench.reply.rewind(mark);
+            if let Some(missing) = self.decode()? {
+                return self.make_room(missing);
             }
-            bench.input.advance(consumed);
-            let unsent = bench.reply.len();
-            if self.engine.node().settings.output_limits.forbid(unsent) {
-                debug!(id = self.session.client.id, unsent, "the output buffer limit is passed");
-                bench.reply.clear();
-                return Err(End::AtOnce);
+            match self.run_decoded()? {
+                Turn::Done => {}
+                Turn::Flush => self.flush().await?,
+                Turn::Wait(wait, mark) => self.wait(wait, mark, &mut waited).await?,
             }
-            if matches!(step, Step::Close) {
-                return Err(End::InOrder);
+        }
+    }
+
+    /// Decodes the next requests, unless there are some. Answers how many bytes are missing for one.
+    fn decode(&mut self) -> Result<Option<usize>, End> {
+        let limits = self.limits();
+        let Some(bench) = &mut self.bench else {
+            return Ok(Some(1));
+        };
+        let Bench { input, received, .. } = &mut **bench;
+        if !received.is_done() {
+            return Ok(None);
+        }
+        // A stranger's next request may be allowed more than this one.
+        let most = if limits.authenticated { BATCH_REQUESTS } else { 1 };
+        received.decode(&mut self.decoder, input, &limits, most).map_err(|error| self.complain(error))
+    }
+
+    /// Runs decoded requests until there is something to wait for.
+    fn run_decoded(&mut self) -> Result<Turn, End> {
+        let Connection { session, engine, bench: Some(bench), .. } = self else {
+            return Ok(Turn::Done);
+        };
+        let Bench { input, received, reply } = &mut **bench;
+        let mut batch = engine.batch();
+        for args in received.undone(input) {
+            if !batch.add(session, args) {
+                break;
             }
-            if unsent >= FLUSH_BYTES {
-                self.flush().await?;
+        }
+        batch.prefetch();
+        let mut clock = engine.node().clock.instant();
+        let mut done = 0;
+        let turn = loop {
+            if done == batch.count() {
+                break Ok(Turn::Done);
             }
-            if self.session.client.asked() == Ask::Kill {
-                return Err(End::InOrder);
+            let mark = reply.mark();
+            let step = batch.begin(done, session, reply, &mut clock);
+            if let Step::Wait(wait) = step {
+                break Ok(Turn::Wait(wait, mark));
             }
+            done += 1;
+            match replied(session, engine, reply, mark, matches!(step, Step::Close)) {
+                Ok(Turn::Done) => {}
+                stop => break stop,
+            }
+        };
+        drop(batch);
+        received.done(done, input);
+        turn
+    }
+
+    /// Waits for what the next request needs, and runs it to its end.
+    async fn wait(&mut self, wait: Wait, mark: Mark, waited: &mut bool) -> Result<(), End> {
+        let limits = self.limits();
+        let Some(bench) = &mut self.bench else {
+            return Ok(());
+        };
+        let Bench { input, received, reply } = &mut **bench;
+        let Some((args, end)) = received.next(input) else {
+            return Ok(());
+        };
+        let begins_loads = matches!(wait, Wait::Loads(_)) && !std::mem::replace(waited, true);
+        if begins_loads {
+            prefetch(&self.engine, &self.session, &limits, &input[end..]);
+        }
+        // What stands before a wait is not held back by it. Before a rest it is: its own reply is written already.
+        if begins_loads || matches!(wait, Wait::Pause) {
+            send(&mut self.stream, &self.session, &self.engine, reply).await?;
+        }
+        let client = Arc::clone(&self.session.client);
+        let finish = self.engine.finish(&mut self.session, args, reply, wait);
+        let step = unless_killed(&client, finish).await?;
+        received.done(1, input);
+        match replied(&mut self.session, &self.engine, reply, mark, matches!(step, Step::Close))? {
+            Turn::Flush => self.flush().await,
+            Turn::Done | Turn::Wait(..) => Ok(()),
         }
     }
 
@@ -250,12 +302,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Answers a violation of the protocol; after it nothing that comes can be understood.
-    fn complain(&mut self, error: ProtocolError) -> Result<(), End> {
+    #[cold]
+    fn complain(&mut self, error: ProtocolError) -> End {
         if let Some(bench) = &mut self.bench {
             bench.reply.protocol_error(error);
         }
         self.engine.node().telemetry.errors.count("ERR");
-        Err(End::InOrder)
+        End::InOrder
     }
 
     /// Writes all replies.
@@ -265,15 +318,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         self.protocol = bench.reply.protocol();
         send(&mut self.stream, &self.session, &self.engine, &mut bench.reply).await
-    }
-
-    /// Gives the bench back when nothing is left on it.
-    fn rest(&mut self) {
-        if let Some(bench) = self.bench.take_if(|bench| bench.input.is_empty()) {
-            bench.leave();
-            self.session.client.query_bytes.store(0, Relaxed);
-            self.session.client.query_capacity.store(0, Relaxed);
-        }
     }
 
     /// Ends the sending side, and takes what the peer still sends until it ends as well.
@@ -289,6 +333,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 }
 
+/// After a request was answered, with what `reply` holds from `mark` on: whether the next one can run at once.
+#[inline]
+fn replied(session: &mut Session, engine: &Engine, reply: &mut Reply, mark: Mark, closes: bool) -> Result<Turn, End> {
+    if !session.sends_reply() {
+        reply.rewind(mark);
+    }
+    let unsent = reply.len();
+    if engine.node().settings.output_limits.forbid(unsent) {
+        debug!(id = session.client.id, unsent, "the output buffer limit is passed");
+        reply.clear();
+        return Err(End::AtOnce);
+    }
+    if closes || session.client.asked() == Ask::Kill {
+        return Err(End::InOrder);
+    }
+    Ok(if unsent >= FLUSH_BYTES { Turn::Flush } else { Turn::Done })
+}
+
 /// Writes replies until none is left.
 async fn send<S: AsyncWrite + Unpin>(
     stream: &mut S,
@@ -300,7 +362,7 @@ async fn send<S: AsyncWrite + Unpin>(
     let lane = engine.node().telemetry.lanes.lane(session.lane);
     std::future::poll_fn(|context| {
         while reply.has_remaining() {
-            let Poll::Ready(written) = poll_write_buf(Pin::new(&mut *stream), context, reply) else {
+            let Poll::Ready(written) = poll_write_reply(Pin::new(&mut *stream), context, reply) else {
                 client.unsent.stalled(reply.len(), engine.node().clock.unix_millis());
                 return stalled(client, context);
             };
@@ -313,6 +375,20 @@ async fn send<S: AsyncWrite + Unpin>(
         Poll::Ready(Ok(()))
     })
     .await
+}
+
+/// Writes what the system takes at once. A reply in one piece takes the plain system call, which is cheaper than the vectored one.
+fn poll_write_reply<S: AsyncWrite>(
+    stream: Pin<&mut S>,
+    context: &mut Context<'_>,
+    reply: &mut Reply,
+) -> Poll<io::Result<usize>> {
+    if reply.chunk().len() < reply.len() {
+        return poll_write_buf(stream, context, reply);
+    }
+    let written = ready!(stream.poll_write(context, reply.chunk()))?;
+    reply.advance(written);
+    Poll::Ready(Ok(written))
 }
 
 /// Begins the loads of the requests behind the one that waits.
