@@ -9,6 +9,7 @@
 //! - [`differential`] makes random commands and compares two servers;
 //! - [`database`] is a private Postgres that tells what it was asked;
 //! - [`herd`] is thousands of connections that ask at the same moment;
+//! - [`probe`] is a client that notes how long each answer takes;
 //! - [`traffic`] is clients that ask all the time while something happens.
 //!
 //! `README.md` of this directory tells how to write a case and how to run one file.
@@ -20,6 +21,7 @@ pub mod database;
 pub mod differential;
 pub mod expectation;
 pub mod herd;
+pub mod probe;
 pub mod process;
 pub mod reply;
 pub mod server;

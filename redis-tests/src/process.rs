@@ -120,9 +120,42 @@ impl ServerProcess {
     /// # Panics
     /// When the process is gone.
     pub fn resident_bytes(&self) -> u64 {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The most that [`resident_bytes`](Self::resident_bytes) was since the start or [`reset_peak`](Self::reset_peak).
+    ///
+    /// # Panics
+    /// When the process is gone.
+    pub fn peak_resident_bytes(&self) -> u64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    /// Begins to watch the peak anew (proc(5), `clear_refs`).
+    ///
+    /// # Panics
+    /// When the process is gone.
+    pub fn reset_peak(&self) {
+        fs::write(format!("/proc/{}/clear_refs", self.id()), "5").expect("the process runs");
+    }
+
+    /// Processor time that all threads of the process have used, as the scheduler counts it.
+    ///
+    /// # Panics
+    /// When the process is gone.
+    pub fn processor_time(&self) -> Duration {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.id())).expect("the process runs");
+        let nanos = tasks.filter_map(|task| {
+            let account = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+            account.split(' ').next()?.parse::<u64>().ok()
+        });
+        Duration::from_nanos(nanos.sum())
+    }
+
+    fn status_bytes(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("the process runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the system tells VmRSS");
-        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("VmRSS is a number of kB");
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("the system tells it");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
         kib * 1024
     }
 

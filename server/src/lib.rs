@@ -13,6 +13,7 @@ pub mod demo;
 pub mod descriptors;
 pub mod drain;
 pub mod engine;
+pub mod expiry;
 pub mod front;
 pub mod housekeeping;
 pub mod identity;

@@ -38,6 +38,16 @@ impl Node {
         self.origin.as_ref().is_some_and(|origin| !origin.is_empty())
     }
 
+    /// Whether nothing may change by itself: while clients are paused, and when a test wants it so.
+    pub fn rests(&self, now: UnixMillis) -> bool {
+        !self.settings.housekeeping.load(Relaxed) || self.gates.paused(now).is_some()
+    }
+
+    /// Whether what has expired is left lying until somebody asks for it.
+    pub fn expires_nothing(&self, now: UnixMillis) -> bool {
+        !self.settings.active_expire.load(Relaxed) || self.rests(now)
+    }
+
     /// Notes that an event took this long, if that is long enough to be called a spike.
     #[inline]
     pub fn note_latency(&self, event: &'static str, took: Duration, now: UnixMillis) {

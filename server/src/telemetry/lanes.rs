@@ -136,6 +136,11 @@ impl Lane {
         add(&self.commands[command].rejected, 1);
     }
 
+    /// Times that a socket was read with a result.
+    pub fn reads(&self) -> u64 {
+        self.reads.load(Relaxed)
+    }
+
     #[inline]
     pub fn read(&self, bytes: usize) {
         add(&self.bytes_in, bytes as u64);

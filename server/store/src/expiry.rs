@@ -4,8 +4,6 @@
 //! removes what is dead in them and learns their next time, a few entries at a time, so that a lock is never
 //! held for long. Entries whose time has not come are looked at only where they share a slot with one whose has.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-
 use smallvec::SmallVec;
 
 use crate::UnixMillis;
@@ -18,18 +16,61 @@ use crate::store::Store;
 
 /// Entries looked at before the lock is let go.
 const LOOKS_PER_LOCK: usize = 128;
-/// In slots with more entries than this, going through all of them for each one that dies would cost too much, so they
-/// are gone through only when about one in [`WORTHWHILE_SHARE`] of those with a deadline is dead.
+/// Slots with no more entries than this are gone through whenever one of them is dead.
+const TINY_SLOT: usize = 16;
+/// Slots with more entries than this are large.
 const SMALL_SLOT: usize = 128;
-const WORTHWHILE_SHARE: usize = 16;
-/// How many deadlines that is judged by.
-const SAMPLE: usize = 4 * WORTHWHILE_SHARE;
-/// The longest that a dead entry of a large slot is left lying, in milliseconds.
-const LONGEST_DELAY: i64 = 60_000;
+/// How many deadlines of a slot are remembered, to judge by when a part of its entries will be dead.
+const SAMPLE: usize = 64;
 
-/// Which shard the next step begins with.
-#[derive(Default)]
-pub(crate) struct ExpiryCursor(AtomicUsize);
+/// Going through all entries of a slot for each one that dies would cost too much where there are many, so it is put off until a
+/// part of them is dead.
+struct Patience {
+    /// One in so many of those with a deadline is dead by then.
+    share: usize,
+    /// Or this has passed since the first of them died, in milliseconds: the longest that a dead entry is left lying.
+    delay: i64,
+}
+
+const PATIENCE_WITH_SMALL: Patience = Patience { share: 4, delay: 100 };
+const PATIENCE_WITH_LARGE: Patience = Patience { share: 16, delay: 60_000 };
+
+/// One thread's share of active expiry: which shards are its own, and where it stands. So several threads can do it together and
+/// never wait for each other.
+#[derive(Debug)]
+pub struct ExpiryShare {
+    number: usize,
+    of: usize,
+    /// The shard that the next step begins with, counted among its own.
+    next: usize,
+}
+
+impl ExpiryShare {
+    /// Share `number` of `of`, counted from 0.
+    ///
+    /// # Panics
+    /// If there is no such share.
+    pub fn new(number: usize, of: usize) -> Self {
+        assert!(number < of, "share {number} of {of}");
+        ExpiryShare { number, of, next: 0 }
+    }
+
+    /// All of it.
+    pub fn whole() -> Self {
+        ExpiryShare::new(0, 1)
+    }
+
+    /// The shards of this share among `shards` of them, beginning with the next.
+    fn turn(&self, shards: usize) -> impl Iterator<Item = usize> + use<> {
+        let ExpiryShare { number, of, next } = *self;
+        let own = shards.saturating_sub(number).div_ceil(of);
+        (next..next + own).map(move |turn| number + turn % own * of)
+    }
+
+    fn go_on_with(&mut self, shard: usize) {
+        self.next = (shard - self.number) / self.of;
+    }
+}
 
 /// What a step of active expiry did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,26 +84,35 @@ pub struct ExpireStep {
 }
 
 impl Store {
-    /// Removes entries whose time has passed. Looks at about `budget` entries at most, and goes on where the last step
-    /// stopped.
-    pub fn expire_step(&self, now: UnixMillis, budget: usize) -> ExpireStep {
+    /// Removes entries whose time has passed, from the shards of `share`. Looks at about `budget` entries at most, and goes on where
+    /// the last step stopped. Large values are put into `garbage`.
+    pub fn expire_step(
+        &self,
+        share: &mut ExpiryShare,
+        now: UnixMillis,
+        budget: usize,
+        garbage: &mut Garbage,
+    ) -> ExpireStep {
         let mut step = ExpireStep::default();
-        let shards = self.cells().len();
-        let start = self.expiry.0.load(Relaxed);
-        for number in (start..start + shards).map(|number| number % shards) {
+        for number in share.turn(self.cells().len()) {
             while self.cells()[number].next_death() <= now {
                 if step.looked_at >= budget {
-                    self.expiry.0.store(number, Relaxed);
+                    share.go_on_with(number);
                     step.more = true;
                     return step;
                 }
-                let mut sweep = Sweep::new(now, LOOKS_PER_LOCK.min(budget - step.looked_at));
+                let mut sweep = Sweep::new(now, LOOKS_PER_LOCK.min(budget - step.looked_at), garbage);
                 self.cells()[number].lock().expire(&mut sweep);
                 step.looked_at += sweep.looked_at;
                 step.expired += sweep.expired;
             }
         }
         step
+    }
+
+    /// No entry of the share is dead before this time, which may be too early.
+    pub fn next_death(&self, share: &ExpiryShare) -> UnixMillis {
+        share.turn(self.cells().len()).map(|number| self.cells()[number].next_death()).min().unwrap_or(NEVER)
     }
 }
 
@@ -111,30 +161,31 @@ impl SlotPass {
     }
 
     /// When the slot should be gone through again.
-    fn next_pass(&mut self, now: UnixMillis, entries: usize) -> UnixMillis {
-        let worthwhile = self.deaths.len() / WORTHWHILE_SHARE;
-        if entries <= SMALL_SLOT || worthwhile == 0 {
+    fn next_pass(&mut self, entries: usize) -> UnixMillis {
+        let patience = if entries <= SMALL_SLOT { PATIENCE_WITH_SMALL } else { PATIENCE_WITH_LARGE };
+        let worthwhile = self.deaths.len() / patience.share;
+        if entries <= TINY_SLOT || worthwhile == 0 {
             return self.next_death;
         }
         let (_, at, _) = self.deaths.select_nth_unstable(worthwhile - 1);
-        self.next_death.max((*at).min(now.saturating_add(LONGEST_DELAY)))
+        (*at).min(self.next_death.saturating_add(patience.delay))
     }
 }
 
 /// What is done to a shard while its lock is held.
-struct Sweep {
+struct Sweep<'g> {
     now: UnixMillis,
     /// About how many entries may be looked at.
     limit: usize,
     looked_at: usize,
     expired: usize,
-    /// Dropped with the sweep, which outlives the lock.
-    garbage: Garbage,
+    /// Outlives the lock.
+    garbage: &'g mut Garbage,
 }
 
-impl Sweep {
-    fn new(now: UnixMillis, limit: usize) -> Self {
-        Sweep { now, limit, looked_at: 0, expired: 0, garbage: Garbage::default() }
+impl<'g> Sweep<'g> {
+    fn new(now: UnixMillis, limit: usize, garbage: &'g mut Garbage) -> Self {
+        Sweep { now, limit, looked_at: 0, expired: 0, garbage }
     }
 
     fn is_dead(&self, entry: &Entry) -> bool {
@@ -144,19 +195,19 @@ impl Sweep {
 
 impl Shard {
     /// Goes through due slots until enough entries have been looked at.
-    fn expire(&mut self, sweep: &mut Sweep) {
+    fn expire(&mut self, sweep: &mut Sweep<'_>) {
         while sweep.looked_at < sweep.limit {
             let Some(mut pass) = self.pass.take().or_else(|| self.next_due_slot(sweep.now)) else {
                 self.learn_next_death();
                 return;
             };
             self.expire_bucket(&mut pass, sweep);
-            self.go_on_or_finish(pass, sweep.now);
+            self.go_on_or_finish(pass);
         }
     }
 
     /// Goes through one bucket of the slot's table.
-    fn expire_bucket(&mut self, pass: &mut SlotPass, sweep: &mut Sweep) {
+    fn expire_bucket(&mut self, pass: &mut SlotPass, sweep: &mut Sweep<'_>) {
         let seed = self.seed();
         let Some(database) = self.database(pass.db) else { return };
         let mut dead = SmallVec::<[u64; 16]>::new();
@@ -174,7 +225,7 @@ impl Shard {
         }
     }
 
-    fn expire_entry(&mut self, pass: &SlotPass, hash: u64, sweep: &mut Sweep) {
+    fn expire_entry(&mut self, pass: &SlotPass, hash: u64, sweep: &mut Sweep<'_>) {
         let Some(database) = self.database(pass.db) else { return };
         if let Some(place) = database.table(pass.slot).find(hash, |entry| sweep.is_dead(entry)) {
             let removed = self.remove_at(pass.db, pass.slot, place);
@@ -184,12 +235,12 @@ impl Shard {
         }
     }
 
-    fn go_on_or_finish(&mut self, mut pass: SlotPass, now: UnixMillis) {
+    fn go_on_or_finish(&mut self, mut pass: SlotPass) {
         if pass.position != 0 {
             self.pass = Some(pass);
         } else if let Some(database) = self.database_mut(pass.db) {
             let entries = database.table(pass.slot).len();
-            let next_pass = pass.next_pass(now, entries);
+            let next_pass = pass.next_pass(entries);
             database.set_next_death(pass.slot, next_pass);
         }
     }

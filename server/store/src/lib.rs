@@ -51,7 +51,7 @@ pub use counters::StoreCounters;
 pub use entry::FillInfo;
 pub use entry_ref::{EntryRef, ValueRef};
 pub use eviction::{EvictStep, EvictionPolicy, UnknownPolicy};
-pub use expiry::ExpireStep;
+pub use expiry::{ExpireStep, ExpiryShare};
 pub use garbage::Garbage;
 pub use hash::{HashMut, HashRef, Pairs};
 pub use integer::{LONGEST_INTEGER, parse_integer};

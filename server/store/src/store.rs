@@ -3,7 +3,6 @@
 use crate::UnixMillis;
 use crate::counters::StoreCounters;
 use crate::eviction::Evictor;
-use crate::expiry::ExpiryCursor;
 use crate::garbage::Garbage;
 use crate::key::{HashSeed, Key};
 use crate::keyspace::Keyspace;
@@ -36,7 +35,6 @@ pub struct Store {
     placement: Placement,
     seed: HashSeed,
     settings: Settings,
-    pub(crate) expiry: ExpiryCursor,
     pub(crate) evictor: Evictor,
 }
 
@@ -54,7 +52,6 @@ impl Store {
             placement,
             seed,
             settings: Settings::default(),
-            expiry: ExpiryCursor::default(),
             evictor: Evictor::default(),
         }
     }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use forebay_store::{
-    Access, Expiry, Fence, Fill, FillOutcome, FillValue, Key, Presence, Store, StoreConfig, UnixMillis, ValueRef,
-    WrongType,
+    Access, Expiry, ExpiryShare, Fence, Fill, FillOutcome, FillValue, Garbage, Key, Presence, Store, StoreConfig,
+    UnixMillis, ValueRef, WrongType,
 };
 use proptest::prelude::*;
 
@@ -343,7 +343,8 @@ impl World {
             }
             Step::Expire(budget) => {
                 drop(keyspace);
-                while self.store.expire_step(now, budget).more {}
+                let mut share = ExpiryShare::whole();
+                while self.store.expire_step(&mut share, now, budget, &mut Garbage::default()).more {}
                 let dead = |entry: &Entry| entry.deadline.is_some_and(|deadline| deadline + entry.stale_for <= now);
                 self.model.entries.retain(|_, entry| !dead(entry));
                 for db in 0..DATABASES {

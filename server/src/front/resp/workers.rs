@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::Listed;
 use super::connection::{Connection, unless_killed};
 use crate::engine::Engine;
+use crate::expiry::expire;
 use crate::session::Session;
 use crate::tls::{HANDSHAKE, TlsAcceptor};
 
@@ -75,11 +76,20 @@ impl Threads {
     }
 }
 
-async fn work(mut arrivals: mpsc::Receiver<Arrival>, worker: Worker) {
+/// Serves connections, and expires between their requests, until no more connections come and the last one has ended.
+async fn work(arrivals: mpsc::Receiver<Arrival>, worker: Worker) {
     let worker = Arc::new(worker);
+    let expiring = expire(worker.engine.node(), worker.lane);
+    tokio::select! {
+        () = serve_all(arrivals, &worker) => {}
+        never = expiring => match never {},
+    }
+}
+
+async fn serve_all(mut arrivals: mpsc::Receiver<Arrival>, worker: &Arc<Worker>) {
     let connections = TaskTracker::new();
     while let Some(Arrival { stream, listed }) = arrivals.recv().await {
-        let worker = Arc::clone(&worker);
+        let worker = Arc::clone(worker);
         connections.spawn(async move {
             if let Err(error) = worker.serve(stream, &listed).await {
                 tracing::debug!(%error, "a connection could not be taken up");

@@ -8,11 +8,16 @@ fn set(store: &Store, number: u64, slot: u16, deadline: UnixMillis) {
     store.lock(slot, START).set_string(&store.key(0, slot, name.as_bytes()), b"v", Expiry::At(deadline));
 }
 
+fn step(store: &Store, now: UnixMillis, budget: usize) -> ExpireStep {
+    store.expire_step(&mut ExpiryShare::whole(), now, budget, &mut Garbage::default())
+}
+
 /// Runs steps until there is no more to do. Returns what they did in all.
 fn expire_all(store: &Store, now: UnixMillis, budget: usize) -> ExpireStep {
+    let (mut share, mut garbage) = (ExpiryShare::whole(), Garbage::default());
     let mut sum = ExpireStep::default();
     loop {
-        let step = store.expire_step(now, budget);
+        let step = store.expire_step(&mut share, now, budget, &mut garbage);
         sum.looked_at += step.looked_at;
         sum.expired += step.expired;
         if !step.more {
@@ -40,16 +45,16 @@ fn removes_exactly_what_is_dead() {
 fn a_step_that_has_nothing_to_do_looks_at_nothing() {
     let store = Store::new(StoreConfig::default());
     (0..1_000).for_each(|n| set(&store, n, n as u16, START + 1_000));
-    assert_eq!(store.expire_step(START + 999, 100), ExpireStep::default());
+    assert_eq!(step(&store, START + 999, 100), ExpireStep::default());
     assert_eq!(expire_all(&store, START + 1_000, 100).expired, 1_000);
-    assert_eq!(store.expire_step(START + 5_000, 100), ExpireStep::default());
+    assert_eq!(step(&store, START + 5_000, 100), ExpireStep::default());
 }
 
 #[test]
 fn a_large_slot_is_gone_through_in_steps() {
     let store = Store::new(StoreConfig::default());
     (0..10_000).for_each(|n| set(&store, n, 3, if n % 2 == 0 { START + 10 } else { START + 1_000_000 }));
-    let first = store.expire_step(START + 10, 100);
+    let first = step(&store, START + 10, 100);
     assert!(first.more && first.looked_at < 200, "{first:?}");
     // What is set in the part that has been gone through is not forgotten.
     (20_000..21_000).for_each(|n| set(&store, n, 3, START + 20));
@@ -108,8 +113,57 @@ fn stale_entries_are_removed_when_their_time_is_over() {
 fn flushing_in_the_middle_of_a_slot_is_fine() {
     let store = Store::new(StoreConfig::default());
     (0..1_000).for_each(|n| set(&store, n, 3, START));
-    assert!(store.expire_step(START, 10).more);
+    assert!(step(&store, START, 10).more);
     drop(store.flush(Some(0)));
     (0..500).for_each(|n| set(&store, n, 3, START));
     assert_eq!(expire_all(&store, START, 100).expired, 500);
+}
+
+/// Slots of some sixty entries, whose deadlines lie apart.
+#[test]
+fn small_slots_are_not_gone_through_for_every_single_death_either() {
+    let store = Store::new(StoreConfig::default());
+    let keys = 6_000;
+    // Six for each millisecond of a second.
+    (0..keys).for_each(|n| set(&store, n, (n % 100) as u16, START + (n * 7) as i64 % 1_000));
+    let mut looked_at = 0;
+    for passed in 0..1_000 {
+        looked_at += expire_all(&store, START + passed, 1_000).looked_at;
+        let alive_of_late = 999 - (passed - PATIENCE_WITH_SMALL.delay);
+        assert!(store.len(0) <= 6 * alive_of_late as usize, "after {passed} ms {} are left", store.len(0));
+    }
+    assert!(looked_at < 6 * keys as usize, "{looked_at} looks for {keys} entries");
+    expire_all(&store, START + 1_000 + PATIENCE_WITH_SMALL.delay, 1_000);
+    assert!(store.is_empty(0));
+}
+
+#[test]
+fn shares_together_are_the_whole_and_none_does_the_work_of_another() {
+    let store = Store::new(StoreConfig::default());
+    (0..10_000).for_each(|n| set(&store, n, n as u16, START));
+    let mut expired = 0;
+    for number in 0..3 {
+        let mut share = ExpiryShare::new(number, 3);
+        assert_eq!(store.next_death(&share), START);
+        let mut garbage = Garbage::default();
+        loop {
+            let step = store.expire_step(&mut share, START, 100, &mut garbage);
+            expired += step.expired;
+            assert_eq!(store.len(0), 10_000 - expired);
+            if !step.more {
+                break;
+            }
+        }
+        assert_eq!(store.next_death(&share), NEVER);
+        assert_eq!(store.is_empty(0), number == 2, "share {number}");
+    }
+}
+
+#[test]
+fn large_values_are_left_to_the_caller() {
+    let store = Store::new(StoreConfig::default());
+    store.lock(1, START).set_string(&store.key(0, 1, b"large"), &[b'x'; 100_000], Expiry::At(START));
+    let mut garbage = Garbage::default();
+    assert_eq!(store.expire_step(&mut ExpiryShare::whole(), START, 10, &mut garbage).expired, 1);
+    assert_eq!(garbage.len(), 1);
 }

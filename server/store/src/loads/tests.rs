@@ -1,4 +1,4 @@
-use crate::{Expiry, Fill, FillOutcome, FillValue, Key, Keyspace, Presence, Store, StoreConfig};
+use crate::{Expiry, ExpiryShare, Fill, FillOutcome, FillValue, Garbage, Key, Keyspace, Presence, Store, StoreConfig};
 
 const NOW: i64 = 1_000_000;
 const SLOT: u16 = 5;
@@ -104,7 +104,10 @@ fn what_is_no_clients_change_of_the_key_does_not() {
         ("nothing", |_, _| {}),
         ("a read", |store, key| assert!(store.lock(SLOT, NOW).read(key).is_some())),
         ("expiry by a read", |store, key| assert!(store.lock(SLOT, NOW + 50).read(key).is_none())),
-        ("expiry by a step", |store, _| assert_eq!(store.expire_step(NOW + 50, 10).expired, 1)),
+        ("expiry by a step", |store, _| {
+            let step = store.expire_step(&mut ExpiryShare::whole(), NOW + 50, 10, &mut Garbage::default());
+            assert_eq!(step.expired, 1);
+        }),
         ("eviction", |store, _| assert_eq!(store.evict_step(NOW, 1, &mut || 0).evicted, 1)),
         ("a change of another key or database", |store, _| {
             let mut keyspace = store.lock(SLOT, NOW);
