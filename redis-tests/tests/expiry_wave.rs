@@ -33,6 +33,9 @@ const HELD: Duration = Duration::from_millis(5);
 /// Requests that the load sends at once.
 const PIPELINE: usize = 16;
 
+/// Different lengths of values.
+const LENGTHS: usize = 16;
+
 /// Bytes that a deadline may cost a key.
 const DEADLINE_BYTES: f64 = 8.0;
 
@@ -122,8 +125,9 @@ struct Watch {
 
 impl Watch {
     fn start(server: &Forebay, keys: usize) -> Self {
-        // Evenly spread over all keys, and with answers of one length whether they are there or not.
-        let requests = (0..PIPELINE).map(|n| encode(&["STRLEN", &key(n * keys / PIPELINE)])).collect();
+        // Evenly spread over all keys, and with answers of one length whether they are there or not: values are of 8 bytes.
+        let requests =
+            (0..PIPELINE).map(|n| encode(&["STRLEN", &key(n * keys / PIPELINE / LENGTHS * LENGTHS)])).collect();
         Self {
             single: Probe::start(server.address(), Question::single(&["GET", "probed"], "$5\r\nvalue\r\n".len())),
             loaded: Probe::start(server.address(), Question::pipeline(requests, ":0\r\n".len())),
@@ -157,7 +161,7 @@ fn fill(client: &mut Connection, keys: usize, deadline: impl Fn(usize) -> Option
 }
 
 fn set(n: usize, deadline: Option<u64>) -> Vec<u8> {
-    let value = format!("v{n:0width$}", width = 7 + n % 16);
+    let value = format!("v{n:0width$}", width = 7 + n % LENGTHS);
     match deadline {
         None => encode(&["SET", &key(n), &value]),
         Some(at) => encode(&["SET", &key(n), &value, "PXAT", &at.to_string()]),
