@@ -1,6 +1,7 @@
 //! What one node is made of, as the command handlers see it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
