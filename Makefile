@@ -47,7 +47,7 @@ FRAMES ?= 10000000
 fuzz:
 	FOREBAY_FUZZ_FRAMES=$(FRAMES) cargo test -p forebay-resp --release fuzz -- --nocapture
 
-ARGS ?= compare
+ARGS ?= all
 bench:
 	redis-tests/scripts/setup bench
 	cargo build --release -p forebay -p forebay-benches --bins

@@ -16,6 +16,8 @@ pub(crate) enum Failure {
     Load(#[from] LoadError),
     #[error("a server does not tell its figures: {0}")]
     Figures(std::io::Error),
+    #[error("redis-benchmark cannot be run, or failed: {0}")]
+    CrossCheck(String),
     #[error("callgrind has left no counts: {error}")]
     NotCounted { error: std::io::Error },
     #[error("the signals cannot be watched: {0}")]

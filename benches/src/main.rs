@@ -3,6 +3,8 @@
 mod callgrind;
 mod compare;
 mod contender;
+mod contention;
+mod cross_check;
 mod failure;
 #[cfg(test)]
 mod gates;
@@ -30,13 +32,28 @@ struct Invocation {
 #[derive(Subcommand)]
 enum Measurement {
     Compare(compare::Options),
+    CrossCheck(cross_check::Options),
     Memory(memory::Options),
     Instructions(instructions::Options),
+    Contention(contention::Options),
+    /// Everything, as benches/RESULTS.md has it.
+    All,
 }
+
+/// What `all` runs, and the headings of its tables.
+const ALL: &[(&str, &str)] = &[
+    ("Processor time, throughput and latency", "compare"),
+    ("Two worker threads", "compare --threads 2 --without-memcached --only get,set --pipelines 1,16,64"),
+    ("The same load by redis-benchmark", "cross-check"),
+    ("Memory of a key", "memory"),
+    ("Instructions and allocations of a request", "instructions"),
+    ("Lock conflicts", "contention"),
+];
 
 fn main() -> ExitCode {
     let invocation = Invocation::parse();
-    match run(&invocation.measurement) {
+    let outcome = interrupt::watch().map_err(Failure::from).and_then(|()| run(&invocation.measurement));
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("{failure}");
@@ -46,12 +63,25 @@ fn main() -> ExitCode {
 }
 
 fn run(measurement: &Measurement) -> Result<(), Failure> {
-    interrupt::watch()?;
+    processor::unpin_this_thread();
     match measurement {
         Measurement::Compare(options) => compare::run(options),
+        Measurement::CrossCheck(options) => cross_check::run(options),
         Measurement::Memory(options) => memory::run(options),
         Measurement::Instructions(options) => instructions::run(options),
+        Measurement::Contention(options) => contention::run(options),
+        Measurement::All => run_all(),
     }
+}
+
+fn run_all() -> Result<(), Failure> {
+    for (heading, line) in ALL {
+        eprintln!("== {line}");
+        println!("### {heading}\n\n`make bench ARGS='{line}'`\n");
+        let words = std::iter::once("forebay-benches").chain(line.split(' '));
+        run(&Invocation::parse_from(words).measurement)?;
+    }
+    Ok(())
 }
 
 /// The Forebay to be measured: the one that `FOREBAY_BIN` names, or the one beside this binary.

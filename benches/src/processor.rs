@@ -74,6 +74,11 @@ pub(crate) fn pin_this_thread(cpus: &[usize]) {
     sched_setaffinity(None, &cpu_set(cpus)).expect("the processors are there");
 }
 
+/// Lets the calling thread run anywhere again.
+pub(crate) fn unpin_this_thread() {
+    pin_this_thread(&(0..count()).collect::<Vec<_>>());
+}
+
 /// How many processors there are.
 pub(crate) fn count() -> usize {
     fs::read_to_string("/proc/stat").map_or(1, |stat| {

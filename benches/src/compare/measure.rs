@@ -1,5 +1,6 @@
 //! The rounds at one point of the matrix.
 
+use std::process;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -11,6 +12,7 @@ use crate::failure::Failure;
 use crate::load::driver::Driver;
 use crate::load::replies::Wire;
 use crate::load::tape::{REQUESTS_MAX, Tape};
+use crate::processor::CpuTime;
 
 /// The share of a round that goes by before it is measured.
 const WARM_UP: f64 = 0.2;
@@ -37,6 +39,8 @@ pub(crate) struct Round {
     pub(crate) cpu: f64,
     /// The part of it that was spent outside the kernel, where it can be told.
     pub(crate) user_share: Option<f64>,
+    /// Microseconds of processor time that the load driver spent on a request.
+    pub(crate) load_cpu: f64,
     /// Microseconds from a request's write to its reply.
     pub(crate) p50: f64,
     pub(crate) p99: f64,
@@ -70,15 +74,17 @@ impl Server {
     fn round(&mut self, contender: &Contender, point: &Point, tape: &Tape, duration: Duration) -> Result<(), Failure> {
         let mut driver = Driver::connect(contender.address(), contender.wire(), point.clients, point.pipeline, tape)?;
         driver.run(duration.mul_f64(WARM_UP))?;
-        let before = contender.cpu_time();
+        let (before, load_before) = (contender.cpu_time(), CpuTime::of(process::id()));
         let sample = driver.run(duration)?;
-        let spent = contender.cpu_time() - before;
+        let (spent, load_spent) = (contender.cpu_time() - before, CpuTime::of(process::id()) - load_before);
         driver.finish()?;
+        let each = |spent: CpuTime| spent.total.as_secs_f64() * 1e6 / sample.requests as f64;
         let micros = |quantile| sample.latency.value_at_quantile(quantile) as f64 / 1e3;
         self.rounds.push(Round {
             throughput: sample.requests as f64 / sample.elapsed.as_secs_f64(),
-            cpu: spent.total.as_secs_f64() * 1e6 / sample.requests as f64,
+            cpu: each(spent),
             user_share: spent.user_share(),
+            load_cpu: each(load_spent),
             p50: micros(0.5),
             p99: micros(0.99),
             p999: micros(0.999),

@@ -14,9 +14,10 @@ use std::time::Instant;
 use crate::contender::Contender;
 use crate::failure::Failure;
 use crate::processor;
+pub(crate) use matrix::PIPELINES;
 use matrix::Point;
 use measure::Measured;
-pub(crate) use options::Options;
+pub(crate) use options::{Options, Placement};
 use report::Report;
 
 /// Measures what the options ask for and prints the tables.

@@ -51,7 +51,7 @@ pub(crate) struct Options {
     /// Leave memcached out.
     #[arg(long)]
     pub(crate) without_memcached: bool,
-    /// Leave redis-server out; ratios are then to the first of the others.
+    /// Leave redis-server out.
     #[arg(long)]
     pub(crate) without_redis: bool,
     /// Worker threads: Forebay with N, redis-server with N io-threads (reading as well), and Forebay with one. Servers and load
@@ -73,7 +73,7 @@ pub(crate) struct Placement {
 }
 
 impl Options {
-    /// The servers, the one that ratios refer to first.
+    /// The servers, with the Forebay that is measured last.
     pub(crate) fn contenders(&self) -> Result<Vec<(&'static str, Kind)>, Failure> {
         let threads = self.threads.unwrap_or(1);
         let binary = forebay_binary()?;
@@ -96,12 +96,10 @@ impl Options {
     }
 
     pub(crate) fn placement(&self) -> Placement {
-        let all: Vec<_> = (0..processor::count()).collect();
-        if self.threads.is_some() || all.len() == 1 {
-            return Placement { servers: all.clone(), load: all };
+        match self.threads {
+            Some(_) => Placement::shared(),
+            None => Placement::apart(self.server_cpu),
         }
-        let server = self.server_cpu.min(all.len() - 1);
-        Placement { servers: vec![server], load: vec![(server + 1) % all.len()] }
     }
 
     pub(crate) fn points(&self) -> Vec<Point> {
@@ -128,5 +126,20 @@ impl Options {
 
     fn product(&self) -> Vec<Point> {
         matrix::product(self.keys, &self.pipelines, &self.values, &self.clients, &self.spread)
+    }
+}
+
+impl Placement {
+    /// Servers on one processor, the load on the next one, if there are two.
+    pub(crate) fn apart(server_cpu: usize) -> Placement {
+        let count = processor::count();
+        let server = server_cpu.min(count - 1);
+        Placement { servers: vec![server], load: vec![(server + 1) % count] }
+    }
+
+    /// Everything everywhere.
+    fn shared() -> Placement {
+        let all: Vec<_> = (0..processor::count()).collect();
+        Placement { servers: all.clone(), load: all }
     }
 }

@@ -51,21 +51,21 @@ impl Report {
         )
     }
 
-    /// Each server against the first one.
+    /// Forebay, which is the last, against each of the others.
     fn print_ratios(&self) {
-        println!("| {POINT} | server | CPU | CPU, median | throughput | p99 | p99.9 |");
+        println!("| {POINT} | of | CPU | CPU, median | throughput | p99 | p99.9 |");
         println!("| {POINT_RULE} | --- | ---: | ---: | ---: | ---: | ---: |");
         for Measured { point, servers } in &self.measured {
-            let Some((reference, others)) = servers.split_first() else {
+            let Some((forebay, others)) = servers.split_last() else {
                 continue;
             };
-            for server in others {
-                let of = |figure: fn(&Server) -> f64| figure(server) / figure(reference);
+            for other in others {
+                let of = |figure: fn(&Server) -> f64| figure(forebay) / figure(other);
                 println!(
                     "| {} | {} / {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} |",
                     cells(point),
-                    server.name,
-                    reference.name,
+                    forebay.name,
+                    other.name,
                     of(Server::best_cpu),
                     of(|server| server.median(|round| round.cpu)),
                     of(|server| server.median(|round| round.throughput)),
@@ -86,7 +86,7 @@ impl Report {
             for server in servers {
                 let (cpu, user) = (server.best_cpu(), server.user_share());
                 println!(
-                    "| {} | {} | {:.0} | {cpu:.2} | {:.2} | {:.2} | {:.2} | {:.0} | {:.0} | {:.0} |",
+                    "| {} | {} | {:.0} | {cpu:.2} | {:.2} | {:.2} | {:.2} | {:.0} | {:.0} | {:.0} | {:.2} |",
                     cells(point),
                     server.name,
                     server.median(|round| round.throughput) / 1e3,
@@ -96,6 +96,7 @@ impl Report {
                     server.median(|round| round.p50),
                     server.median(|round| round.p99),
                     server.median(|round| round.p999),
+                    server.median(|round| round.load_cpu),
                 );
             }
         }

@@ -13,14 +13,21 @@ pub(crate) enum Spread {
     Uniform,
     /// Few keys get most requests: Zipf's law with exponent 0.99, as YCSB has it.
     Zipf,
+    /// One key gets half of all requests.
+    Hot,
 }
 
 /// The exponent of [`Spread::Zipf`].
 const ZIPF_EXPONENT: f64 = 0.99;
 
+/// The share of requests that the one key of [`Spread::Hot`] gets.
+const HOT_SHARE: f64 = 0.5;
+
 /// Draws keys, the same ones in every run.
 pub(crate) struct Draw {
     keys: usize,
+    /// The share of draws that are the first key, whatever else it gets.
+    hot: f64,
     /// The probability that a draw is one of the first keys up to this one; empty for a uniform spread.
     cumulated: Vec<f64>,
     random: SmallRng,
@@ -30,13 +37,17 @@ impl Draw {
     /// Draws from `0..keys`.
     pub(crate) fn new(spread: Spread, keys: usize, seed: u64) -> Draw {
         let cumulated = match spread {
-            Spread::Uniform => Vec::new(),
+            Spread::Uniform | Spread::Hot => Vec::new(),
             Spread::Zipf => zipf(keys, ZIPF_EXPONENT),
         };
-        Draw { keys, cumulated, random: SmallRng::seed_from_u64(seed) }
+        let hot = if spread == Spread::Hot { HOT_SHARE } else { 0.0 };
+        Draw { keys, hot, cumulated, random: SmallRng::seed_from_u64(seed) }
     }
 
     pub(crate) fn next(&mut self) -> usize {
+        if self.hot > 0.0 && self.random.random_bool(self.hot) {
+            return 0;
+        }
         if self.cumulated.is_empty() {
             return self.random.random_range(0..self.keys);
         }
@@ -50,6 +61,7 @@ impl fmt::Display for Spread {
         f.write_str(match self {
             Spread::Uniform => "uniform",
             Spread::Zipf => "Zipf",
+            Spread::Hot => "one hot",
         })
     }
 }
@@ -81,6 +93,11 @@ mod tests {
     #[test]
     fn a_uniform_spread_has_no_favourites() {
         assert!(counts(Spread::Uniform).iter().all(|count| (800..1200).contains(count)));
+    }
+
+    #[test]
+    fn the_hot_key_gets_half() {
+        assert!((49_500..51_500).contains(&counts(Spread::Hot)[0]));
     }
 
     #[test]

@@ -195,7 +195,7 @@ impl Writer {
 }
 
 /// A key of 15 bytes.
-fn name(kind: Kind, number: usize) -> [u8; 15] {
+pub(crate) fn name(kind: Kind, number: usize) -> [u8; 15] {
     let prefix = match kind {
         Kind::Strings => b"key:",
         Kind::Counters => b"ctr:",
