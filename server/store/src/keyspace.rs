@@ -14,6 +14,7 @@ use crate::eviction::Moment;
 use crate::garbage::Garbage;
 use crate::key::Key;
 use crate::locking::LockedShards;
+use crate::prefetch::MAX_PREFETCHED;
 use crate::settings::Settings;
 use crate::shard::{Found, Shard};
 use crate::store::Store;
@@ -250,6 +251,15 @@ impl<'s> Keyspace<'s> {
         None
     }
 
+    /// Asks for the cache lines that lookups of the keys will touch.
+    pub(crate) fn prefetch(&self, keys: &[Key<'_>]) {
+        for keys in keys.chunks(MAX_PREFETCHED) {
+            keys.iter().for_each(|key| self.shard(key).prefetch_table(key));
+            keys.iter().for_each(|key| self.shard(key).prefetch_bucket(key));
+            keys.iter().for_each(|key| self.shard(key).prefetch_entry(key));
+        }
+    }
+
     /// The place of a key that a client may change: one that exists and is not past its deadline.
     fn find_live(&mut self, key: &Key<'_>) -> Option<Place> {
         match self.lookup(key) {
@@ -336,7 +346,7 @@ impl<'s> Keyspace<'s> {
 }
 
 /// Records a read in the entry. Returns whether somebody is to be told that a refresh is due.
-#[inline]
+#[inline(always)]
 fn note_read(entry: &mut Entry, access: Access, moment: &Moment<'_>) -> bool {
     entry.make_shareable();
     if !access.no_touch {

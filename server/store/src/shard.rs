@@ -9,6 +9,7 @@ use crate::garbage::Garbage;
 use crate::key::{HashSeed, Key};
 use crate::loads::Loads;
 use crate::placement::Placement;
+use crate::prefetch::fetch_line;
 use crate::random::Random;
 use crate::table::{Place, Table};
 
@@ -154,7 +155,15 @@ impl Shard {
         (!entry.is_late(now) && !entry.is_absent()).then_some(entry)
     }
 
-    /// Asks for the cache line that a lookup of the key reads first in the index.
+    /// Asks for the cache line of the key's table.
+    #[inline]
+    pub(crate) fn prefetch_table(&self, key: &Key<'_>) {
+        if let Some(table) = self.table(key) {
+            fetch_line(table);
+        }
+    }
+
+    /// Asks for the cache line that a lookup of the key reads first in its table.
     #[inline]
     pub(crate) fn prefetch_bucket(&self, key: &Key<'_>) {
         if let Some(table) = self.table(key) {

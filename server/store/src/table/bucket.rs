@@ -91,17 +91,22 @@ impl<R> Bucket<R> {
     /// The records with this tag, among them perhaps some of another hash, each with its place.
     #[inline]
     pub(super) fn candidates(&self, tag: u8) -> impl Iterator<Item = (usize, &R)> {
-        let [a, b, c, d, e, f, g] = self.tags;
-        let word = u64::from_le_bytes([a, b, c, d, e, f, g, self.occupied]);
-        let tagged = equal_bytes(word, tag) & (word >> 56) as u8 & !LINKED;
-        // SAFETY: only places that hold records are left in the mask.
-        ones(tagged).map(|place| (place, unsafe { &*self.places.get_unchecked(place).record }))
+        // SAFETY: only places that hold records have their bit set.
+        ones(self.tagged(tag)).map(|place| (place, unsafe { &*self.places.get_unchecked(place).record }))
     }
 
     /// The place of the record with this tag that is equal to what is looked for.
     #[inline]
     pub(super) fn find(&self, tag: u8, mut equal: impl FnMut(&R) -> bool) -> Option<usize> {
         self.candidates(tag).find(|(_, record)| equal(record)).map(|(place, _)| place)
+    }
+
+    /// One bit for each place that holds a record with this tag.
+    #[inline]
+    fn tagged(&self, tag: u8) -> u8 {
+        let [a, b, c, d, e, f, g] = self.tags;
+        let tags = u64::from_le_bytes([a, b, c, d, e, f, g, self.occupied]);
+        equal_bytes(tags, tag) & self.records_mask()
     }
 
     /// Puts a record in a free place of this bucket or its chain, which grows if it must. Says how many buckets were
@@ -212,12 +217,45 @@ impl<R> Drop for Bucket<R> {
 /// One bit for each byte of `word` that equals `byte`. Exact: no byte is taken for its neighbour.
 #[inline]
 fn equal_bytes(word: u64, byte: u8) -> u8 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        equal_bytes_by_vector(word, byte)
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        equal_bytes_by_word(word, byte)
+    }
+}
+
+/// With what every x86-64 processor has.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn equal_bytes_by_vector(word: u64, byte: u8) -> u8 {
+    use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_cvtsi64_si128, _mm_movemask_epi8};
+    // SAFETY: SSE2 is a part of x86-64.
+    let equal = unsafe {
+        let (bytes, wanted) = (_mm_cvtsi64_si128(word as i64), _mm_cvtsi64_si128(repeated(byte) as i64));
+        _mm_movemask_epi8(_mm_cmpeq_epi8(bytes, wanted))
+    };
+    // The upper half of both vectors is zero, and equal; it is cut off.
+    equal as u8
+}
+
+#[cfg(any(test, not(target_arch = "x86_64")))]
+#[inline]
+fn equal_bytes_by_word(word: u64, byte: u8) -> u8 {
     const LOW_BITS: u64 = 0x7f7f_7f7f_7f7f_7f7f;
     // Gathers the lowest bit of each byte in the topmost byte.
     const GATHER: u64 = 0x0102_0408_1020_4080;
-    let difference = word ^ (u64::from(byte) * 0x0101_0101_0101_0101);
+    let difference = word ^ repeated(byte);
     let zero_bytes = !(((difference & LOW_BITS) + LOW_BITS) | difference | LOW_BITS);
     ((zero_bytes >> 7).wrapping_mul(GATHER) >> 56) as u8
+}
+
+/// The byte, eight times.
+#[inline]
+fn repeated(byte: u8) -> u64 {
+    u64::from(byte) * 0x0101_0101_0101_0101
 }
 
 #[inline]
@@ -240,7 +278,9 @@ mod tests {
         #[test]
         fn equal_bytes_finds_exactly_the_equal_ones(bytes: [u8; 8], byte in 0u8..4) {
             let bytes = bytes.map(|byte| byte % 4);
-            let found = equal_bytes(u64::from_le_bytes(bytes), byte);
+            let word = u64::from_le_bytes(bytes);
+            let found = equal_bytes(word, byte);
+            prop_assert_eq!(found, equal_bytes_by_word(word, byte));
             for (i, other) in bytes.into_iter().enumerate() {
                 prop_assert_eq!(found & (1 << i) != 0, other == byte, "byte {} of {:?}", i, bytes);
             }
