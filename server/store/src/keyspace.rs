@@ -14,7 +14,6 @@ use crate::eviction::Moment;
 use crate::garbage::Garbage;
 use crate::key::Key;
 use crate::locking::LockedShards;
-use crate::prefetch::MAX_PREFETCHED;
 use crate::settings::Settings;
 use crate::shard::{Found, Shard};
 use crate::store::Store;
@@ -251,15 +250,6 @@ impl<'s> Keyspace<'s> {
         None
     }
 
-    /// Asks for the cache lines that lookups of the keys will touch.
-    pub(crate) fn prefetch(&self, keys: &[Key<'_>]) {
-        for keys in keys.chunks(MAX_PREFETCHED) {
-            keys.iter().for_each(|key| self.shard(key).prefetch_table(key));
-            keys.iter().for_each(|key| self.shard(key).prefetch_bucket(key));
-            keys.iter().for_each(|key| self.shard(key).prefetch_entry(key));
-        }
-    }
-
     /// The place of a key that a client may change: one that exists and is not past its deadline.
     fn find_live(&mut self, key: &Key<'_>) -> Option<Place> {
         match self.lookup(key) {
@@ -334,7 +324,7 @@ impl<'s> Keyspace<'s> {
     }
 
     #[inline]
-    fn shard(&self, key: &Key<'_>) -> &Shard {
+    pub(crate) fn shard(&self, key: &Key<'_>) -> &Shard {
         let number = self.store.placement().shard(key.slot());
         self.shards.get(number).unwrap_or_else(|| not_locked(key))
     }

@@ -4,33 +4,64 @@
 //! store, and none can start before the one ahead of it has ended. Over a batch they can: every key's first line is
 //! asked for, then every key's second, and by the time that the last has been asked for, the first are there.
 
+use crate::entry::Entry;
 use crate::key::Key;
+use crate::keyspace::Keyspace;
 use crate::store::Store;
+use crate::table::Approach;
 
 /// The most keys that one [`Store::prefetch`] warms. Their lines, some five for each, fit well in the smallest first-level
 /// cache that matters, 32 KiB.
 pub const MAX_PREFETCHED: usize = 64;
+
+/// How many keys are warmed at a time where their locks are held: about as many misses as a core can have under way.
+const TOGETHER: usize = 16;
 
 impl Store {
     /// Asks the processor to bring into its cache what a lookup of these keys will touch: a hint, without effect on
     /// what the store holds, counts or remembers. Only the first [`MAX_PREFETCHED`] keys are warmed. Shards that are
     /// locked by others are left alone, so this never waits; the caller must not hold a view.
     ///
-    /// Worth its some 70 instructions a key for two keys and more, right before they are used.
+    /// Worth its some 150 instructions a key for two keys and more, right before they are used one by one; those that are
+    /// used together are warmed by [`Store::lock_keys`] for less.
     pub fn prefetch(&self, keys: &[Key<'_>]) {
         let keys = &keys[..keys.len().min(MAX_PREFETCHED)];
         for key in keys {
             fetch_line(self.cell_of(key.slot()));
         }
         for key in keys {
-            if let Some(shard) = self.cell_of(key.slot()).try_lock() {
-                shard.prefetch_bucket(key);
-            }
+            self.approach_unless_locked(key, |_| {});
         }
         for key in keys {
-            if let Some(shard) = self.cell_of(key.slot()).try_lock() {
-                shard.prefetch_entry(key);
+            self.approach_unless_locked(key, |bucket| bucket.visit_likely(Entry::prefetch));
+        }
+    }
+
+    #[inline]
+    fn approach_unless_locked(&self, key: &Key<'_>, then: impl FnOnce(Approach<'_, Entry>)) {
+        if let Some(shard) = self.cell_of(key.slot()).try_lock() {
+            if let Some(bucket) = shard.table(key).and_then(|table| table.approach(key.hash())) {
+                then(bucket);
             }
+        }
+    }
+}
+
+impl Keyspace<'_> {
+    /// As [`Store::prefetch`], for keys whose shards this has locked.
+    pub(crate) fn prefetch(&self, keys: &[Key<'_>]) {
+        let keys = &keys[..keys.len().min(MAX_PREFETCHED)];
+        keys.chunks(TOGETHER).for_each(|keys| self.prefetch_together(keys));
+    }
+
+    /// The tables' lines need no stage of their own: the locks are held, so the processor reads ahead by itself.
+    fn prefetch_together(&self, keys: &[Key<'_>]) {
+        let mut buckets = [const { None }; TOGETHER];
+        for (key, bucket) in keys.iter().zip(&mut buckets) {
+            *bucket = self.shard(key).table(key).and_then(|table| table.approach(key.hash()));
+        }
+        for bucket in buckets.iter().take(keys.len()).flatten() {
+            bucket.visit_likely(Entry::prefetch);
         }
     }
 }
@@ -79,6 +110,14 @@ mod tests {
             let found = store.lock(key.slot(), NOW).read_string(key).unwrap().map(|string| string.to_vec());
             assert_eq!(found.as_deref(), (n % 2 == 0).then_some(key.bytes()));
         }
+        let mut keyspace = store.lock_keys(&keys, NOW);
+        for (n, key) in keys.iter().enumerate() {
+            let found = keyspace.read_string(key).unwrap().map(|string| string.to_vec());
+            assert_eq!(found.as_deref(), (n % 2 == 0).then_some(key.bytes()));
+        }
+        drop(keyspace);
+        assert!(!store.lock_keys(&[], NOW).missed());
+        assert!(store.lock_keys(&keys[..1], NOW).read(&keys[0]).is_some());
     }
 
     #[test]

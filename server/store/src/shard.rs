@@ -9,7 +9,6 @@ use crate::garbage::Garbage;
 use crate::key::{HashSeed, Key};
 use crate::loads::Loads;
 use crate::placement::Placement;
-use crate::prefetch::fetch_line;
 use crate::random::Random;
 use crate::table::{Place, Table};
 
@@ -155,30 +154,6 @@ impl Shard {
         (!entry.is_late(now) && !entry.is_absent()).then_some(entry)
     }
 
-    /// Asks for the cache line of the key's table.
-    #[inline]
-    pub(crate) fn prefetch_table(&self, key: &Key<'_>) {
-        if let Some(table) = self.table(key) {
-            fetch_line(table);
-        }
-    }
-
-    /// Asks for the cache line that a lookup of the key reads first in its table.
-    #[inline]
-    pub(crate) fn prefetch_bucket(&self, key: &Key<'_>) {
-        if let Some(table) = self.table(key) {
-            table.prefetch(key.hash());
-        }
-    }
-
-    /// Asks for the cache lines of the entry, as far as the index shows where it is.
-    #[inline]
-    pub(crate) fn prefetch_entry(&self, key: &Key<'_>) {
-        if let Some(table) = self.table(key) {
-            table.visit_likely(key.hash(), Entry::prefetch);
-        }
-    }
-
     #[inline]
     pub(crate) fn entry(&self, key: &Key<'_>, place: Place) -> &Entry {
         self.table(key).and_then(|table| table.at(place)).expect(PLACE_IS_GOOD)
@@ -196,9 +171,9 @@ impl Shard {
         self.table(key).map_or(0, |table| table.allocated().div_ceil(table.len().max(1)))
     }
 
-    /// The table of the key's slot.
+    /// The table of the key's slot; `None` if nothing has been written to its database.
     #[inline]
-    fn table(&self, key: &Key<'_>) -> Option<&Table<Entry>> {
+    pub(crate) fn table(&self, key: &Key<'_>) -> Option<&Table<Entry>> {
         Some(self.database(key.db())?.table(self.placement.index(key.slot())))
     }
 

@@ -95,26 +95,12 @@ impl<R> Table<R> {
         }
     }
 
-    /// Asks for the cache line that [`Self::find`] would read first.
+    /// The first step of a lookup: asks for the cache line that it will read first. `None` if the table is empty.
     #[inline]
-    pub(crate) fn prefetch(&self, hash: u64) {
-        if let Some((_, bucket)) = self.buckets.addressed(hash) {
-            fetch_line(bucket);
-        }
-    }
-
-    /// Visits the records of the first bucket that may be the one with this hash, and asks for the next bucket if there
-    /// are none.
-    #[inline]
-    pub(crate) fn visit_likely(&self, hash: u64, mut visit: impl FnMut(&R)) {
-        let Some((_, bucket)) = self.buckets.addressed(hash) else {
-            return;
-        };
-        let mut likely = bucket.candidates(tag(hash)).map(|(_, record)| record).peekable();
-        if likely.peek().is_none() {
-            bucket.link().into_iter().for_each(|next| fetch_line(next));
-        }
-        likely.for_each(&mut visit);
+    pub(crate) fn approach(&self, hash: u64) -> Option<Approach<'_, R>> {
+        let (_, bucket) = self.buckets.addressed(hash)?;
+        fetch_line(bucket);
+        Some(Approach { bucket, tag: tag(hash) })
     }
 
     #[inline]
@@ -279,6 +265,27 @@ impl<R> Table<R> {
             }
         }
         Some(record)
+    }
+}
+
+/// A lookup under way whose first bucket is on its way into the cache.
+pub(crate) struct Approach<'t, R> {
+    bucket: &'t Bucket<R>,
+    tag: u8,
+}
+
+impl<R> Approach<'_, R> {
+    /// Visits the records that are probably looked for. If there are none in the first bucket, asks for the one behind it.
+    #[inline]
+    pub(crate) fn visit_likely(&self, mut visit: impl FnMut(&R)) {
+        let mut any = false;
+        for (_, record) in self.bucket.candidates(self.tag) {
+            any = true;
+            visit(record);
+        }
+        if !any {
+            self.bucket.link().into_iter().for_each(|next| fetch_line(next));
+        }
     }
 }
 

@@ -41,7 +41,7 @@ impl<R> Buckets<R> {
     pub(super) fn get(&self, index: usize) -> &Bucket<R> {
         match self {
             Buckets::Small(segment) => &segment[index],
-            Buckets::Segmented(segments) => &segments.list[index / SEGMENT][index % SEGMENT],
+            Buckets::Segmented(segments) => segments.get(index),
         }
     }
 
@@ -49,15 +49,23 @@ impl<R> Buckets<R> {
     pub(super) fn get_mut(&mut self, index: usize) -> &mut Bucket<R> {
         match self {
             Buckets::Small(segment) => &mut segment[index],
-            Buckets::Segmented(segments) => &mut segments.list[index / SEGMENT][index % SEGMENT],
+            Buckets::Segmented(segments) => segments.get_mut(index),
         }
     }
 
     /// The bucket that a hash addresses, and its number; `None` if there are no buckets.
     #[inline]
     pub(super) fn addressed(&self, hash: u64) -> Option<(usize, &Bucket<R>)> {
-        let number = address(hash, NonZero::new(self.len())?);
-        Some((number, self.get(number)))
+        match self {
+            Buckets::Small(segment) => {
+                let number = address(hash, NonZero::new(segment.len())?);
+                Some((number, &segment[number]))
+            }
+            Buckets::Segmented(segments) => {
+                let number = address(hash, NonZero::new(segments.len)?);
+                Some((number, segments.get(number)))
+            }
+        }
     }
 
     /// As [`Self::addressed`], without the number.
@@ -68,9 +76,9 @@ impl<R> Buckets<R> {
                 let number = address(hash, NonZero::new(segment.len())?);
                 Some(&mut segment[number])
             }
-            Buckets::Segmented(_) => {
-                let number = address(hash, NonZero::new(self.len())?);
-                Some(self.get_mut(number))
+            Buckets::Segmented(segments) => {
+                let number = address(hash, NonZero::new(segments.len)?);
+                Some(segments.get_mut(number))
             }
         }
     }
@@ -116,6 +124,14 @@ impl<R> Segments<R> {
         let mut segments = Segments { len: first.len(), list: vec![first] };
         segments.push();
         segments
+    }
+
+    fn get(&self, index: usize) -> &Bucket<R> {
+        &self.list[index / SEGMENT][index % SEGMENT]
+    }
+
+    fn get_mut(&mut self, index: usize) -> &mut Bucket<R> {
+        &mut self.list[index / SEGMENT][index % SEGMENT]
     }
 
     fn push(&mut self) {
