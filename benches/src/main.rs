@@ -97,3 +97,16 @@ fn forebay_binary() -> Result<PathBuf, Failure> {
         false => Err(Failure::NoBinary(path)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_of_all_are_understood() {
+        for (_, line) in ALL {
+            let words = std::iter::once("forebay-benches").chain(line.split(' '));
+            assert!(Invocation::try_parse_from(words).is_ok(), "{line}");
+        }
+    }
+}

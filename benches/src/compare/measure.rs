@@ -1,7 +1,6 @@
 //! The rounds at one point of the matrix.
 
 use std::process;
-use std::time::Duration;
 
 use serde::Serialize;
 
@@ -59,7 +58,7 @@ impl Measured {
         let tapes = Tapes::record(&point, servers.iter().map(|(contender, _)| contender.wire()));
         for _ in 0..options.rounds() {
             for (contender, server) in &mut servers {
-                server.round(contender, &point, tapes.of(contender.wire()), options.round())?;
+                server.round(contender, &point, tapes.of(contender.wire()), options)?;
             }
         }
         Ok(Measured { point, servers: servers.into_iter().map(|(_, server)| server).collect() })
@@ -71,8 +70,12 @@ impl Server {
         Server { name, rounds: Vec::new() }
     }
 
-    fn round(&mut self, contender: &Contender, point: &Point, tape: &Tape, duration: Duration) -> Result<(), Failure> {
+    fn round(&mut self, contender: &Contender, point: &Point, tape: &Tape, options: &Options) -> Result<(), Failure> {
         let mut driver = Driver::connect(contender.address(), contender.wire(), point.clients, point.pipeline, tape)?;
+        if options.spin {
+            driver.spin();
+        }
+        let duration = options.round();
         driver.run(duration.mul_f64(WARM_UP))?;
         let (before, load_before) = (contender.cpu_time(), CpuTime::of(process::id()));
         let sample = driver.run(duration)?;

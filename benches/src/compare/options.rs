@@ -58,6 +58,9 @@ pub(crate) struct Options {
     /// share all processors.
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,
+    /// The load looks for replies all the time instead of sleeping until there are some: then no server pays for waking it.
+    #[arg(long)]
+    pub(crate) spin: bool,
     /// The processor that the servers run on; the load has the next one.
     #[arg(long, default_value_t = 0)]
     pub(crate) server_cpu: usize,

@@ -35,6 +35,10 @@ pub(crate) struct Driver<'t> {
     connections: Vec<Connection>,
     feed: Feed<'t>,
     input: Box<[u8]>,
+    /// Whether it looks for replies all the time instead of sleeping until there are some.
+    spins: bool,
+    /// When something came last.
+    heard_at: Instant,
     sample: Sample,
     /// All that has come since it connected.
     total: Arrived,
@@ -111,6 +115,8 @@ impl<'t> Driver<'t> {
             connections: Vec::with_capacity(connections),
             feed: Feed { tape, pipeline, next: 0, mode: Mode::Endless },
             input: vec![0; READ_BYTES].into(),
+            spins: false,
+            heard_at: Instant::now(),
             sample: Sample::new(),
             total: Arrived::default(),
         };
@@ -123,6 +129,11 @@ impl<'t> Driver<'t> {
             driver.connections.push(Connection::new(stream, wire));
         }
         Ok(driver)
+    }
+
+    /// From now on it never sleeps, so that the server never has to wake it, as it need not wake clients on other machines.
+    pub(crate) fn spin(&mut self) {
+        self.spins = true;
     }
 
     /// Keeps the server busy for `duration`.
@@ -175,8 +186,9 @@ impl<'t> Driver<'t> {
 
     /// Waits for events and deals with them.
     fn turn(&mut self) -> Result<(), LoadError> {
-        let Driver { poll, events, connections, feed, input, sample, total } = self;
-        match poll.poll(events, Some(STALLED_AFTER)) {
+        let Driver { poll, events, connections, feed, input, sample, total, .. } = self;
+        let patience = if self.spins { Duration::ZERO } else { STALLED_AFTER };
+        match poll.poll(events, Some(patience)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
             outcome => outcome?,
         }
@@ -184,8 +196,9 @@ impl<'t> Driver<'t> {
             return Err(LoadError::Interrupted);
         }
         if events.is_empty() {
-            return Err(LoadError::Stalled);
+            return if self.heard_at.elapsed() < STALLED_AFTER { Ok(()) } else { Err(LoadError::Stalled) };
         }
+        self.heard_at = Instant::now();
         for event in events.iter() {
             let connection = &mut connections[event.token().0];
             if event.is_writable() && !connection.unsent.is_empty() {
