@@ -82,7 +82,17 @@ impl Databases {
 /// Slots are numbered here as the shard numbers its own, from 0.
 #[repr(C)]
 pub(crate) struct Database {
-    tables: Box<[Table<Entry>]>,
+    tables: Box<[SlotTable]>,
+    /// Apart, so that what a lookup needs of a shard is one cache line.
+    ledger: Box<Ledger>,
+}
+
+/// Half a cache line, and never astride two.
+#[repr(align(32))]
+struct SlotTable(Table<Entry>);
+
+/// What is known of a database's entries without looking at them.
+struct Ledger {
     /// For each slot, no entry is dead before this time; [`NEVER`] if it has no deadlines. May be too early.
     next_death: Box<[UnixMillis]>,
     tally: Tally,
@@ -106,14 +116,13 @@ pub(crate) struct Tally {
 impl Database {
     pub(crate) fn new(slots: usize) -> Self {
         Database {
-            tables: (0..slots).map(|_| Table::new()).collect(),
-            next_death: vec![NEVER; slots].into_boxed_slice(),
-            tally: Tally::default(),
+            tables: (0..slots).map(|_| SlotTable(Table::new())).collect(),
+            ledger: Box::new(Ledger { next_death: vec![NEVER; slots].into_boxed_slice(), tally: Tally::default() }),
         }
     }
 
     pub(crate) fn tally(&self) -> &Tally {
-        &self.tally
+        &self.ledger.tally
     }
 
     pub(crate) fn slots(&self) -> usize {
@@ -122,34 +131,34 @@ impl Database {
 
     #[inline]
     pub(crate) fn table(&self, slot: usize) -> &Table<Entry> {
-        &self.tables[slot]
+        &self.tables[slot].0
     }
 
     /// To change entries in what the tally does not count: see [`Self::change`].
     #[inline]
     pub(crate) fn table_mut(&mut self, slot: usize) -> &mut Table<Entry> {
-        &mut self.tables[slot]
+        &mut self.tables[slot].0
     }
 
     pub(crate) fn next_death(&self, slot: usize) -> UnixMillis {
-        self.next_death[slot]
+        self.ledger.next_death[slot]
     }
 
     pub(crate) fn set_next_death(&mut self, slot: usize, at: UnixMillis) {
-        self.next_death[slot] = at;
+        self.ledger.next_death[slot] = at;
     }
 
     /// Notes that an entry of the slot will be dead by then.
     pub(crate) fn lower_next_death(&mut self, slot: usize, at: UnixMillis) {
-        self.next_death[slot] = self.next_death[slot].min(at);
+        self.ledger.next_death[slot] = self.ledger.next_death[slot].min(at);
     }
 
     /// Changes an entry in any way. Returns from when on it is dead then.
     pub(crate) fn change(&mut self, slot: usize, place: Place, change: impl FnOnce(&mut Entry)) -> Option<UnixMillis> {
-        let entry = self.tables[slot].at_mut(place).expect(PLACE_IS_GOOD);
-        self.tally.forget(entry);
+        let entry = self.tables[slot].0.at_mut(place).expect(PLACE_IS_GOOD);
+        self.ledger.tally.forget(entry);
         change(entry);
-        self.tally.count(entry);
+        self.ledger.tally.count(entry);
         let dead_at = entry.dead_at();
         if let Some(at) = dead_at {
             self.lower_next_death(slot, at);
@@ -159,16 +168,16 @@ impl Database {
 
     /// Adds an entry whose key is not there.
     pub(crate) fn insert(&mut self, slot: usize, hash: u64, entry: Entry, seed: HashSeed) {
-        self.tally.count(&entry);
+        self.ledger.tally.count(&entry);
         if let Some(at) = entry.dead_at() {
             self.lower_next_death(slot, at);
         }
-        self.tables[slot].insert(hash, entry, |other| seed.hash(other.key()));
+        self.tables[slot].0.insert(hash, entry, |other| seed.hash(other.key()));
     }
 
     pub(crate) fn remove(&mut self, slot: usize, place: Place) -> Entry {
-        let entry = self.tables[slot].remove(place).expect(PLACE_IS_GOOD);
-        self.tally.forget(&entry);
+        let entry = self.tables[slot].0.remove(place).expect(PLACE_IS_GOOD);
+        self.ledger.tally.forget(&entry);
         entry
     }
 }

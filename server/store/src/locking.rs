@@ -313,6 +313,12 @@ mod tests {
     }
 
     #[test]
+    fn a_read_touches_one_line_of_the_cell() {
+        let end_of_hits = std::mem::offset_of!(ShardCell, shard) + Shard::END_OF_WHAT_READS_TOUCH;
+        assert!(end_of_hits <= 64, "what a read touches ends {end_of_hits} bytes from the lock");
+    }
+
+    #[test]
     fn one_shard_alone_is_locked() {
         let cells = cells();
         let mut shards = LockedShards::one(&cells, 3);

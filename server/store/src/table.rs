@@ -35,9 +35,6 @@ const LONG_CHAIN: usize = 24;
 
 /// A set of records found by hash. `R` is 8 bytes: a pointer, an index or a number. Equality and hashes are the
 /// caller's, who must give a record the same hash each time.
-///
-/// It is half a cache line, and never astride two, since a store has very many of them.
-#[repr(align(32))]
 pub(crate) struct Table<R> {
     buckets: Buckets<R>,
     len: u32,
