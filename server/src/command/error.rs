@@ -74,6 +74,16 @@ impl CommandError {
     }
 }
 
+impl From<forebay_store::AddError> for CommandError {
+    fn from(error: forebay_store::AddError) -> CommandError {
+        match error {
+            forebay_store::AddError::WrongType => forebay_store::WrongType.into(),
+            forebay_store::AddError::NotAnInteger => CommandError::NotAnInteger,
+            forebay_store::AddError::Overflow => CommandError::text("ERR increment or decrement would overflow"),
+        }
+    }
+}
+
 impl From<forebay_store::WrongType> for CommandError {
     fn from(_: forebay_store::WrongType) -> CommandError {
         CommandError::WrongType

@@ -1,6 +1,6 @@
 //! Strings as numbers: counting up and down.
 
-use forebay_store::{Expiry, Key, Keyspace, StringRef, parse_integer};
+use forebay_store::{Expiry, Key, Keyspace};
 
 use super::call::Call;
 use super::error::CommandError;
@@ -58,20 +58,10 @@ fn decrby(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), Comman
     add(call, keyspace, increment)
 }
 
-/// A missing key counts as zero.
 fn add(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>, increment: i64) -> Result<(), CommandError> {
-    let key = &call.keys[0];
-    let sum = current(keyspace, key)?
-        .map_or(Ok(0), integer_of)?
-        .checked_add(increment)
-        .ok_or(CommandError::text("ERR increment or decrement would overflow"))?;
-    keyspace.set_integer(key, sum, Expiry::Keep);
+    let sum = keyspace.add(&call.keys[0], increment)?;
     call.reply.integer(sum);
     Ok(())
-}
-
-fn integer_of(value: StringRef<'_>) -> Result<i64, CommandError> {
-    value.is_integer().or_else(|| parse_integer(value.as_bytes(&mut Vec::new()))).ok_or(CommandError::NotAnInteger)
 }
 
 fn incrbyfloat(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), CommandError> {

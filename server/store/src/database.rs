@@ -134,7 +134,7 @@ impl Database {
         &self.tables[slot].0
     }
 
-    /// To change entries in what the tally does not count: see [`Self::change`].
+    /// To change entries. Who changes the [`Life`] of one has to [`Self::recount`] it.
     #[inline]
     pub(crate) fn table_mut(&mut self, slot: usize) -> &mut Table<Entry> {
         &mut self.tables[slot].0
@@ -153,59 +153,68 @@ impl Database {
         self.ledger.next_death[slot] = self.ledger.next_death[slot].min(at);
     }
 
-    /// Changes an entry in any way. Returns from when on it is dead then.
-    pub(crate) fn change(&mut self, slot: usize, place: Place, change: impl FnOnce(&mut Entry)) -> Option<UnixMillis> {
-        let entry = self.tables[slot].0.at_mut(place).expect(PLACE_IS_GOOD);
-        self.ledger.tally.forget(entry);
-        change(entry);
-        self.ledger.tally.count(entry);
-        let dead_at = entry.dead_at();
-        if let Some(at) = dead_at {
-            self.lower_next_death(slot, at);
-        }
-        dead_at
+    /// Counts an entry that has been changed.
+    pub(crate) fn recount(&mut self, before: &Life, after: &Life) {
+        self.ledger.tally.forget(before);
+        self.ledger.tally.count(after);
     }
 
     /// Adds an entry whose key is not there.
     pub(crate) fn insert(&mut self, slot: usize, hash: u64, entry: Entry, seed: HashSeed) {
-        self.ledger.tally.count(&entry);
-        if let Some(at) = entry.dead_at() {
-            self.lower_next_death(slot, at);
-        }
+        self.ledger.tally.count(&Life::of(&entry));
         self.tables[slot].0.insert(hash, entry, |other| seed.hash(other.key()));
     }
 
     pub(crate) fn remove(&mut self, slot: usize, place: Place) -> Entry {
         let entry = self.tables[slot].0.remove(place).expect(PLACE_IS_GOOD);
-        self.ledger.tally.forget(&entry);
+        self.ledger.tally.forget(&Life::of(&entry));
         entry
     }
 }
 
+/// What is counted of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Life {
+    is_absent: bool,
+    deadline: Option<UnixMillis>,
+    /// As [`Entry::dead_at`].
+    pub(crate) dead_at: Option<UnixMillis>,
+}
+
+impl Life {
+    #[inline]
+    pub(crate) fn of(entry: &Entry) -> Self {
+        Life { is_absent: entry.is_absent(), deadline: entry.deadline(), dead_at: entry.dead_at() }
+    }
+
+    #[inline]
+    pub(crate) fn is_mortal(&self) -> bool {
+        self.deadline.is_some()
+    }
+}
+
 impl Tally {
-    fn count(&mut self, entry: &Entry) {
+    fn count(&mut self, life: &Life) {
         self.entries += 1;
-        let deadline = entry.deadline();
-        self.mortal += usize::from(deadline.is_some());
-        if entry.is_absent() {
+        self.mortal += usize::from(life.is_mortal());
+        if life.is_absent {
             return;
         }
         self.keys += 1;
-        if let Some(deadline) = deadline {
+        if let Some(deadline) = life.deadline {
             self.volatile_keys += 1;
             self.deadlines += i128::from(deadline);
         }
     }
 
-    fn forget(&mut self, entry: &Entry) {
+    fn forget(&mut self, life: &Life) {
         self.entries -= 1;
-        let deadline = entry.deadline();
-        self.mortal -= usize::from(deadline.is_some());
-        if entry.is_absent() {
+        self.mortal -= usize::from(life.is_mortal());
+        if life.is_absent {
             return;
         }
         self.keys -= 1;
-        if let Some(deadline) = deadline {
+        if let Some(deadline) = life.deadline {
             self.volatile_keys -= 1;
             self.deadlines -= i128::from(deadline);
         }

@@ -21,6 +21,7 @@
 //! follows from these fields, rounded up to the allocator's bin, so an entry changes where it lies for as long as
 //! the bin stays the same.
 
+mod embedded;
 mod shape;
 
 use std::alloc::{alloc, dealloc, handle_alloc_error};
@@ -28,9 +29,11 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use crate::UnixMillis;
-use crate::hash::Hash;
+use crate::hash::{CompactHash, FieldTable};
 use crate::prefetch::fetch_line;
+use crate::same_bytes::same_bytes;
 use crate::string::BigString;
+pub(crate) use embedded::Embedded;
 use shape::{
     DEADLINE, FILLED, HEADER, Head, LONG_KEY, LONG_LENGTH, LONG_VALUE, REFRESH, REFRESH_TOLD, SHORT_LENGTH, STALE,
     Shape, fields_len, flags_for, refresh_after,
@@ -53,7 +56,9 @@ enum Kind {
     /// A string's bytes, changed in place before.
     Raw = 3,
     Big = 4,
-    Hash = 5,
+    /// A sequence of fields and values.
+    CompactHash = 5,
+    HashTable = 6,
 }
 
 impl Kind {
@@ -64,7 +69,8 @@ impl Kind {
             2 => Kind::Embedded,
             3 => Kind::Raw,
             4 => Kind::Big,
-            5 => Kind::Hash,
+            5 => Kind::CompactHash,
+            6 => Kind::HashTable,
             _ => Kind::Absent,
         }
     }
@@ -72,7 +78,7 @@ impl Kind {
     /// Whether the value is a pointer to an object that the entry owns.
     #[inline]
     fn is_object(self) -> bool {
-        matches!(self, Kind::Big | Kind::Hash)
+        matches!(self, Kind::Big | Kind::HashTable)
     }
 }
 
@@ -87,7 +93,9 @@ pub(crate) enum Value<'v> {
         raw: bool,
     },
     Big(Box<BigString>),
-    Hash(Box<Hash>),
+    /// The sequence of a small hash.
+    CompactHash(&'v [u8]),
+    HashTable(Box<FieldTable>),
 }
 
 /// A stored value, seen.
@@ -97,13 +105,17 @@ pub(crate) enum ValueView<'e> {
     Integer(i64),
     Short { bytes: &'e [u8], raw: bool },
     Big(&'e BigString),
-    Hash(&'e Hash),
+    CompactHash(CompactHash<'e>),
+    HashTable(&'e FieldTable),
 }
 
-/// A stored object, to be changed where it is. Short values are replaced instead.
-pub(crate) enum ObjectMut<'e> {
+/// A stored value, to be changed where it is.
+pub(crate) enum ValueMut<'e> {
+    /// Nothing, a number or a short string, which are replaced instead.
+    Plain,
     Big(&'e mut BigString),
-    Hash(&'e mut Hash),
+    CompactHash(Embedded<'e>),
+    HashTable(&'e mut FieldTable),
 }
 
 /// What an entry carries beside its key and value.
@@ -214,19 +226,34 @@ impl Entry {
             Kind::Raw => ValueView::Short { bytes: self.value_bytes(head, at), raw: true },
             // SAFETY: the kind says what the pointer points to.
             Kind::Big => ValueView::Big(unsafe { self.object(at) }),
+            Kind::CompactHash => ValueView::CompactHash(CompactHash::new(self.value_bytes(head, at))),
             // SAFETY: as above.
-            Kind::Hash => ValueView::Hash(unsafe { self.object(at) }),
+            Kind::HashTable => ValueView::HashTable(unsafe { self.object(at) }),
         }
     }
 
-    pub(crate) fn object_mut(&mut self) -> Option<ObjectMut<'_>> {
+    #[inline]
+    pub(crate) fn value_mut(&mut self) -> ValueMut<'_> {
         let head = self.head();
+        let at = self.value_at(head);
         match head.kind() {
-            Kind::Absent | Kind::Integer | Kind::Embedded | Kind::Raw => None,
+            Kind::Absent | Kind::Integer | Kind::Embedded | Kind::Raw => ValueMut::Plain,
             // SAFETY: the kind says what the pointer points to.
-            Kind::Big => Some(ObjectMut::Big(unsafe { self.object_mut_at(self.value_at(head)) })),
+            Kind::Big => ValueMut::Big(unsafe { self.object_mut_at(at) }),
+            Kind::CompactHash => ValueMut::CompactHash(Embedded::new(self)),
             // SAFETY: as above.
-            Kind::Hash => Some(ObjectMut::Hash(unsafe { self.object_mut_at(self.value_at(head)) })),
+            Kind::HashTable => ValueMut::HashTable(unsafe { self.object_mut_at(at) }),
+        }
+    }
+
+    /// Replaces the value by a number.
+    #[inline]
+    pub(crate) fn set_integer(&mut self, number: i64) {
+        let head = self.head();
+        if head.kind() == Kind::Integer {
+            self.put(self.value_at(head), &number.to_le_bytes());
+        } else {
+            self.overwrite(&self.meta(), Value::Integer(number));
         }
     }
 
@@ -234,7 +261,7 @@ impl Entry {
     #[inline]
     pub(crate) fn make_shareable(&mut self) {
         if self.head().kind() == Kind::Big {
-            if let Some(ObjectMut::Big(string)) = self.object_mut() {
+            if let ValueMut::Big(string) = self.value_mut() {
                 string.make_shareable();
             }
         }
@@ -315,12 +342,12 @@ impl Entry {
         due
     }
 
-    /// The bytes that the entry and its object take; `samples` as for [`Hash::allocated`].
+    /// The bytes that the entry and its object take; `samples` as for [`FieldTable::allocated`].
     pub(crate) fn allocated(&self, samples: Option<usize>) -> usize {
         let object = match self.value() {
-            ValueView::Absent | ValueView::Integer(_) | ValueView::Short { .. } => 0,
+            ValueView::Absent | ValueView::Integer(_) | ValueView::Short { .. } | ValueView::CompactHash(_) => 0,
             ValueView::Big(string) => string.allocated(),
-            ValueView::Hash(hash) => hash.allocated(samples),
+            ValueView::HashTable(table) => table.allocated(samples),
         };
         self.shape().allocated() + object
     }
@@ -338,16 +365,17 @@ impl Entry {
             ValueView::Integer(number) => Value::Integer(number),
             ValueView::Short { bytes, raw } => Value::Short { bytes, raw },
             ValueView::Big(string) => Value::Big(Box::new(string.duplicate())),
-            ValueView::Hash(hash) => Value::Hash(Box::new(hash.duplicate())),
+            ValueView::CompactHash(hash) => Value::CompactHash(hash.sequence()),
+            ValueView::HashTable(table) => Value::HashTable(Box::new(table.duplicate())),
         };
         Entry::new(self.key(), meta, value)
     }
 
     fn has_large_object(&self) -> bool {
         match self.value() {
-            ValueView::Absent | ValueView::Integer(_) | ValueView::Short { .. } => false,
+            ValueView::Absent | ValueView::Integer(_) | ValueView::Short { .. } | ValueView::CompactHash(_) => false,
             ValueView::Big(string) => string.is_large(),
-            ValueView::Hash(hash) => hash.is_large(),
+            ValueView::HashTable(_) => true,
         }
     }
 
@@ -490,9 +518,9 @@ impl Entry {
         match value {
             Value::Absent => {}
             Value::Integer(number) => self.put(at, &number.to_le_bytes()),
-            Value::Short { bytes, .. } => self.put(at, bytes),
+            Value::Short { bytes, .. } | Value::CompactHash(bytes) => self.put(at, bytes),
             Value::Big(string) => self.put_object(at, string),
-            Value::Hash(hash) => self.put_object(at, hash),
+            Value::HashTable(table) => self.put_object(at, table),
         }
     }
 
@@ -502,11 +530,11 @@ impl Entry {
         let head = self.head();
         let at = self.value_at(head);
         match head.kind() {
-            Kind::Absent | Kind::Integer | Kind::Embedded | Kind::Raw => None,
+            Kind::Absent | Kind::Integer | Kind::Embedded | Kind::Raw | Kind::CompactHash => None,
             // SAFETY: the kind says which box the pointer came from; the caller sees that it is not used again.
             Kind::Big => Some(Value::Big(unsafe { self.boxed(at) })),
             // SAFETY: as above.
-            Kind::Hash => Some(Value::Hash(unsafe { self.boxed(at) })),
+            Kind::HashTable => Some(Value::HashTable(unsafe { self.boxed(at) })),
         }
     }
 
@@ -604,7 +632,8 @@ impl Value<'_> {
             Value::Short { raw: false, .. } => Kind::Embedded,
             Value::Short { raw: true, .. } => Kind::Raw,
             Value::Big(_) => Kind::Big,
-            Value::Hash(_) => Kind::Hash,
+            Value::CompactHash(_) => Kind::CompactHash,
+            Value::HashTable(_) => Kind::HashTable,
         }
     }
 
@@ -613,8 +642,8 @@ impl Value<'_> {
     fn len(&self) -> usize {
         match self {
             Value::Absent => 0,
-            Value::Integer(_) | Value::Big(_) | Value::Hash(_) => WORD,
-            Value::Short { bytes, .. } => bytes.len(),
+            Value::Integer(_) | Value::Big(_) | Value::HashTable(_) => WORD,
+            Value::Short { bytes, .. } | Value::CompactHash(bytes) => bytes.len(),
         }
     }
 }
@@ -622,17 +651,6 @@ impl Value<'_> {
 /// The shape has seen that it fits.
 fn long_length(len: usize) -> [u8; LONG_LENGTH] {
     (len as u32).to_le_bytes()
-}
-
-/// Whether two slices of the same length are equal. Keys are short: up to 16 bytes are compared without a call or loop.
-#[inline]
-fn same_bytes(a: &[u8], b: &[u8]) -> bool {
-    match (a.first_chunk::<8>(), a.last_chunk::<8>(), b.first_chunk::<8>(), b.last_chunk::<8>()) {
-        (Some(a_first), Some(a_last), Some(b_first), Some(b_last)) if a.len() <= 16 => {
-            a_first == b_first && a_last == b_last
-        }
-        _ => a == b,
-    }
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ impl<'a> ValueRef<'a> {
     pub(crate) fn of(value: ValueView<'a>) -> Option<Self> {
         match value {
             ValueView::Absent => None,
-            ValueView::Hash(hash) => Some(ValueRef::Hash(HashRef::new(hash))),
+            ValueView::CompactHash(_) | ValueView::HashTable(_) => HashRef::of(value).map(ValueRef::Hash),
             ValueView::Integer(_) | ValueView::Short { .. } | ValueView::Big(_) => {
                 StringRef::of(value).map(ValueRef::String)
             }

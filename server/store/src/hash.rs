@@ -3,84 +3,53 @@
 mod compact;
 mod fields;
 
-use crate::allocation::allocated_size;
+use crate::compact::{Buffer, EMPTY, MAX_ITEMS};
+use crate::entry::{Embedded, Entry, Value, ValueMut, ValueView};
 use crate::key::HashSeed;
 use crate::object_type::Encoding;
 use crate::settings::Settings;
-use compact::CompactHash;
-use fields::FieldTable;
 
-/// A hash is one buffer while it is small and a table from then on; it never goes back.
-pub(crate) enum Hash {
-    Compact(CompactHash),
-    Table(FieldTable),
+pub(crate) use compact::CompactHash;
+pub(crate) use fields::FieldTable;
+
+/// A hash in the store: one sequence in its entry while it is small, and a table from then on; it never goes back.
+#[derive(Clone, Copy)]
+pub struct HashRef<'a> {
+    form: Form<'a>,
 }
 
-/// Both encodings answer alike: `$hash` is matched and `$each` evaluated with the one that it is.
+#[derive(Clone, Copy)]
+enum Form<'a> {
+    Compact(CompactHash<'a>),
+    Table(&'a FieldTable),
+}
+
+/// Both forms answer alike: `$form` is matched and `$each` evaluated with the one that it is.
 macro_rules! either {
-    ($hash:expr, $each:ident => $answer:expr) => {
-        match $hash {
-            Hash::Compact($each) => $answer,
-            Hash::Table($each) => $answer,
+    ($form:expr, $each:ident => $answer:expr) => {
+        match $form {
+            Form::Compact($each) => $answer,
+            Form::Table($each) => $answer,
         }
     };
 }
 
-impl Hash {
-    pub(crate) fn new() -> Self {
-        Hash::Compact(CompactHash::new())
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        either!(self, hash => hash.len())
-    }
-
-    pub(crate) fn is_large(&self) -> bool {
-        matches!(self, Hash::Table(_))
-    }
-
-    pub(crate) fn duplicate(&self) -> Hash {
-        match self {
-            Hash::Compact(hash) => Hash::Compact(hash.clone()),
-            Hash::Table(hash) => Hash::Table(hash.duplicate()),
-        }
-    }
-
-    /// The bytes that it takes, estimated from `samples` fields where each has an allocation of its own; all of them
-    /// for `None`.
-    pub(crate) fn allocated(&self, samples: Option<usize>) -> usize {
-        let inner = match self {
-            Hash::Compact(hash) => hash.allocated(),
-            Hash::Table(hash) => hash.allocated(samples),
-        };
-        allocated_size(size_of::<Hash>()) + inner
-    }
-
-    fn become_table(&mut self, seed: HashSeed) {
-        if let Hash::Compact(compact) = self {
-            let mut table = FieldTable::new(seed);
-            for (field, value) in compact.iter() {
-                table.insert(field, value);
-            }
-            *self = Hash::Table(table);
-        }
-    }
-}
-
-/// A hash in the store.
-#[derive(Clone, Copy)]
-pub struct HashRef<'a> {
-    hash: &'a Hash,
-}
-
 impl<'a> HashRef<'a> {
-    pub(crate) fn new(hash: &'a Hash) -> Self {
-        HashRef { hash }
+    /// `None` if it is no hash.
+    #[inline]
+    pub(crate) fn of(value: ValueView<'a>) -> Option<Self> {
+        let form = match value {
+            ValueView::CompactHash(hash) => Form::Compact(hash),
+            ValueView::HashTable(table) => Form::Table(table),
+            ValueView::Absent | ValueView::Integer(_) | ValueView::Short { .. } | ValueView::Big(_) => return None,
+        };
+        Some(HashRef { form })
     }
 
     /// How many fields it has; never 0 for one that is stored.
+    #[inline]
     pub fn len(&self) -> usize {
-        self.hash.len()
+        either!(self.form, hash => hash.len())
     }
 
     /// Whether it has no fields.
@@ -89,8 +58,9 @@ impl<'a> HashRef<'a> {
     }
 
     /// The field's value.
+    #[inline]
     pub fn get(&self, field: &[u8]) -> Option<&'a [u8]> {
-        either!(self.hash, hash => hash.get(field))
+        either!(self.form, hash => hash.get(field))
     }
 
     /// Whether it has the field.
@@ -100,36 +70,37 @@ impl<'a> HashRef<'a> {
 
     /// All fields with their values: in the order in which they were first set while the hash is compact, in no order
     /// otherwise.
+    #[inline]
     pub fn iter(&self) -> Pairs<'a> {
-        Pairs(match self.hash {
-            Hash::Compact(hash) => EitherPairs::Compact(hash.iter()),
-            Hash::Table(hash) => EitherPairs::Table(Box::new(hash.iter())),
+        Pairs(match self.form {
+            Form::Compact(hash) => EitherPairs::Compact(hash.iter()),
+            Form::Table(table) => EitherPairs::Table(Box::new(table.iter())),
         })
     }
 
     /// A field picked at random with its value; `draw` is 64 random bits. `None` if there is none.
     pub fn random(&self, draw: u64) -> Option<(&'a [u8], &'a [u8])> {
-        either!(self.hash, hash => hash.random(draw))
+        either!(self.form, hash => hash.random(draw))
     }
 
     /// Visits some fields, about `count`, and says where to go on: 0 when all have been visited. A scan starts at 0. A
     /// field that is there from the start of a scan to its end is visited at least once. Compact hashes are visited
     /// whole.
     pub fn scan(&self, cursor: u64, count: usize, visit: &mut dyn FnMut(&[u8], &[u8])) -> u64 {
-        match self.hash {
-            Hash::Compact(hash) => {
+        match self.form {
+            Form::Compact(hash) => {
                 hash.iter().for_each(|(field, value)| visit(field, value));
                 0
             }
-            Hash::Table(hash) => hash.scan(cursor, count, visit),
+            Form::Table(table) => table.scan(cursor, count, visit),
         }
     }
 
     /// What `OBJECT ENCODING` says.
     pub fn encoding(&self) -> Encoding {
-        match self.hash {
-            Hash::Compact(_) => Encoding::Compact,
-            Hash::Table(_) => Encoding::Table,
+        match self.form {
+            Form::Compact(_) => Encoding::Compact,
+            Form::Table(_) => Encoding::Table,
         }
     }
 }
@@ -145,6 +116,7 @@ enum EitherPairs<'a> {
 impl<'a> Iterator for Pairs<'a> {
     type Item = (&'a [u8], &'a [u8]);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         match &mut self.0 {
             EitherPairs::Compact(pairs) => pairs.next(),
@@ -153,12 +125,73 @@ impl<'a> Iterator for Pairs<'a> {
     }
 }
 
+/// A hash that has no entry yet.
+pub(crate) enum NewHash {
+    Compact(Vec<u8>),
+    Table(Box<FieldTable>),
+}
+
+impl NewHash {
+    /// One without fields, to be put together in `buffer`.
+    pub(crate) fn new(mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
+        buffer.extend_from_slice(&EMPTY);
+        NewHash::Compact(buffer)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.view().is_empty()
+    }
+
+    /// To be stored, with what is left of the buffer.
+    pub(crate) fn with_value<R>(self, store: impl FnOnce(Value<'_>) -> R) -> (R, Vec<u8>) {
+        match self {
+            NewHash::Compact(sequence) => (store(Value::CompactHash(&sequence)), sequence),
+            NewHash::Table(table) => (store(Value::HashTable(table)), Vec::new()),
+        }
+    }
+
+    fn view(&self) -> HashRef<'_> {
+        HashRef {
+            form: match self {
+                NewHash::Compact(sequence) => Form::Compact(CompactHash::new(sequence)),
+                NewHash::Table(table) => Form::Table(table),
+            },
+        }
+    }
+}
+
 /// A hash being changed, by [`Keyspace::update_hash`](crate::Keyspace::update_hash).
 pub struct HashMut<'a> {
-    hash: &'a mut Hash,
+    place: HashPlace<'a>,
     limits: CompactLimits,
     seed: HashSeed,
     changed: bool,
+}
+
+/// Where the hash is.
+enum HashPlace<'a> {
+    /// In an entry that holds one.
+    Entry(&'a mut Entry),
+    New(&'a mut NewHash),
+}
+
+/// Evaluates the one expression for a compact hash's buffer, the other for a table.
+macro_rules! change_form {
+    ($place:expr, $buffer:ident => $compact:expr, $table:ident => $in_table:expr) => {
+        match $place {
+            HashPlace::New(NewHash::Compact($buffer)) => $compact,
+            HashPlace::New(NewHash::Table($table)) => $in_table,
+            HashPlace::Entry(entry) => match entry.value_mut() {
+                ValueMut::CompactHash(mut embedded) => {
+                    let $buffer: &mut Embedded<'_> = &mut embedded;
+                    $compact
+                }
+                ValueMut::HashTable($table) => $in_table,
+                _ => unreachable!("the entry holds a hash"),
+            },
+        }
+    };
 }
 
 /// Up to where a hash stays compact.
@@ -169,18 +202,30 @@ pub(crate) struct CompactLimits {
 }
 
 impl CompactLimits {
+    #[inline]
     pub(crate) fn from_settings(settings: &Settings) -> Self {
-        CompactLimits { entries: settings.hash_max_compact_entries(), value: settings.hash_max_compact_value() }
+        CompactLimits {
+            entries: settings.hash_max_compact_entries().min(MAX_ITEMS / 2),
+            value: settings.hash_max_compact_value(),
+        }
     }
 
-    fn allow(self, len: usize, field: &[u8], value: &[u8]) -> bool {
-        len <= self.entries && field.len() <= self.value && value.len() <= self.value
+    #[inline]
+    fn allow_lengths(self, field: &[u8], value: &[u8]) -> bool {
+        field.len() <= self.value && value.len() <= self.value
     }
 }
 
 impl<'a> HashMut<'a> {
-    pub(crate) fn new(hash: &'a mut Hash, limits: CompactLimits, seed: HashSeed) -> Self {
-        HashMut { hash, limits, seed, changed: false }
+    /// `None` if the entry holds no hash.
+    #[inline]
+    pub(crate) fn of_entry(entry: &'a mut Entry, limits: CompactLimits, seed: HashSeed) -> Option<Self> {
+        HashRef::of(entry.value())?;
+        Some(HashMut { place: HashPlace::Entry(entry), limits, seed, changed: false })
+    }
+
+    pub(crate) fn of_new(hash: &'a mut NewHash, limits: CompactLimits, seed: HashSeed) -> Self {
+        HashMut { place: HashPlace::New(hash), limits, seed, changed: false }
     }
 
     pub(crate) fn is_changed(&self) -> bool {
@@ -188,13 +233,18 @@ impl<'a> HashMut<'a> {
     }
 
     /// The same hash, for reading.
+    #[inline]
     pub fn as_ref(&self) -> HashRef<'_> {
-        HashRef::new(self.hash)
+        match &self.place {
+            HashPlace::New(hash) => hash.view(),
+            HashPlace::Entry(entry) => HashRef::of(entry.value()).expect("the entry holds a hash"),
+        }
     }
 
     /// How many fields it has.
+    #[inline]
     pub fn len(&self) -> usize {
-        self.hash.len()
+        self.as_ref().len()
     }
 
     /// Whether it has no fields. If so in the end, the key is removed.
@@ -203,6 +253,7 @@ impl<'a> HashMut<'a> {
     }
 
     /// The field's value.
+    #[inline]
     pub fn get(&self, field: &[u8]) -> Option<&[u8]> {
         self.as_ref().get(field)
     }
@@ -215,22 +266,63 @@ impl<'a> HashMut<'a> {
     /// Sets a field. Returns whether it is new.
     pub fn insert(&mut self, field: &[u8], value: &[u8]) -> bool {
         self.changed = true;
-        if !self.limits.allow(self.len(), field, value) {
-            self.hash.become_table(self.seed);
+        if !self.limits.allow_lengths(field, value) {
+            self.become_table();
         }
-        let is_new = either!(self.hash, hash => hash.insert(field, value));
-        if !self.limits.allow(self.len(), field, value) {
-            self.hash.become_table(self.seed);
-        }
-        is_new
+        let most = self.limits.entries;
+        let inserted = change_form!(&mut self.place,
+            buffer => insert_compact(buffer, field, value, most),
+            table => Some(table.insert(field, value))
+        );
+        inserted.unwrap_or_else(|| self.insert_into_table(field, value))
     }
 
     /// Removes a field. Returns whether it was there.
     pub fn remove(&mut self, field: &[u8]) -> bool {
-        let removed = either!(self.hash, hash => hash.remove(field));
+        let removed = change_form!(&mut self.place,
+            buffer => compact::remove(buffer, field),
+            table => table.remove(field)
+        );
         self.changed |= removed;
         removed
     }
+
+    fn insert_into_table(&mut self, field: &[u8], value: &[u8]) -> bool {
+        self.become_table();
+        change_form!(&mut self.place, _buffer => unreachable!("it is a table"), table => table.insert(field, value))
+    }
+
+    #[cold]
+    fn become_table(&mut self) {
+        if self.as_ref().encoding() == Encoding::Table {
+            return;
+        }
+        let mut table = Box::new(FieldTable::new(self.seed));
+        for (field, value) in self.as_ref().iter() {
+            table.insert(field, value);
+        }
+        match &mut self.place {
+            HashPlace::New(hash) => **hash = NewHash::Table(table),
+            HashPlace::Entry(entry) => entry.overwrite(&entry.meta(), Value::HashTable(table)),
+        }
+    }
+}
+
+/// `None` if that would be more than `most` fields. Otherwise whether the field is new.
+#[inline]
+fn insert_compact(buffer: &mut impl Buffer, field: &[u8], value: &[u8], most: usize) -> Option<bool> {
+    let len = CompactHash::new(buffer.bytes()).len();
+    if len > most {
+        return None;
+    }
+    if compact::replace(buffer, field, value) {
+        return Some(false);
+    }
+    if len == most {
+        return None;
+    }
+    compact::append(buffer, field, value);
+    Some(true)
 }
 
 /// A hash with these fields, for a fill.
@@ -238,9 +330,9 @@ pub(crate) fn hash_of<'p>(
     pairs: impl Iterator<Item = (&'p [u8], &'p [u8])>,
     limits: CompactLimits,
     seed: HashSeed,
-) -> Hash {
-    let mut hash = Hash::new();
-    let mut filler = HashMut::new(&mut hash, limits, seed);
+) -> NewHash {
+    let mut hash = NewHash::new(Vec::new());
+    let mut filler = HashMut::of_new(&mut hash, limits, seed);
     for (field, value) in pairs {
         filler.insert(field, value);
     }

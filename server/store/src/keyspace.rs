@@ -4,11 +4,12 @@ mod fills;
 mod hashes;
 mod strings;
 mod transfer;
+mod writes;
 
 use std::ptr::NonNull;
 
 use crate::UnixMillis;
-use crate::entry::{Entry, FillInfo, Meta, Value};
+use crate::entry::Entry;
 use crate::entry_ref::{EntryRef, ValueRef};
 use crate::eviction::Moment;
 use crate::garbage::Garbage;
@@ -20,6 +21,7 @@ use crate::store::Store;
 use crate::table::Place;
 
 pub use fills::{Fill, FillOutcome, FillValue};
+pub use strings::AddError;
 pub use transfer::OwnedEntry;
 
 /// The shards of one or more slots, locked, at one moment in time. Made by [`Store::lock`] and [`Store::lock_slots`].
@@ -270,40 +272,6 @@ impl<'s> Keyspace<'s> {
         let moment = Moment { now, settings, draw: shard.random.next() as u32 };
         let entry = shard.entry_mut(key, place);
         entry.set_access(settings.policy().touched(entry.access(), &moment));
-    }
-
-    /// Replaces whatever the key holds, for a client.
-    fn write(&mut self, key: &Key<'_>, value: Value<'_>, expiry: Expiry) {
-        let found = self.lookup(key);
-        let kept = match (expiry, found) {
-            (Expiry::At(deadline), _) => Some(deadline),
-            (Expiry::Keep, Found::Live(place)) => self.shard(key).entry(key, place).deadline(),
-            (Expiry::Keep | Expiry::None, _) => None,
-        };
-        self.store_value(key, found, kept, None, value);
-        self.changed(key, 1);
-    }
-
-    /// Puts a value under the key, in place of what was found there. A value that replaces another inherits its past.
-    fn store_value(
-        &mut self,
-        key: &Key<'_>,
-        found: Found,
-        deadline: Option<UnixMillis>,
-        fill: Option<FillInfo>,
-        value: Value<'_>,
-    ) {
-        let Keyspace { store, shards, garbage, now, .. } = self;
-        let shard = locked(shards, store, key);
-        let settings = store.settings();
-        let moment = Moment { now: *now, settings, draw: shard.random.next() as u32 };
-        let access = match found {
-            Found::Live(place) | Found::Stale(place) => {
-                settings.policy().touched(shard.entry(key, place).access(), &moment)
-            }
-            Found::Absent(_) | Found::Nothing => settings.policy().admitted(&moment),
-        };
-        shard.store(key, found.place(), &Meta { access, deadline, fill }, value, garbage);
     }
 
     /// Notes a client's change of the key: nothing that is being loaded for it may be stored any more. Every path by

@@ -21,6 +21,7 @@
 #![warn(missing_docs)]
 
 mod allocation;
+mod compact;
 mod counters;
 mod database;
 mod entry;
@@ -38,6 +39,7 @@ mod object_type;
 mod placement;
 mod prefetch;
 mod random;
+mod same_bytes;
 mod settings;
 mod shard;
 mod store;
@@ -56,7 +58,7 @@ pub use garbage::Garbage;
 pub use hash::{HashMut, HashRef, Pairs};
 pub use integer::{LONGEST_INTEGER, parse_integer};
 pub use key::Key;
-pub use keyspace::{Access, Expiry, Fill, FillOutcome, FillValue, Keyspace, OwnedEntry, Presence, WrongType};
+pub use keyspace::{Access, AddError, Expiry, Fill, FillOutcome, FillValue, Keyspace, OwnedEntry, Presence, WrongType};
 pub use loads::Fence;
 pub use object_type::{Encoding, ObjectType};
 pub use placement::SLOTS;

@@ -2,8 +2,8 @@
 
 use crate::UnixMillis;
 use crate::counters::StoreCounters;
-use crate::database::{Database, Databases, NEVER, PLACE_IS_GOOD, Tally};
-use crate::entry::{Entry, Meta, Value};
+use crate::database::{Database, Databases, Life, NEVER, PLACE_IS_GOOD, Tally};
+use crate::entry::Entry;
 use crate::expiry::SlotPass;
 use crate::garbage::Garbage;
 use crate::key::{HashSeed, Key};
@@ -183,39 +183,31 @@ impl Shard {
         Some(self.database(key.db())?.table(self.placement.index(key.slot())))
     }
 
-    /// Changes what the tally counts of an entry.
+    /// Changes an entry in any way.
+    #[inline]
     pub(crate) fn change(&mut self, key: &Key<'_>, place: Place, change: impl FnOnce(&mut Entry)) {
-        let slot = self.placement.index(key.slot());
-        let database = self.database_mut(key.db()).expect("an entry's database is there");
-        let mortal_before = database.tally().mortal;
-        let dead_at = database.change(slot, place, change);
-        let mortal_after = database.tally().mortal;
-        if mortal_before != mortal_after {
-            let figures = self.figures_mut();
-            figures.mortal = figures.mortal - mortal_before + mortal_after;
+        let entry = self.entry_mut(key, place);
+        let before = Life::of(entry);
+        change(entry);
+        let after = Life::of(entry);
+        if before != after {
+            self.note_change(key, &before, &after);
         }
-        self.note_death(key.db(), slot, dead_at);
     }
 
-    /// Puts a value in the place that was found for its key, or in a new one.
-    pub(crate) fn store(
-        &mut self,
-        key: &Key<'_>,
-        known: Option<Place>,
-        meta: &Meta,
-        value: Value<'_>,
-        garbage: &mut Garbage,
-    ) {
-        match known {
-            None => self.insert(key, Entry::new(key.bytes(), meta, value)),
-            Some(place) => self.change(key, place, |entry| {
-                if entry.is_large() {
-                    garbage.add(std::mem::replace(entry, Entry::new(key.bytes(), meta, value)));
-                } else {
-                    entry.overwrite(meta, value);
-                }
-            }),
+    /// Changes an entry in its value alone: neither its deadline nor whether it is absent. That the value is no longer what
+    /// the origin gave may bring its death nearer.
+    #[inline]
+    pub(crate) fn edit<R>(&mut self, key: &Key<'_>, place: Place, change: impl FnOnce(&mut Entry) -> R) -> R {
+        let entry = self.entry_mut(key, place);
+        let before = entry.dead_at();
+        let result = change(entry);
+        let after = entry.dead_at();
+        if before != after {
+            let slot = self.placement.index(key.slot());
+            self.note_death(key.db(), slot, after);
         }
+        result
     }
 
     /// Adds an entry whose key is not there.
@@ -281,8 +273,23 @@ impl Shard {
         &mut self.figures
     }
 
+    fn note_change(&mut self, key: &Key<'_>, before: &Life, after: &Life) {
+        if let Some(database) = self.database_mut(key.db()) {
+            database.recount(before, after);
+        }
+        if before.is_mortal() != after.is_mortal() {
+            let figures = self.figures_mut();
+            figures.mortal = figures.mortal - usize::from(before.is_mortal()) + usize::from(after.is_mortal());
+        }
+        let slot = self.placement.index(key.slot());
+        self.note_death(key.db(), slot, after.dead_at);
+    }
+
     fn note_death(&mut self, db: u16, slot: usize, dead_at: Option<UnixMillis>) {
         let Some(at) = dead_at else { return };
+        if let Some(database) = self.database_mut(db) {
+            database.lower_next_death(slot, at);
+        }
         if at < self.figures.next_death {
             self.figures_mut().next_death = at;
         }

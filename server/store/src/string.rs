@@ -155,7 +155,7 @@ impl<'a> StringRef<'a> {
             ValueView::Integer(number) => Form::Integer(number),
             ValueView::Short { bytes, raw } => Form::Short { bytes, raw },
             ValueView::Big(string) => Form::Big(string),
-            ValueView::Absent | ValueView::Hash(_) => return None,
+            ValueView::Absent | ValueView::CompactHash(_) | ValueView::HashTable(_) => return None,
         };
         Some(StringRef { form })
     }

@@ -1,19 +1,13 @@
 //! Lengths in as few bytes as they need: seven bits a byte, low ones first, the top bit says that more follow (LEB128).
 
 /// The longest that a length of 32 bits can get.
-pub(crate) const MAX_VARINT: usize = 5;
+const MAX_VARINT: usize = 5;
 
 /// The bytes that `length` takes.
 #[inline]
 pub(crate) fn varint_len(length: u32) -> usize {
     let bits = 32 - (length | 1).leading_zeros() as usize;
     bits.div_ceil(7)
-}
-
-/// Appends `length` to `out`.
-pub(crate) fn push_varint(out: &mut Vec<u8>, length: u32) {
-    let (bytes, len) = encode_varint(length);
-    out.extend_from_slice(&bytes[..len]);
 }
 
 /// The encoded form and its length.
@@ -59,10 +53,9 @@ mod tests {
         #[test]
         fn round_trips(bits in 0u32..=32, number: u32) {
             let length = number.checked_shr(bits).unwrap_or(0);
-            let mut bytes = Vec::new();
-            push_varint(&mut bytes, length);
-            prop_assert_eq!(bytes.len(), varint_len(length));
-            prop_assert_eq!(decode_varint(|at| bytes[at]), (length, bytes.len()));
+            let (bytes, len) = encode_varint(length);
+            prop_assert_eq!(len, varint_len(length));
+            prop_assert_eq!(decode_varint(|at| bytes[..len][at]), (length, len));
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use forebay_store::{
-    Access, Expiry, ExpiryShare, Fence, Fill, FillOutcome, FillValue, Garbage, Key, Presence, Store, StoreConfig,
-    UnixMillis, ValueRef, WrongType,
+    Access, AddError, Expiry, ExpiryShare, Fence, Fill, FillOutcome, FillValue, Garbage, Key, Presence, Store,
+    StoreConfig, UnixMillis, ValueRef, WrongType,
 };
 use proptest::prelude::*;
 
@@ -100,6 +100,7 @@ enum Step {
     Wait(i64),
     SetString { text: Vec<u8>, ttl: Ttl },
     SetInteger(i64),
+    Add(i64),
     Append(Vec<u8>),
     WriteAt(usize, Vec<u8>),
     SetField(u8, Vec<u8>),
@@ -143,6 +144,7 @@ fn steps() -> impl Strategy<Value = Vec<(u16, u8, Step)>> {
         3 => (0..20i64).prop_map(Step::Wait),
         6 => (texts(), ttl()).prop_map(|(text, ttl)| Step::SetString { text, ttl }),
         1 => any::<i64>().prop_map(Step::SetInteger),
+        3 => prop_oneof![-100..100i64, any::<i64>()].prop_map(Step::Add),
         4 => texts().prop_map(Step::Append),
         2 => (0..2_000usize, prop::collection::vec(any::<u8>(), 0..50)).prop_map(|(at, text)| Step::WriteAt(at, text)),
         6 => (field(), texts()).prop_map(|(field, text)| Step::SetField(field, text)),
@@ -209,6 +211,20 @@ impl World {
             Step::SetInteger(number) => {
                 keyspace.set_integer(&key_ref, number, Expiry::None);
                 self.model.set(place, Value::String(number.to_string().into_bytes()), None);
+            }
+            Step::Add(increment) => {
+                let answer = keyspace.add(&key_ref, increment);
+                let (before, deadline) = match present {
+                    Some(Entry { value: Value::String(text), deadline, .. }) => (integer(&text), deadline),
+                    Some(_) => return assert_eq!(answer, Err(AddError::WrongType)),
+                    None => (Some(0), None),
+                };
+                let sum = before.ok_or(AddError::NotAnInteger);
+                let sum = sum.and_then(|before| before.checked_add(increment).ok_or(AddError::Overflow));
+                assert_eq!(answer, sum);
+                if let Ok(sum) = sum {
+                    self.model.set(place, Value::String(sum.to_string().into_bytes()), deadline);
+                }
             }
             Step::Append(text) => {
                 let answer = keyspace.update_string(&key_ref, true, |string| {
@@ -410,6 +426,12 @@ impl World {
         assert_eq!(keyspace.read(key).map(seen), served, "{place:?}, stale");
         assert!(keyspace.peek(key).is_none_or(|entry| entry.memory_usage(None) > 0));
     }
+}
+
+/// The number that a text is the canonical form of.
+fn integer(text: &[u8]) -> Option<i64> {
+    let number: i64 = std::str::from_utf8(text).ok()?.parse().ok()?;
+    (number.to_string().as_bytes() == text).then_some(number)
 }
 
 fn seen(value: ValueRef<'_>) -> Value {

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::compact::Buffer;
 
 fn metas() -> impl Strategy<Value = Meta> {
     let fill = (0..1i64 << 47, any::<u16>(), prop_oneof![Just(0), any::<u32>()], prop::option::of(any::<u32>()));
@@ -33,7 +34,8 @@ enum Content {
     Integer(i64),
     Short(Vec<u8>, bool),
     Big(Vec<u8>),
-    Hash(usize),
+    CompactHash(Vec<u8>),
+    HashTable(usize),
 }
 
 fn contents() -> impl Strategy<Value = Content> {
@@ -42,7 +44,8 @@ fn contents() -> impl Strategy<Value = Content> {
         any::<i64>().prop_map(Content::Integer),
         (bytes(1024), any::<bool>()).prop_map(|(bytes, raw)| Content::Short(bytes, raw)),
         bytes(3000).prop_map(Content::Big),
-        (0..5usize).prop_map(Content::Hash),
+        bytes(1024).prop_map(Content::CompactHash),
+        (0..5usize).prop_map(Content::HashTable),
     ]
 }
 
@@ -53,7 +56,17 @@ impl Content {
             Content::Integer(number) => Value::Integer(*number),
             Content::Short(bytes, raw) => Value::Short { bytes, raw: *raw },
             Content::Big(bytes) => Value::Big(Box::new(BigString::Unique(bytes.clone()))),
-            Content::Hash(fields) => Value::Hash(Box::new(hash_with(*fields))),
+            Content::CompactHash(bytes) => Value::CompactHash(bytes),
+            Content::HashTable(fields) => Value::HashTable(Box::new(table_with(*fields))),
+        }
+    }
+
+    /// The bytes in the value's place.
+    fn len(&self) -> usize {
+        match self {
+            Content::Absent => 0,
+            Content::Integer(_) | Content::Big(_) | Content::HashTable(_) => 8,
+            Content::Short(bytes, _) | Content::CompactHash(bytes) => bytes.len(),
         }
     }
 
@@ -64,17 +77,18 @@ impl Content {
             ValueView::Short { bytes, raw } => Content::Short(bytes.to_vec(), raw),
             ValueView::Big(BigString::Unique(bytes)) => Content::Big(bytes.clone()),
             ValueView::Big(_) => panic!("only owned buffers were put in"),
-            ValueView::Hash(hash) => Content::Hash(hash.len()),
+            ValueView::CompactHash(hash) => Content::CompactHash(hash.sequence().to_vec()),
+            ValueView::HashTable(table) => Content::HashTable(table.len()),
         }
     }
 }
 
-fn hash_with(fields: usize) -> Hash {
-    let settings = crate::Settings::default();
-    let limits = crate::hash::CompactLimits::from_settings(&settings);
-    let fields: Vec<Vec<u8>> = (0..fields).map(|field| vec![field as u8]).collect();
-    let pairs = fields.iter().map(|field| (field.as_slice(), field.as_slice()));
-    crate::hash::hash_of(pairs, limits, crate::key::HashSeed::new(0))
+fn table_with(fields: usize) -> FieldTable {
+    let mut table = FieldTable::new(crate::key::HashSeed::new(0));
+    for field in 0..fields {
+        table.insert(&[field as u8], b"value");
+    }
+    table
 }
 
 fn check(entry: &Entry, key: &[u8], meta: &Meta, content: &Content) {
@@ -89,8 +103,21 @@ fn check(entry: &Entry, key: &[u8], meta: &Meta, content: &Content) {
     assert_eq!(entry.meta(), *meta);
     assert_eq!(entry.deadline(), meta.deadline);
     assert_eq!(Content::of(entry), *content);
+    let object = match content {
+        Content::Big(bytes) => BigString::Unique(bytes.clone()).allocated(),
+        Content::HashTable(fields) => table_with(*fields).allocated(None),
+        _ => 0,
+    };
+    let fixed = 8 + if key.len() > 255 { 4 } else { 0 } + key.len();
+    let fields = meta.deadline.map_or(0, |_| 8) + meta.fill.map_or(0, |fill| 8 + filled_len(&fill));
+    let value = content.len() + if content.len() > 255 { 4 } else { 0 };
+    assert_eq!(entry.allocated(None), crate::allocated_size(fixed + fields + value) + object);
     let stale_for = meta.fill.map_or(0, |fill| i64::from(fill.stale_for_ms));
     assert_eq!(entry.dead_at(), meta.deadline.map(|deadline| deadline.saturating_add(stale_for)));
+}
+
+fn filled_len(fill: &FillInfo) -> usize {
+    4 * (usize::from(fill.stale_for_ms > 0) + usize::from(fill.refresh_at.is_some()))
 }
 
 #[derive(Clone, Debug)]
@@ -101,6 +128,9 @@ enum Change {
     ClearFill,
     Rename(Vec<u8>),
     Duplicate,
+    SetInteger(i64),
+    Splice { at: prop::sample::Index, removed: prop::sample::Index, parts: Vec<Vec<u8>> },
+    Write { at: prop::sample::Index, byte: u8 },
 }
 
 fn changes() -> impl Strategy<Value = Vec<Change>> {
@@ -111,6 +141,10 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
         1 => Just(Change::ClearFill),
         1 => bytes(300).prop_map(Change::Rename),
         1 => Just(Change::Duplicate),
+        1 => any::<i64>().prop_map(Change::SetInteger),
+        4 => (any::<prop::sample::Index>(), any::<prop::sample::Index>(), prop::collection::vec(bytes(60), 0..4))
+            .prop_map(|(at, removed, parts)| Change::Splice { at, removed, parts }),
+        2 => (any::<prop::sample::Index>(), any::<u8>()).prop_map(|(at, byte)| Change::Write { at, byte }),
     ];
     prop::collection::vec(change, 0..12)
 }
@@ -145,6 +179,33 @@ proptest! {
                 }
                 Change::Duplicate if !matches!(content, Content::Big(_)) => entry = entry.duplicate(&meta),
                 Change::Duplicate => {}
+                Change::SetInteger(number) => {
+                    entry.set_integer(number);
+                    content = Content::Integer(number);
+                }
+                Change::Splice { at, removed, parts } => {
+                    let (Content::CompactHash(model), ValueMut::CompactHash(mut embedded)) =
+                        (&mut content, entry.value_mut())
+                    else {
+                        continue;
+                    };
+                    let at = at.index(model.len() + 1);
+                    let end = at + removed.index(model.len() - at + 1);
+                    embedded.splice(at..end, &parts.iter().map(Vec::as_slice).collect::<Vec<_>>());
+                    model.splice(at..end, parts.concat());
+                }
+                Change::Write { at, byte } => {
+                    let (Content::CompactHash(model), ValueMut::CompactHash(mut embedded)) =
+                        (&mut content, entry.value_mut())
+                    else {
+                        continue;
+                    };
+                    if !model.is_empty() {
+                        let at = at.index(model.len());
+                        embedded.write(at, &[byte]);
+                        model[at] = byte;
+                    }
+                }
             }
             check(&entry, &key, &meta, &content);
         }

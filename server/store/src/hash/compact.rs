@@ -1,135 +1,105 @@
-//! A small hash in one buffer: length, field, length, value, and so on in the order of setting.
+//! A small hash: fields and values by turns, in the order of setting, in one sequence.
 
-use crate::allocation::allocated_size;
-use crate::varint::{decode_varint, push_varint};
+use crate::compact::{self, Buffer, Items, item_len, items, splice_items};
+use crate::same_bytes::same_bytes;
 
-/// Looked up by walking, so it is meant for a hundred fields or so.
-#[derive(Clone)]
-pub(crate) struct CompactHash {
-    /// For each field: its length as a varint, its bytes, its value's length as a varint, the value's bytes.
-    pairs: Vec<u8>,
-    len: usize,
+/// A small hash, seen.
+#[derive(Clone, Copy)]
+pub(crate) struct CompactHash<'a> {
+    sequence: &'a [u8],
 }
 
-impl CompactHash {
-    pub(super) fn new() -> Self {
-        CompactHash { pairs: Vec::new(), len: 0 }
+impl<'a> CompactHash<'a> {
+    #[inline]
+    pub(crate) fn new(sequence: &'a [u8]) -> Self {
+        CompactHash { sequence }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.len
+    /// Its bytes, framed as [`compact`] says.
+    pub(crate) fn sequence(self) -> &'a [u8] {
+        self.sequence
     }
 
-    pub(super) fn get(&self, field: &[u8]) -> Option<&[u8]> {
-        self.iter().find(|(other, _)| *other == field).map(|(_, value)| value)
+    #[inline]
+    pub(super) fn len(self) -> usize {
+        compact::count(self.sequence) / 2
     }
 
-    pub(super) fn insert(&mut self, field: &[u8], value: &[u8]) -> bool {
-        match self.locate(field) {
-            Some(place) if place.value_len == value.len() => {
-                self.pairs[place.end - value.len()..place.end].copy_from_slice(value);
-                false
-            }
-            Some(place) => {
-                let mut replaced = Vec::with_capacity(crate::varint::MAX_VARINT + value.len());
-                push_text(&mut replaced, value);
-                self.make_room((self.pairs.len() + replaced.len()).saturating_sub(place.end - place.value_at));
-                self.pairs.splice(place.value_at..place.end, replaced);
-                false
-            }
-            None => {
-                self.make_room(self.pairs.len() + text_len(field) + text_len(value));
-                push_text(&mut self.pairs, field);
-                push_text(&mut self.pairs, value);
-                self.len += 1;
-                true
-            }
-        }
+    #[inline]
+    pub(super) fn get(self, field: &[u8]) -> Option<&'a [u8]> {
+        self.iter().find(|(other, _)| same_bytes(other, field)).map(|(_, value)| value)
     }
 
-    pub(super) fn remove(&mut self, field: &[u8]) -> bool {
-        let Some(place) = self.locate(field) else {
-            return false;
-        };
-        self.pairs.drain(place.start..place.end);
-        self.pairs.shrink_to(allocated_size(self.pairs.len()));
-        self.len -= 1;
-        true
+    #[inline]
+    pub(super) fn iter(self) -> Pairs<'a> {
+        Pairs { items: items(self.sequence) }
     }
 
-    pub(super) fn iter(&self) -> Pairs<'_> {
-        Pairs { rest: &self.pairs }
-    }
-
-    pub(super) fn random(&self, draw: u64) -> Option<(&[u8], &[u8])> {
-        let pick = draw.checked_rem(self.len as u64)?;
+    pub(super) fn random(self, draw: u64) -> Option<(&'a [u8], &'a [u8])> {
+        let pick = draw.checked_rem(self.len() as u64)?;
         self.iter().nth(pick as usize)
     }
 
-    pub(super) fn allocated(&self) -> usize {
-        allocated_size(self.pairs.capacity())
-    }
-
-    fn locate(&self, field: &[u8]) -> Option<PairPlace> {
+    fn locate(self, field: &[u8]) -> Option<PairPlace> {
         let mut pairs = self.iter();
         loop {
-            let start = self.pairs.len() - pairs.rest.len();
+            let start = self.sequence.len() - pairs.items.left();
             let (other, value) = pairs.next()?;
-            if other == field {
-                let end = self.pairs.len() - pairs.rest.len();
-                return Some(PairPlace { start, value_at: start + text_len(field), end, value_len: value.len() });
+            if same_bytes(other, field) {
+                let end = self.sequence.len() - pairs.items.left();
+                return Some(PairPlace { start, value_at: end - item_len(value), text_at: end - value.len(), end });
             }
         }
     }
-
-    /// Grows to the allocator's next bin and no further.
-    fn make_room(&mut self, len: usize) {
-        if len > self.pairs.capacity() {
-            self.pairs.reserve_exact(allocated_size(len) - self.pairs.len());
-        }
-    }
 }
 
-/// Where a pair lies in the buffer.
-struct PairPlace {
+/// Where a pair lies in the sequence.
+pub(super) struct PairPlace {
     start: usize,
-    /// Where the value's length begins.
+    /// Where the value's item begins, and where the value itself does.
     value_at: usize,
+    text_at: usize,
     end: usize,
-    value_len: usize,
 }
 
-/// Walks the buffer.
+/// Sets the value of a field that is there. Returns whether it is.
+pub(super) fn replace(buffer: &mut impl Buffer, field: &[u8], value: &[u8]) -> bool {
+    let Some(place) = CompactHash::new(buffer.bytes()).locate(field) else {
+        return false;
+    };
+    if place.end - place.text_at == value.len() {
+        buffer.write(place.text_at, value);
+    } else {
+        splice_items(buffer, place.value_at..place.end, 1, [value]);
+    }
+    true
+}
+
+/// Adds a field that is not there.
+pub(super) fn append(buffer: &mut impl Buffer, field: &[u8], value: &[u8]) {
+    compact::append(buffer, [field, value]);
+}
+
+/// Removes a field. Returns whether it was there.
+pub(super) fn remove(buffer: &mut impl Buffer, field: &[u8]) -> bool {
+    let place = CompactHash::new(buffer.bytes()).locate(field);
+    if let Some(place) = &place {
+        splice_items(buffer, place.start..place.end, 2, []);
+    }
+    place.is_some()
+}
+
+/// Walks the pairs.
 #[derive(Clone)]
 pub(super) struct Pairs<'a> {
-    rest: &'a [u8],
+    items: Items<'a>,
 }
 
 impl<'a> Iterator for Pairs<'a> {
     type Item = (&'a [u8], &'a [u8]);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.is_empty() {
-            return None;
-        }
-        Some((self.take_text(), self.take_text()))
+        Some((self.items.next()?, self.items.next()?))
     }
-}
-
-impl<'a> Pairs<'a> {
-    fn take_text(&mut self) -> &'a [u8] {
-        let (len, taken) = decode_varint(|at| self.rest[at]);
-        let (text, rest) = self.rest[taken..].split_at(len as usize);
-        self.rest = rest;
-        text
-    }
-}
-
-fn push_text(out: &mut Vec<u8>, text: &[u8]) {
-    push_varint(out, text.len() as u32);
-    out.extend_from_slice(text);
-}
-
-fn text_len(text: &[u8]) -> usize {
-    crate::varint::varint_len(text.len() as u32) + text.len()
 }

@@ -5,6 +5,7 @@ use std::ptr::NonNull;
 
 use crate::allocation::allocated_size;
 use crate::key::HashSeed;
+use crate::same_bytes::same_bytes;
 use crate::table::Table;
 use crate::varint::{decode_varint, encode_varint};
 
@@ -14,22 +15,22 @@ pub(crate) struct FieldTable {
 }
 
 impl FieldTable {
-    pub(super) fn new(seed: HashSeed) -> Self {
+    pub(crate) fn new(seed: HashSeed) -> Self {
         FieldTable { table: Table::new(), seed }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.table.len()
     }
 
     pub(super) fn get(&self, field: &[u8]) -> Option<&[u8]> {
-        let place = self.table.find(self.seed.hash(field), |record| record.field() == field)?;
+        let place = self.table.find(self.seed.hash(field), |record| same_bytes(record.field(), field))?;
         self.table.at(place).map(FieldRecord::value)
     }
 
-    pub(super) fn insert(&mut self, field: &[u8], value: &[u8]) -> bool {
+    pub(crate) fn insert(&mut self, field: &[u8], value: &[u8]) -> bool {
         let hash = self.seed.hash(field);
-        let known = self.table.find(hash, |record| record.field() == field);
+        let known = self.table.find(hash, |record| same_bytes(record.field(), field));
         if let Some(record) = known.and_then(|place| self.table.at_mut(place)) {
             *record = FieldRecord::new(field, value);
             return false;
@@ -40,7 +41,7 @@ impl FieldTable {
     }
 
     pub(super) fn remove(&mut self, field: &[u8]) -> bool {
-        let place = self.table.find(self.seed.hash(field), |record| record.field() == field);
+        let place = self.table.find(self.seed.hash(field), |record| same_bytes(record.field(), field));
         place.and_then(|place| self.table.remove(place)).is_some()
     }
 
@@ -65,7 +66,7 @@ impl FieldTable {
         }
     }
 
-    pub(super) fn duplicate(&self) -> FieldTable {
+    pub(crate) fn duplicate(&self) -> FieldTable {
         let mut copy = FieldTable::new(self.seed);
         for (field, value) in self.iter() {
             copy.insert(field, value);
@@ -73,10 +74,11 @@ impl FieldTable {
         copy
     }
 
-    pub(super) fn allocated(&self, samples: Option<usize>) -> usize {
+    /// The bytes that it takes, estimated from `samples` fields; all of them for `None`.
+    pub(crate) fn allocated(&self, samples: Option<usize>) -> usize {
         let looked_at = samples.unwrap_or(usize::MAX).clamp(1, self.len().max(1));
         let sampled: usize = self.table.iter().take(looked_at).map(FieldRecord::allocated).sum();
-        self.table.allocated() + sampled * self.len() / looked_at
+        allocated_size(size_of::<FieldTable>()) + self.table.allocated() + sampled * self.len() / looked_at
     }
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::Keyspace;
+use super::{Expiry, Keyspace};
 use crate::UnixMillis;
 use crate::entry::{FillInfo, Value};
 use crate::hash::{CompactLimits, hash_of};
@@ -76,23 +76,29 @@ impl Keyspace<'_> {
             return FillOutcome::Fenced;
         }
         shard.counters.fills += 1;
-        let value = value.map_or(Value::Absent, |value| self.value_to_fill(key, value));
-        let Fill { deadline, stale_for_ms, refresh_at, filled_at, group } = fill;
-        let info = FillInfo { filled_at, group, stale_for_ms, refresh_at };
-        let found = self.lookup(key);
-        self.store_value(key, found, deadline, Some(info), value);
+        let compress_over = self.settings().compress_over();
+        match value {
+            None => self.store_filled(key, Value::Absent, fill),
+            Some(FillValue::String(bytes)) => self.store_filled(key, compact_value(bytes, compress_over), fill),
+            Some(FillValue::SharedString(bytes)) => self.store_filled(key, compact_shared(bytes, compress_over), fill),
+            Some(FillValue::Hash(pairs)) => self.fill_hash(key, pairs, fill),
+        }
         FillOutcome::Stored
     }
 
-    fn value_to_fill<'v>(&self, key: &Key<'_>, value: FillValue<'v>) -> Value<'v> {
-        let settings = self.settings();
-        match value {
-            FillValue::String(bytes) => compact_value(bytes, settings.compress_over()),
-            FillValue::SharedString(bytes) => compact_shared(bytes, settings.compress_over()),
-            FillValue::Hash(pairs) => {
-                let hash = hash_of(pairs, CompactLimits::from_settings(settings), self.shard(key).seed());
-                if hash.len() == 0 { Value::Absent } else { Value::Hash(Box::new(hash)) }
-            }
+    fn fill_hash<'v>(&mut self, key: &Key<'_>, pairs: impl Iterator<Item = (&'v [u8], &'v [u8])>, fill: Fill) {
+        let hash = hash_of(pairs, CompactLimits::from_settings(self.settings()), self.store.seed());
+        if hash.is_empty() {
+            self.store_filled(key, Value::Absent, fill);
+        } else {
+            hash.with_value(|value| self.store_filled(key, value, fill));
         }
+    }
+
+    fn store_filled(&mut self, key: &Key<'_>, value: Value<'_>, fill: Fill) {
+        let Fill { deadline, stale_for_ms, refresh_at, filled_at, group } = fill;
+        let info = FillInfo { filled_at, group, stale_for_ms, refresh_at };
+        let found = self.lookup(key);
+        self.store_value(key, found, deadline.map_or(Expiry::None, Expiry::At), Some(info), value);
     }
 }

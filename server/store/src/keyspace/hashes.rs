@@ -1,15 +1,16 @@
 //! Hashes, as commands use them.
 
-use super::{Keyspace, WrongType};
-use crate::entry::{Entry, ObjectMut, Value};
+use super::writes::Edited;
+use super::{Expiry, Keyspace, WrongType};
 use crate::entry_ref::ValueRef;
-use crate::hash::{CompactLimits, Hash, HashMut, HashRef};
+use crate::hash::{CompactLimits, HashMut, HashRef, NewHash};
 use crate::key::Key;
 use crate::shard::Found;
 use crate::table::Place;
 
 impl Keyspace<'_> {
     /// As [`Keyspace::read`], for a key that must hold a hash.
+    #[inline]
     pub fn read_hash(&mut self, key: &Key<'_>) -> Result<Option<HashRef<'_>>, WrongType> {
         match self.read(key) {
             None => Ok(None),
@@ -39,33 +40,35 @@ impl Keyspace<'_> {
         place: Place,
         change: impl FnOnce(&mut HashMut<'_>) -> R,
     ) -> Result<R, WrongType> {
-        let (limits, seed) = (CompactLimits::from_settings(self.settings()), self.shard(key).seed());
-        let entry = self.entry_mut(key, place);
-        let Some(ObjectMut::Hash(hash)) = entry.object_mut() else {
-            return Err(WrongType);
-        };
-        let mut hash = HashMut::new(hash, limits, seed);
-        let result = change(&mut hash);
-        let (changed, emptied) = (hash.is_changed(), hash.is_empty());
+        let (limits, seed) = (CompactLimits::from_settings(self.settings()), self.store.seed());
+        let mut emptied = false;
+        let result = self.edit(key, place, |entry| {
+            let Some(mut hash) = HashMut::of_entry(entry, limits, seed) else {
+                return Edited { changed: false, result: Err(WrongType) };
+            };
+            let result = Ok(change(&mut hash));
+            emptied = hash.is_empty();
+            Edited { changed: hash.is_changed(), result }
+        });
         if emptied {
             let removed = self.shard_mut(key).remove(key, place);
             self.garbage.add(removed);
-        } else if changed {
-            self.shard_mut(key).change(key, place, Entry::clear_fill);
-            self.record_use(key, place);
         }
-        if changed {
-            self.changed(key, 1);
-        }
-        Ok(result)
+        result
     }
 
     fn create_hash<R>(&mut self, key: &Key<'_>, found: Found, change: impl FnOnce(&mut HashMut<'_>) -> R) -> R {
-        let (limits, seed) = (CompactLimits::from_settings(self.settings()), self.shard(key).seed());
-        let mut hash = Hash::new();
-        let result = change(&mut HashMut::new(&mut hash, limits, seed));
-        if hash.len() > 0 {
-            self.store_value(key, found, None, None, Value::Hash(Box::new(hash)));
+        let (limits, seed) = (CompactLimits::from_settings(self.settings()), self.store.seed());
+        let mut hash = NewHash::new(std::mem::take(&mut self.shard_mut(key).scratch));
+        let result = change(&mut HashMut::of_new(&mut hash, limits, seed));
+        let exists = !hash.is_empty();
+        let ((), scratch) = hash.with_value(|value| {
+            if exists {
+                self.store_value(key, found, Expiry::None, None, value);
+            }
+        });
+        self.shard_mut(key).scratch = scratch;
+        if exists {
             self.changed(key, 1);
         }
         result

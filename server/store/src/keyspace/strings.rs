@@ -2,9 +2,11 @@
 
 use bytes::Bytes;
 
-use super::{Expiry, Keyspace, WrongType, locked};
-use crate::entry::{Entry, ObjectMut, Value, ValueView};
+use super::writes::Edited;
+use super::{Expiry, Keyspace, WrongType};
+use crate::entry::{Entry, Value, ValueMut, ValueView};
 use crate::entry_ref::ValueRef;
+use crate::integer::parse_integer;
 use crate::key::Key;
 use crate::shard::Found;
 use crate::string::{StringMut, StringRef, changed_value, compact_shared, compact_value, text_value};
@@ -59,28 +61,41 @@ impl Keyspace<'_> {
         change: impl FnOnce(&mut StringMut<'_>) -> R,
     ) -> Result<Option<R>, WrongType> {
         match self.lookup(key) {
-            Found::Live(place) => match self.entry_mut(key, place).object_mut() {
-                Some(ObjectMut::Hash(_)) => Err(WrongType),
-                Some(ObjectMut::Big(_)) => Ok(Some(self.change_big_string(key, place, change))),
-                None => Ok(Some(self.change_short_string(key, Found::Live(place), change))),
+            Found::Live(place) => match self.entry_mut(key, place).value() {
+                ValueView::Absent | ValueView::CompactHash(_) | ValueView::HashTable(_) => Err(WrongType),
+                ValueView::Big(_) => Ok(Some(self.change_big_string(key, place, change))),
+                ValueView::Integer(_) | ValueView::Short { .. } => {
+                    Ok(Some(self.change_short_string(key, Found::Live(place), change)))
+                }
             },
             _ if !create => Ok(None),
             found => Ok(Some(self.change_short_string(key, found, change))),
         }
     }
 
-    fn change_big_string<R>(&mut self, key: &Key<'_>, place: Place, change: impl FnOnce(&mut StringMut<'_>) -> R) -> R {
-        let entry = self.entry_mut(key, place);
-        let Some(ObjectMut::Big(string)) = entry.object_mut() else { unreachable!("the caller has looked") };
-        let mut string = StringMut::new(string.make_unique());
-        let result = change(&mut string);
-        if string.is_changed() {
-            // An entry that is not to be served stale dies earlier, which the slot has to know.
-            self.shard_mut(key).change(key, place, Entry::clear_fill);
-            self.record_use(key, place);
-            self.changed(key, 1);
+    /// Adds to the integer under the key and tells the sum, which is kept until the old deadline. A missing key counts as
+    /// zero.
+    pub fn add(&mut self, key: &Key<'_>, increment: i64) -> Result<i64, AddError> {
+        match self.lookup(key) {
+            Found::Live(place) => self.edit(key, place, |entry| {
+                let result = add_to(entry, increment);
+                Edited { changed: result.is_ok(), result }
+            }),
+            found => {
+                self.store_value(key, found, Expiry::None, None, Value::Integer(increment));
+                self.changed(key, 1);
+                Ok(increment)
+            }
         }
-        result
+    }
+
+    fn change_big_string<R>(&mut self, key: &Key<'_>, place: Place, change: impl FnOnce(&mut StringMut<'_>) -> R) -> R {
+        self.edit(key, place, |entry| {
+            let ValueMut::Big(string) = entry.value_mut() else { unreachable!("the caller has looked") };
+            let mut string = StringMut::new(string.make_unique());
+            let result = change(&mut string);
+            Edited { changed: string.is_changed(), result }
+        })
     }
 
     /// Changes a string that lies in its entry, or is not there yet, in a buffer beside it.
@@ -91,11 +106,11 @@ impl Keyspace<'_> {
         change: impl FnOnce(&mut StringMut<'_>) -> R,
     ) -> R {
         let mut buffer = std::mem::take(&mut self.shard_mut(key).scratch);
-        let deadline = self.copy_short_string(key, found, &mut buffer);
+        self.copy_short_string(key, found, &mut buffer);
         let mut string = StringMut::new(&mut buffer);
         let result = change(&mut string);
         if string.is_changed() {
-            self.store_value(key, found, deadline, None, changed_value(&mut buffer));
+            self.store_value(key, found, Expiry::Keep, None, changed_value(&mut buffer));
             self.changed(key, 1);
         } else if let Found::Live(place) = found {
             self.keep_as_changed(key, place, &mut buffer);
@@ -107,25 +122,55 @@ impl Keyspace<'_> {
     /// A string that was opened for a change and not changed stays what it is, but is kept as one that was changed in
     /// place: `OBJECT ENCODING` tells, in Redis too.
     fn keep_as_changed(&mut self, key: &Key<'_>, place: Place, bytes: &mut Vec<u8>) {
-        let entry = self.shard(key).entry(key, place);
-        if matches!(entry.value(), ValueView::Short { raw: true, .. }) {
-            return;
-        }
-        let meta = entry.meta();
-        let Keyspace { store, shards, garbage, .. } = self;
-        locked(shards, store, key).store(key, Some(place), &meta, changed_value(bytes), garbage);
+        self.shard_mut(key).edit(key, place, |entry| {
+            if !matches!(entry.value(), ValueView::Short { raw: true, .. }) {
+                entry.overwrite(&entry.meta(), changed_value(bytes));
+            }
+        });
     }
 
-    /// Fills the buffer with what is there, and tells the deadline.
-    fn copy_short_string(&mut self, key: &Key<'_>, found: Found, buffer: &mut Vec<u8>) -> Option<i64> {
+    /// Fills the buffer with what is there.
+    fn copy_short_string(&mut self, key: &Key<'_>, found: Found, buffer: &mut Vec<u8>) {
         buffer.clear();
-        let Found::Live(place) = found else {
-            return None;
-        };
-        let entry = self.shard(key).entry(key, place);
-        if let Some(string) = StringRef::of(entry.value()) {
+        let Found::Live(place) = found else { return };
+        if let Some(string) = StringRef::of(self.shard(key).entry(key, place).value()) {
             string.append_to(buffer);
         }
-        entry.deadline()
     }
+}
+
+/// Why nothing was added to a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddError {
+    /// It is no string.
+    WrongType,
+    /// It is a string that is no integer.
+    NotAnInteger,
+    /// The sum is no 64-bit integer.
+    Overflow,
+}
+
+impl std::fmt::Display for AddError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            AddError::WrongType => WrongType.fmt(f),
+            AddError::NotAnInteger => f.write_str("the string is no integer"),
+            AddError::Overflow => f.write_str("the sum is no 64-bit integer"),
+        }
+    }
+}
+
+impl std::error::Error for AddError {}
+
+#[inline]
+fn add_to(entry: &mut Entry, increment: i64) -> Result<i64, AddError> {
+    let number = match entry.value() {
+        ValueView::Integer(number) => number,
+        ValueView::Short { bytes, .. } => parse_integer(bytes).ok_or(AddError::NotAnInteger)?,
+        ValueView::Big(_) => return Err(AddError::NotAnInteger),
+        ValueView::Absent | ValueView::CompactHash(_) | ValueView::HashTable(_) => return Err(AddError::WrongType),
+    };
+    let sum = number.checked_add(increment).ok_or(AddError::Overflow)?;
+    entry.set_integer(sum);
+    Ok(sum)
 }

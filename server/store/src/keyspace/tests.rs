@@ -1,7 +1,7 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::{Encoding, EvictionPolicy, ObjectType, StoreConfig};
+use crate::{Encoding, EvictionPolicy, ExpiryShare, ObjectType, StoreConfig};
 
 const NOW: UnixMillis = 1_000_000;
 const SLOT: u16 = 5;
@@ -81,6 +81,77 @@ fn a_string_opened_for_a_change_that_does_not_come_is_kept_raw_and_counts_as_unc
     assert_eq!((entry.encoding(), entry.deadline()), (Encoding::Raw, Some(NOW + 10)));
     assert!(entry.fill().is_some(), "it is still what the origin gave");
     assert_eq!(keyspace.changes(), 0);
+}
+
+#[test]
+fn integers_are_added_to_where_they_are() {
+    let store = new_store();
+    let key = store.key(0, SLOT, b"k");
+    let mut keyspace = store.lock(SLOT, NOW);
+    let fence = keyspace.begin_load(&key);
+    assert_eq!(keyspace.add(&key, 5), Ok(5));
+    assert_eq!(keyspace.fill(&key, None, Fill::default(), &fence), FillOutcome::Fenced);
+    assert!(keyspace.set_deadline(&key, Some(NOW + 10)));
+    let fence = keyspace.begin_load(&key);
+    assert_eq!(keyspace.add(&key, -7), Ok(-2));
+    assert_eq!(keyspace.fill(&key, None, Fill::default(), &fence), FillOutcome::Fenced);
+    let entry = keyspace.peek(&key).expect("the key is there");
+    assert_eq!((entry.encoding(), entry.deadline()), (Encoding::Int, Some(NOW + 10)));
+    assert_eq!(keyspace.changes(), 3);
+    assert_eq!(keyspace.add(&key, i64::MIN), Err(AddError::Overflow));
+    keyspace.set_text(&key, b"41", Expiry::Keep);
+    assert_eq!(keyspace.add(&key, 1), Ok(42));
+    let entry = keyspace.peek(&key).expect("the key is there");
+    assert_eq!((entry.encoding(), entry.deadline()), (Encoding::Int, Some(NOW + 10)));
+    for text in ["4.1", "x", "", &"1".repeat(2_000)] {
+        keyspace.set_string(&key, text.as_bytes(), Expiry::Keep);
+        assert_eq!(keyspace.add(&key, 1), Err(AddError::NotAnInteger));
+    }
+    let changes = keyspace.changes();
+    keyspace.remove(&key);
+    keyspace.update_hash(&key, true, |hash| hash.insert(b"f", b"1")).expect("there is no key");
+    assert_eq!(keyspace.add(&key, 1), Err(AddError::WrongType));
+    assert_eq!(keyspace.changes(), changes + 2);
+}
+
+#[test]
+fn a_stale_integer_is_not_added_to() {
+    let store = new_store();
+    let key = store.key(0, SLOT, b"k");
+    let mut keyspace = store.lock(SLOT, NOW);
+    let fence = keyspace.begin_load(&key);
+    keyspace.fill(&key, Some(FillValue::String(b"100")), fill_until(NOW + 10, 50), &fence);
+    drop(keyspace);
+    let mut keyspace = store.lock(SLOT, NOW + 10);
+    assert_eq!(keyspace.add(&key, 1), Ok(1));
+    let entry = keyspace.peek(&key).expect("the key is there");
+    assert_eq!((entry.deadline(), entry.fill()), (None, None));
+}
+
+#[test]
+fn what_a_client_changed_in_place_dies_at_its_deadline() {
+    let changes: [fn(&mut Keyspace<'_>, &Key<'_>); 3] = [
+        |keyspace, key| assert_eq!(keyspace.add(key, 1), Ok(101)),
+        |keyspace, key| {
+            keyspace.update_string(key, false, |string| string.append(b"0")).unwrap();
+        },
+        |keyspace, key| {
+            let entry = keyspace.peek(key).unwrap();
+            assert_eq!(entry.deadline(), Some(NOW + 10));
+            keyspace.set_string(key, b"w", Expiry::Keep);
+        },
+    ];
+    for change in changes {
+        let store = new_store();
+        let key = store.key(0, SLOT, b"k");
+        let mut keyspace = store.lock(SLOT, NOW);
+        let fence = keyspace.begin_load(&key);
+        keyspace.fill(&key, Some(FillValue::String(b"100")), fill_until(NOW + 10, 50), &fence);
+        change(&mut keyspace, &key);
+        drop(keyspace);
+        let expired_at = |now| store.expire_step(&mut ExpiryShare::whole(), now, 10, &mut Garbage::default()).expired;
+        assert_eq!((expired_at(NOW + 9), expired_at(NOW + 10)), (0, 1));
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ fn view<'a>(value: &'a Value<'a>) -> StringRef<'a> {
         Value::Integer(number) => ValueView::Integer(*number),
         Value::Short { bytes, raw } => ValueView::Short { bytes, raw: *raw },
         Value::Big(string) => ValueView::Big(string),
-        Value::Absent | Value::Hash(_) => panic!("not a string"),
+        Value::Absent | Value::CompactHash(_) | Value::HashTable(_) => panic!("not a string"),
     };
     StringRef::of(view).expect("a string")
 }

@@ -1,0 +1,88 @@
+//! How a value comes into its place.
+
+use super::{Expiry, Keyspace, locked};
+use crate::entry::{Entry, FillInfo, Meta, Value};
+use crate::eviction::Moment;
+use crate::key::Key;
+use crate::shard::Found;
+use crate::table::Place;
+
+impl Keyspace<'_> {
+    /// Replaces whatever the key holds, for a client.
+    pub(super) fn write(&mut self, key: &Key<'_>, value: Value<'_>, expiry: Expiry) {
+        let found = self.lookup(key);
+        self.store_value(key, found, expiry, None, value);
+        self.changed(key, 1);
+    }
+
+    /// Puts a value under the key, in place of what was found there. A value that replaces another inherits its past.
+    pub(super) fn store_value(
+        &mut self,
+        key: &Key<'_>,
+        found: Found,
+        expiry: Expiry,
+        fill: Option<FillInfo>,
+        value: Value<'_>,
+    ) {
+        let Keyspace { store, shards, garbage, now, .. } = self;
+        let shard = locked(shards, store, key);
+        let settings = store.settings();
+        let (policy, moment) = (settings.policy(), Moment { now: *now, settings, draw: shard.random.next() as u32 });
+        let Some(place) = found.place() else {
+            let meta = Meta { access: policy.admitted(&moment), deadline: expiry.deadline(|| None), fill };
+            return shard.insert(key, Entry::new(key.bytes(), &meta, value));
+        };
+        let is_live = matches!(found, Found::Live(_));
+        shard.change(key, place, |entry| {
+            let access =
+                if entry.is_absent() { policy.admitted(&moment) } else { policy.touched(entry.access(), &moment) };
+            let deadline = expiry.deadline(|| entry.deadline().filter(|_| is_live));
+            let meta = Meta { access, deadline, fill };
+            if entry.is_large() {
+                garbage.add(std::mem::replace(entry, Entry::new(key.bytes(), &meta, value)));
+            } else {
+                entry.overwrite(&meta, value);
+            }
+        });
+    }
+
+    /// Changes an entry in place for a client, in its value alone, if `change` says that it did: then where it came from
+    /// is forgotten, and it has been used.
+    #[inline]
+    pub(super) fn edit<R>(&mut self, key: &Key<'_>, place: Place, change: impl FnOnce(&mut Entry) -> Edited<R>) -> R {
+        let Keyspace { store, shards, now, .. } = self;
+        let shard = locked(shards, store, key);
+        let settings = store.settings();
+        let moment = Moment { now: *now, settings, draw: shard.random.next() as u32 };
+        let edited = shard.edit(key, place, |entry| {
+            let edited = change(entry);
+            if edited.changed {
+                entry.clear_fill();
+                entry.set_access(settings.policy().touched(entry.access(), &moment));
+            }
+            edited
+        });
+        if edited.changed {
+            self.changed(key, 1);
+        }
+        edited.result
+    }
+}
+
+/// What came of an edit.
+pub(super) struct Edited<R> {
+    pub(super) changed: bool,
+    pub(super) result: R,
+}
+
+impl Expiry {
+    /// The new deadline; `kept` tells the old one.
+    #[inline]
+    fn deadline(self, kept: impl FnOnce() -> Option<crate::UnixMillis>) -> Option<crate::UnixMillis> {
+        match self {
+            Expiry::Keep => kept(),
+            Expiry::None => None,
+            Expiry::At(deadline) => Some(deadline),
+        }
+    }
+}
