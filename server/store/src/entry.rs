@@ -352,6 +352,13 @@ impl Entry {
         self.shape().allocated() + object
     }
 
+    /// Whether it is key and value alone: without deadline, origin and object.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        let head = self.head();
+        !head.has(DEADLINE | FILLED) && !head.kind().is_object()
+    }
+
     /// Whether freeing it may take long.
     #[inline]
     pub(crate) fn is_large(&self) -> bool {
