@@ -76,7 +76,7 @@ impl Server {
             driver.spin();
         }
         let duration = options.round();
-        driver.run(duration.mul_f64(WARM_UP))?;
+        driver.warm_up(duration.mul_f64(WARM_UP))?;
         let (before, load_before) = (contender.cpu_time(), CpuTime::of(process::id()));
         let sample = driver.run(duration)?;
         let (spent, load_spent) = (contender.cpu_time() - before, CpuTime::of(process::id()) - load_before);

@@ -136,6 +136,17 @@ impl<'t> Driver<'t> {
         self.spins = true;
     }
 
+    /// Keeps the server busy for `duration`, and until each connection has had its turn: accepting a thousand of them is no part of a
+    /// request.
+    pub(crate) fn warm_up(&mut self, duration: Duration) -> Result<(), LoadError> {
+        self.run(duration)?;
+        let each = (self.connections.len() * self.feed.pipeline) as u64;
+        while self.total.replies < 2 * each {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
     /// Keeps the server busy for `duration`.
     pub(crate) fn run(&mut self, duration: Duration) -> Result<Sample, LoadError> {
         self.sample = Sample::new();
