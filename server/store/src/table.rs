@@ -85,7 +85,9 @@ impl<R> Table<R> {
     pub(crate) fn get_mut(&mut self, hash: u64, mut equal: impl FnMut(&R) -> bool) -> Option<&mut R> {
         let mut bucket = self.buckets.addressed_mut(hash)?;
         loop {
-            match bucket.find(tag(hash), &mut equal) {
+            // Written out, for calls of `equal` that the compiler sees through.
+            let found = bucket.candidates(tag(hash)).find(|(_, record)| equal(record)).map(|(index, _)| index);
+            match found {
                 Some(index) => return bucket.record_mut(index),
                 None => bucket = bucket.link_mut()?,
             }
