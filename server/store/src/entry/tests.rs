@@ -2,6 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::compact::Buffer;
+use crate::hash::FieldTable;
+use crate::string::BigString;
 
 fn metas() -> impl Strategy<Value = Meta> {
     let fill = (0..1i64 << 47, any::<u16>(), prop_oneof![Just(0), any::<u32>()], prop::option::of(any::<u32>()));
