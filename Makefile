@@ -6,7 +6,7 @@
 help:
 	@echo "make test            install what is missing, check the style, run all tests"
 	@echo "make test-upstream   run Redis' own test suite against Forebay (UNIT=type/string for one unit)"
-	@echo "make show            herds, outages, hostile clients and restarts in full size, with their figures"
+	@echo "make show            herds, outages, hostile clients, restarts, waves and pressure in full size, with their figures"
 	@echo "make bench           measure Forebay beside redis-server and memcached (ARGS='compare --only get', benches/README.md)"
 	@echo "make fuzz            feed ten million frames to the decoder (FRAMES=… for another number)"
 
@@ -36,11 +36,11 @@ test-upstream:
 
 # In full size the figures are worth something: a release build, one test at a time, and the slowest of
 # 10,000 replies held to three times the load's own time.
-SHOW = readthrough herd outage hostile drain expiry_wave
+SHOW = readthrough herd outage hostile drain expiry_wave pressure
 show:
 	redis-tests/scripts/setup
 	cargo build --release -p forebay
-	FOREBAY_BIN="$${CARGO_TARGET_DIR:-target}/release/forebay" FOREBAY_HERD=10000 FOREBAY_HERD_RATIO=3 FOREBAY_KEYS=1000000 \
+	FOREBAY_BIN="$${CARGO_TARGET_DIR:-target}/release/forebay" FOREBAY_HERD=10000 FOREBAY_HERD_RATIO=3 FOREBAY_KEYS=1000000 FOREBAY_READERS=1000 FOREBAY_LARGE=64 \
 		cargo test -p forebay-redis-tests $(SHOW:%=--test %) -- --nocapture --test-threads=1
 
 FRAMES ?= 10000000

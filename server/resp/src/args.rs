@@ -14,6 +14,7 @@ pub struct Args<'a>(View<'a>);
 #[derive(Clone, Copy)]
 enum View<'a> {
     Spans { bytes: &'a [u8], spans: &'a [Span] },
+    SharedSpans { bytes: &'a Bytes, spans: &'a [Span] },
     Slices(&'a [&'a [u8]]),
     Shared(&'a [Bytes]),
 }
@@ -23,10 +24,14 @@ impl<'a> Args<'a> {
         Self(View::Spans { bytes, spans })
     }
 
+    pub(crate) fn from_shared_spans(bytes: &'a Bytes, spans: &'a [Span]) -> Self {
+        Self(View::SharedSpans { bytes, spans })
+    }
+
     #[inline]
     pub fn len(&self) -> usize {
         match self.0 {
-            View::Spans { spans, .. } => spans.len(),
+            View::Spans { spans, .. } | View::SharedSpans { spans, .. } => spans.len(),
             View::Slices(slices) => slices.len(),
             View::Shared(shared) => shared.len(),
         }
@@ -41,8 +46,23 @@ impl<'a> Args<'a> {
     pub fn get(&self, index: usize) -> Option<&'a [u8]> {
         match self.0 {
             View::Spans { bytes, spans } => bytes.get(spans.get(index)?.range()),
+            View::SharedSpans { bytes, spans } => bytes.get(spans.get(index)?.range()),
             View::Slices(slices) => slices.get(index).copied(),
             View::Shared(shared) => shared.get(index).map(Bytes::as_ref),
+        }
+    }
+
+    /// An argument that may be kept without copying it: one that is nearly all of a request in memory that can be shared, for that
+    /// memory is kept with it.
+    pub fn shared(&self, index: usize) -> Option<Bytes> {
+        match self.0 {
+            View::Spans { .. } | View::Slices(_) => None,
+            View::SharedSpans { bytes, spans } => {
+                let range = spans.get(index)?.range();
+                let is_nearly_all = range.len() >= bytes.len() - bytes.len() / 8;
+                (is_nearly_all && range.end <= bytes.len()).then(|| bytes.slice(range))
+            }
+            View::Shared(shared) => shared.get(index).cloned(),
         }
     }
 
@@ -57,6 +77,9 @@ impl<'a> Args<'a> {
     pub fn skip(&self, count: usize) -> Args<'a> {
         Args(match self.0 {
             View::Spans { bytes, spans } => View::Spans { bytes, spans: spans.get(count..).unwrap_or_default() },
+            View::SharedSpans { bytes, spans } => {
+                View::SharedSpans { bytes, spans: spans.get(count..).unwrap_or_default() }
+            }
             View::Slices(slices) => View::Slices(slices.get(count..).unwrap_or_default()),
             View::Shared(shared) => View::Shared(shared.get(count..).unwrap_or_default()),
         })
@@ -107,6 +130,7 @@ impl Index<usize> for Args<'_> {
     fn index(&self, index: usize) -> &[u8] {
         match self.0 {
             View::Spans { bytes, spans } => &bytes[spans[index].range()],
+            View::SharedSpans { bytes, spans } => &bytes[spans[index].range()],
             View::Slices(slices) => slices[index],
             View::Shared(shared) => &shared[index],
         }
@@ -172,9 +196,21 @@ mod tests {
     }
 
     #[test]
+    fn what_can_be_shared_is_not_copied() {
+        let request = Bytes::from([b"SET", &[b'x'; 100][..]].concat());
+        let spans = [Span::new(0, 3), Span::new(3, 100), Span::new(103, 1)];
+        let args = Args::from_shared_spans(&request, &spans);
+        assert_eq!(args.shared(1).map(|value| value.as_ptr()), Some(request[3..].as_ptr()));
+        assert_eq!([args.shared(0), args.shared(2), args.shared(3)], [None, None, None]);
+        assert_eq!(Args::from_spans(&request, &spans).shared(1), None);
+        assert_eq!(Args::from(&WORDS).shared(1), None);
+    }
+
+    #[test]
     fn every_source_is_viewed_alike() {
         let spans = [Span::new(0, 3), Span::new(3, 3), Span::new(6, 0)];
         check(Args::from_spans(b"SETkey", &spans));
+        check(Args::from_shared_spans(&Bytes::from_static(b"SETkey"), &spans));
         check(Args::from(&WORDS));
         check(Args::from(&WORDS.map(Bytes::from_static)[..]));
     }

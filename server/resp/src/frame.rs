@@ -1,5 +1,7 @@
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use crate::Args;
 
 /// Where the arguments of one request lie. One per connection, used again for every request of it: it keeps what it
@@ -22,6 +24,14 @@ impl Frame {
     #[inline]
     pub fn args<'a>(&'a self, buf: &'a [u8]) -> Args<'a> {
         Args::from_spans(if self.is_inline { &self.unquoted } else { buf }, &self.spans)
+    }
+
+    /// As [`args`](Self::args), over memory that an argument may be kept in: see [`Args::shared`].
+    pub fn shared_args<'a>(&'a self, buf: &'a Bytes) -> Args<'a> {
+        match self.is_inline {
+            true => Args::from_spans(&self.unquoted, &self.spans),
+            false => Args::from_shared_spans(buf, &self.spans),
+        }
     }
 
     /// Gives back what a large request has left behind, down to room for `arguments` arguments.

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use forebay_resp::{Args, Reply};
-use forebay_store::{Key, UnixMillis};
+use forebay_store::{Expiry, Key, Keyspace, UnixMillis};
 
 use super::error::CommandError;
 use super::table::Command;
@@ -43,6 +43,15 @@ impl<'c> Call<'c> {
     #[inline]
     pub fn arg(&self, at: usize) -> &'c [u8] {
         self.args.get(at).expect("the arity admits this argument")
+    }
+
+    /// Sets a key to argument `at`; one that lies in memory of its own is kept there.
+    #[inline]
+    pub fn set_string(&self, keyspace: &mut Keyspace<'_>, key: &Key<'_>, at: usize, expiry: Expiry) {
+        match self.args.shared(at) {
+            None => keyspace.set_string(key, self.arg(at), expiry),
+            Some(value) => keyspace.set_string_shared(key, &value, expiry),
+        }
     }
 
     /// Argument `at` as a 64-bit integer.

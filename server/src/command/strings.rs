@@ -147,7 +147,7 @@ fn mget(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), CommandE
 fn getset(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), CommandError> {
     let key = &call.keys[0];
     answer_or_null(call.reply, keyspace.read_string(key)?);
-    keyspace.set_string(key, call.arg(2), Expiry::None);
+    call.set_string(keyspace, key, 2, Expiry::None);
     Ok(())
 }
 
@@ -286,7 +286,7 @@ fn set(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), CommandEr
     }
     let sets = options.condition.is_none_or(|condition| condition.holds(keyspace, key));
     if sets {
-        keyspace.set_string(key, call.arg(2), expiry);
+        call.set_string(keyspace, key, 2, expiry);
     }
     match (options.get, sets) {
         (true, _) => {}
@@ -300,7 +300,7 @@ fn setnx(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), Command
     let key = &call.keys[0];
     let sets = !exists(keyspace, key);
     if sets {
-        keyspace.set_string(key, call.arg(2), Expiry::None);
+        call.set_string(keyspace, key, 2, Expiry::None);
     }
     call.reply.integer(i64::from(sets));
     Ok(())
@@ -317,7 +317,7 @@ fn psetex(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), Comman
 fn set_for_a_time(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>, form: TimeForm) -> Result<(), CommandError> {
     let time = ExpireTime { form, amount: call.arg(2) };
     let deadline = time.deadline(call.now, call.command.full_name)?;
-    keyspace.set_string(&call.keys[0], call.arg(3), Expiry::At(deadline));
+    call.set_string(keyspace, &call.keys[0], 3, Expiry::At(deadline));
     call.reply.ok();
     Ok(())
 }

@@ -306,7 +306,11 @@ impl Engine {
         if let Some(lent) = lent {
             lent.take_back(&mut keyspace);
         }
+        let mut garbage = std::mem::take(keyspace.garbage());
         drop(keyspace);
+        if garbage.is_heavy() {
+            self.node.reclaimer.take_over(&mut garbage);
+        }
         if refresh {
             self.flights.refresh(keys, now);
         }

@@ -18,15 +18,28 @@ struct Heap {
 }
 
 enum Removed {
-    Entry { _entry: Entry },
+    Entry(Entry),
     Database(Box<Database>),
+}
+
+/// Freeing so many bytes gives their pages back to the system, which takes a tenth of a millisecond and more.
+const HEAVY: usize = 1024 * 1024;
+
+impl Heap {
+    #[cold]
+    fn is_heavy(&self) -> bool {
+        self.removed.iter().any(|removed| match removed {
+            Removed::Entry(entry) => entry.allocated(Some(1)) >= HEAVY,
+            Removed::Database(_) => true,
+        })
+    }
 }
 
 impl Garbage {
     /// Keeps a large entry for later and frees a small one at once, which is cheaper than keeping it.
     pub(crate) fn add(&mut self, entry: Entry) {
         if entry.is_large() {
-            self.push(Removed::Entry { _entry: entry });
+            self.push(Removed::Entry(entry));
         }
     }
 
@@ -42,6 +55,12 @@ impl Garbage {
     /// Whether there is nothing to free.
     pub fn is_empty(&self) -> bool {
         self.removed.is_none()
+    }
+
+    /// Whether freeing it takes so long that others should not wait for it.
+    #[inline]
+    pub fn is_heavy(&self) -> bool {
+        self.removed.as_ref().is_some_and(|heap| heap.is_heavy())
     }
 
     #[cold]

@@ -5,11 +5,18 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use forebay_resp::{Args, Decoded, Decoder, Frame, Limits, ProtocolError, Reply};
 
 /// Bytes that one read may bring at first; larger requests make their bench's buffer grow.
 pub(super) const READ_BYTES: usize = 16 * 1024;
+
+/// The input grows to so many times what has come, if a request claims to be that large. A claim is cheap and memory is not; but each
+/// time it grows, what has come is copied, during which nobody else is served.
+const GROWTH: usize = 8;
+
+/// Requests of this many bytes hold a value that is worth keeping as it came: copying it takes longer than making a new input.
+const LARGE_REQUEST: usize = 64 * 1024;
 
 /// Benches that a thread keeps.
 const KEPT: usize = 16;
@@ -94,6 +101,30 @@ impl Received {
         self.requests[self.next..self.decoded].iter().map(|request| request.frame.args(&input[request.bytes.clone()]))
     }
 
+    /// Takes the input's memory, if it holds a large request and nothing else, for the store to keep a value in it.
+    pub(super) fn take_large(&self, input: &mut BytesMut) -> Option<Bytes> {
+        let is_large = self.decoded == 1 && self.next == 0 && input.len() >= LARGE_REQUEST;
+        // What lies unused beside the request would be kept with it.
+        let fits = || self.requests[0].bytes == (0..input.len()) && input.capacity() - input.len() <= input.len() / 8;
+        (is_large && fits()).then(|| std::mem::take(input).freeze())
+    }
+
+    /// The request that [`take_large`](Self::take_large) has taken is done.
+    pub(super) fn done_large(&mut self, input: &mut BytesMut) {
+        self.clear();
+        input.reserve(READ_BYTES);
+    }
+
+    /// Gives back what [`take_large`](Self::take_large) has taken, as if the request had not been looked at.
+    pub(super) fn put_back(request: Bytes, input: &mut BytesMut) {
+        *input = request.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&*shared));
+    }
+
+    /// As [`undone`](Self::undone), of a large request that was taken.
+    pub(super) fn large<'r>(&'r self, request: &'r Bytes) -> Args<'r> {
+        self.requests[self.next].frame.shared_args(request)
+    }
+
     /// The next request, and where its bytes end.
     pub(super) fn next<'r>(&'r self, input: &'r [u8]) -> Option<(Args<'r>, usize)> {
         let request = self.requests[..self.decoded].get(self.next)?;
@@ -122,7 +153,7 @@ impl Received {
         self.clear();
     }
 
-    /// Forgets all requests, and gives back what large ones have left behind.
+    /// Forgets all requests, which are not in the input any more, and gives back what large ones have left behind.
     fn clear(&mut self) {
         let used = self.requests.len().min(self.decoded + 1);
         for request in &mut self.requests[..used] {
@@ -155,6 +186,22 @@ impl Bench {
         Box::new(Bench { input, received: Received::default(), reply: Reply::new() })
     }
 
+    /// Makes room for the `missing` bytes of a request, or as many of them as what has come of it warrants.
+    pub(super) fn make_room(&mut self, missing: usize) {
+        let len = self.input.len();
+        let room = missing.max(READ_BYTES).min(len.saturating_mul(GROWTH - 1).max(READ_BYTES));
+        if room <= self.input.capacity() - len {
+            return;
+        }
+        if len + room <= LARGE_REQUEST {
+            return self.input.reserve(room);
+        }
+        // `reserve` would round up; like this, what is the last of a request is also the last of its memory.
+        let mut grown = BytesMut::with_capacity(len + room);
+        grown.extend_from_slice(&self.input);
+        self.input = grown;
+    }
+
     /// Leaves the bench to the next connection of this thread.
     pub(super) fn leave(mut self: Box<Bench>) {
         self.input.clear();
@@ -171,5 +218,52 @@ impl Bench {
                 benches.push(self);
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrive(bench: &mut Bench, mut request: &[u8]) -> usize {
+        let (mut decoder, limits, mut most) = (Decoder::new(), Limits::default(), 0);
+        loop {
+            let missing = bench.received.decode(&mut decoder, &mut bench.input, &limits, 1).expect("no violation");
+            let Some(missing) = missing else { return most };
+            bench.make_room(missing);
+            most = most.max(bench.input.capacity() / bench.input.len().max(READ_BYTES));
+            let (now, later) = request.split_at(request.len().min(bench.input.capacity() - bench.input.len()));
+            assert!(!now.is_empty(), "there is no room");
+            bench.input.extend_from_slice(now);
+            request = later;
+        }
+    }
+
+    #[test]
+    fn a_large_request_ends_where_its_memory_ends_and_is_not_copied() {
+        for size in [LARGE_REQUEST, 1_000_000, 5_000_000] {
+            let head = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${size}\r\n");
+            let request = [head.as_bytes(), &vec![b'x'; size], b"\r\n"].concat();
+            let mut bench = Bench::make();
+            let most = arrive(&mut bench, &request);
+            assert!(most <= GROWTH, "{most} times what had come");
+            let at = bench.input.as_ptr();
+            let taken = bench.received.take_large(&mut bench.input).expect("it is large");
+            let value = bench.received.large(&taken).shared(2).expect("it can be shared");
+            assert_eq!(value.as_ptr(), at.wrapping_add(head.len()));
+            assert_eq!(value.len(), size);
+            drop(value);
+            Received::put_back(taken, &mut bench.input);
+            assert_eq!(bench.input.as_ptr(), at);
+        }
+    }
+
+    #[test]
+    fn a_request_that_is_not_alone_is_not_taken() {
+        let mut bench = Bench::make();
+        let request = [b"*2\r\n$3\r\nGET\r\n$70000\r\n", &[b'x'; 70_000][..], b"\r\n"].concat();
+        bench.input.extend_from_slice(&[&request[..], b"PING\r\n"].concat());
+        arrive(&mut bench, b"");
+        assert!(bench.received.take_large(&mut bench.input).is_none());
     }
 }

@@ -9,13 +9,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Buf;
+use bytes::{Buf, BufMut};
 use forebay_resp::{Decoded, Decoder, Frame, Limits, Mark, Protocol, ProtocolError, Reply};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 use tracing::debug;
 
-use super::bench::{Bench, READ_BYTES};
+use super::bench::{Bench, READ_BYTES, Received};
 use crate::clients::{Ask, Client};
 use crate::engine::{BATCH_REQUESTS, Engine, Step, Wait};
 use crate::session::Session;
@@ -23,8 +23,8 @@ use crate::session::Session;
 /// Bytes of replies at which they are written although the batch is not answered to its end.
 const FLUSH_BYTES: usize = 256 * 1024;
 
-/// Most bytes that the input buffer grows by ahead of what has arrived: a length in a header is only a claim.
-const GROWTH_BYTES: usize = 1024 * 1024;
+/// Bytes that a connection reads or writes before others have their turn: copying them takes a tenth of a millisecond.
+const TURN_BYTES: usize = 256 * 1024;
 
 /// How long a closed connection waits for the peer's end, so that what the peer still sends does not turn the last replies into a
 /// reset (RFC 1122, 4.2.2.13).
@@ -104,7 +104,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let end = self.run().await;
         debug!(id = self.session.client.id, %end, "a connection has ended");
         if matches!(end, End::InOrder) {
-            self.close_in_order().await;
+            // In a box, as everything is that few connections do, and those once: an idle one holds room for all that it may do.
+            Box::pin(self.close_in_order()).await;
         }
     }
 
@@ -116,9 +117,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 tokio::task::yield_now().await;
                 received = self.receive().await;
             }
-            if let Err(end) = received {
-                return end;
-            }
+            let bytes = match received {
+                Ok(bytes) => bytes,
+                Err(end) => return end,
+            };
             let answered = self.answer().await;
             // What was answered before the end is sent even then.
             if let Err(end) = self.flush().await {
@@ -127,17 +129,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if let Err(end) = answered {
                 return end;
             }
+            if bytes >= READ_BYTES {
+                // There is more where this came from. Without this, the scheduler would take it for fair to serve nobody else for a
+                // hundred such turns.
+                tokio::task::yield_now().await;
+            }
         }
     }
 
-    /// Waits for bytes, and gives the bench back for that time.
-    async fn receive(&mut self) -> Result<(), End> {
+    /// Waits for bytes, and gives the bench back for that time. Tells how many have come.
+    async fn receive(&mut self) -> Result<usize, End> {
         let Connection { stream, session, bench, protocol, decoder, unfinished, is_listed, .. } = self;
         let client = &session.client;
         std::future::poll_fn(|context| {
             let mut taken = bench.take().unwrap_or_else(|| Bench::take_with(&std::mem::take(unfinished)));
             taken.reply.set_protocol(*protocol);
-            let read = poll_read_buf(Pin::new(&mut *stream), context, &mut taken.input);
+            let read = poll_read_buf(Pin::new(&mut *stream), context, &mut (&mut taken.input).limit(TURN_BYTES));
             match read {
                 Poll::Pending if taken.input.len() <= SMALL_UNFINISHED => {
                     unfinished.extend_from_slice(&taken.input);
@@ -153,7 +160,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Poll::Ready(Ok(0)) => Poll::Ready(Err(End::ByPeer)),
                 // What came after a kill is not answered any more.
                 Poll::Ready(Ok(_)) if client.asked() == Ask::Kill => Poll::Ready(Err(End::AtOnce)),
-                Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
+                Poll::Ready(Ok(bytes)) => Poll::Ready(Ok(bytes)),
                 Poll::Ready(Err(error)) => Poll::Ready(Err(End::Failed(error))),
                 Poll::Pending => {
                     if !std::mem::replace(is_listed, true) {
@@ -182,7 +189,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             match self.run_decoded()? {
                 Turn::Done => {}
                 Turn::Flush => self.flush().await?,
-                Turn::Wait(wait, mark) => self.wait(wait, mark, &mut waited).await?,
+                Turn::Wait(wait, mark) => Box::pin(self.wait(wait, mark, &mut waited)).await?,
             }
         }
     }
@@ -208,10 +215,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Ok(Turn::Done);
         };
         let Bench { input, received, reply } = &mut **bench;
+        let large = received.take_large(input);
         let mut batch = engine.batch();
-        for args in received.undone(input) {
-            if !batch.add(session, args) {
-                break;
+        match &large {
+            Some(request) => {
+                batch.add(session, received.large(request));
+            }
+            None => {
+                for args in received.undone(input) {
+                    if !batch.add(session, args) {
+                        break;
+                    }
+                }
             }
         }
         batch.prefetch();
@@ -233,7 +248,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         };
         drop(batch);
-        received.done(done, input);
+        match large {
+            None => received.done(done, input),
+            Some(_) if done > 0 => received.done_large(input),
+            Some(request) => Received::put_back(request, input),
+        }
         turn
     }
 
@@ -295,8 +314,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Err(End::AtOnce);
         }
         if !bench.input.is_empty() {
-            let most = bench.input.len().clamp(READ_BYTES, GROWTH_BYTES);
-            bench.input.reserve(missing.clamp(READ_BYTES, most));
+            bench.make_room(missing);
         }
         Ok(())
     }
@@ -351,8 +369,25 @@ fn replied(session: &mut Session, engine: &Engine, reply: &mut Reply, mark: Mark
     Ok(if unsent >= FLUSH_BYTES { Turn::Flush } else { Turn::Done })
 }
 
-/// Writes replies until none is left.
+/// Writes replies until none is left, leaving others their turn in between.
 async fn send<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    session: &Session,
+    engine: &Engine,
+    reply: &mut Reply,
+) -> Result<(), End> {
+    loop {
+        send_some(stream, session, engine, reply).await?;
+        if !reply.has_remaining() {
+            session.client.unsent.sent();
+            return Ok(());
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Writes [`TURN_BYTES`] or what there is.
+async fn send_some<S: AsyncWrite + Unpin>(
     stream: &mut S,
     session: &Session,
     engine: &Engine,
@@ -360,33 +395,38 @@ async fn send<S: AsyncWrite + Unpin>(
 ) -> Result<(), End> {
     let client = &session.client;
     let lane = engine.node().telemetry.lanes.lane(session.lane);
+    let mut left = TURN_BYTES;
     std::future::poll_fn(|context| {
-        while reply.has_remaining() {
-            let Poll::Ready(written) = poll_write_reply(Pin::new(&mut *stream), context, reply) else {
+        while left > 0 && reply.has_remaining() {
+            let Poll::Ready(written) = poll_write_reply(Pin::new(&mut *stream), context, reply, left) else {
                 client.unsent.stalled(reply.len(), engine.node().clock.unix_millis());
                 return stalled(client, context);
             };
             match written {
-                Ok(bytes) => lane.wrote(bytes),
+                Ok(bytes) => {
+                    left = left.saturating_sub(bytes);
+                    lane.wrote(bytes);
+                }
                 Err(error) => return Poll::Ready(Err(End::Failed(error))),
             }
         }
-        client.unsent.sent();
         Poll::Ready(Ok(()))
     })
     .await
 }
 
-/// Writes what the system takes at once. A reply in one piece takes the plain system call, which is cheaper than the vectored one.
+/// Writes what the system takes at once of up to `most` bytes. A reply in one piece takes the plain system call, which is cheaper than the vectored one.
 fn poll_write_reply<S: AsyncWrite>(
     stream: Pin<&mut S>,
     context: &mut Context<'_>,
     reply: &mut Reply,
+    most: usize,
 ) -> Poll<io::Result<usize>> {
-    if reply.chunk().len() < reply.len() {
-        return poll_write_buf(stream, context, reply);
+    let chunk = reply.chunk();
+    if chunk.len() < reply.len().min(most) {
+        return poll_write_buf(stream, context, &mut reply.take(most));
     }
-    let written = ready!(stream.poll_write(context, reply.chunk()))?;
+    let written = ready!(stream.poll_write(context, &chunk[..chunk.len().min(most)]))?;
     reply.advance(written);
     Poll::Ready(Ok(written))
 }

@@ -112,13 +112,16 @@ impl Worker {
         let stream = TcpStream::from_std(stream)?;
         match &self.tls {
             None => self.converse(stream, listed).await,
-            Some(tls) => {
-                let handshake = tokio::time::timeout(HANDSHAKE, tls.accept(stream));
-                let Ok(agreed) = unless_killed(&listed.client, handshake).await else {
-                    return Ok(());
-                };
-                self.converse(agreed??, listed).await;
-            }
+            // In a box: what TLS needs is many times what a plain connection does, and a future is as large as the largest of its ways.
+            Some(tls) => Box::pin(self.serve_tls(tls, stream, listed)).await?,
+        }
+        Ok(())
+    }
+
+    async fn serve_tls(&self, tls: &TlsAcceptor, stream: TcpStream, listed: &Listed) -> io::Result<()> {
+        let handshake = Box::pin(tokio::time::timeout(HANDSHAKE, tls.accept(stream)));
+        if let Ok(agreed) = unless_killed(&listed.client, handshake).await {
+            self.converse(agreed??, listed).await;
         }
         Ok(())
     }
@@ -127,5 +130,31 @@ impl Worker {
         let authenticated = !self.engine.node().settings.needs_password();
         let session = Session::new(Arc::clone(&listed.client), self.lane, authenticated);
         Connection::new(stream, session, Arc::clone(&self.engine)).serve().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The most that a plain connection's task may take of the 2 KiB that an idle connection may cost.
+    const TASK_BYTES: usize = 1024;
+
+    fn task<'w>(
+        worker: &'w Worker,
+        stream: std::net::TcpStream,
+        listed: &'w Listed,
+    ) -> impl Future<Output = io::Result<()>> {
+        worker.serve(stream, listed)
+    }
+
+    fn size_of_task<'w, F>(_: fn(&'w Worker, std::net::TcpStream, &'w Listed) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_connections_task_is_small() {
+        let size = size_of_task(task);
+        assert!(size <= TASK_BYTES, "{size} bytes");
     }
 }
