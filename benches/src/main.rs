@@ -8,6 +8,7 @@ mod cross_check;
 mod failure;
 #[cfg(test)]
 mod gates;
+mod hit_ratio;
 mod instructions;
 mod interrupt;
 mod load;
@@ -38,6 +39,7 @@ enum Measurement {
     Contention(contention::Options),
     /// Everything, as benches/RESULTS.md has it.
     All,
+    HitRatio(hit_ratio::Options),
 }
 
 /// What `all` runs, and the headings of its tables.
@@ -71,6 +73,10 @@ fn run(measurement: &Measurement) -> Result<(), Failure> {
         Measurement::Instructions(options) => instructions::run(options),
         Measurement::Contention(options) => contention::run(options),
         Measurement::All => run_all(),
+        Measurement::HitRatio(options) => {
+            hit_ratio::run(options);
+            Ok(())
+        }
     }
 }
 

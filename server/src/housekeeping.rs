@@ -30,6 +30,7 @@ async fn tend(node: Arc<Node>) {
     loop {
         interval.tick().await;
         if !node.rests(node.clock.unix_millis()) {
+            withhold(&node);
             evict(&node).await;
             close_idle(&node);
             close_stalled(&node);
@@ -38,10 +39,19 @@ async fn tend(node: Arc<Node>) {
     }
 }
 
+/// Keeps resident memory near `maxmemory`, too.
+fn withhold(node: &Node) {
+    let (limit, before) = (node.settings.maxmemory.load(Relaxed), node.settings.withheld.load(Relaxed));
+    let withheld = match limit {
+        0 => 0,
+        limit => memory::withheld(limit, memory::resident(), before),
+    };
+    node.settings.withheld.store(withheld, Relaxed);
+}
+
 async fn evict(node: &Node) {
     loop {
-        let limit = node.settings.maxmemory.load(Relaxed);
-        if limit == 0 || memory::used() <= limit {
+        if node.settings.memory_budget().is_none_or(|budget| memory::used() <= budget) {
             return;
         }
         let step = node.store.evict_step(node.clock.unix_millis(), EVICTION_STEP, &mut rand::random::<u64>);

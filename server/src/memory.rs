@@ -45,6 +45,31 @@ pub fn resident() -> u64 {
         .map_or(0, |pages| pages * PAGE)
 }
 
+/// How much of a limit is to stay unallocated so that resident memory keeps near the limit as well, when `before` was withheld until
+/// now. The allocator holds more than it hands out: pages that are partly free, after sizes have changed or many small values
+/// were replaced. Withholding goes on in small steps as long as too much is resident, and is taken back more slowly.
+pub fn withheld(limit: u64, resident: u64, before: u64) -> u64 {
+    let bound = limit + (limit / RESIDENT_SHARE_OVER).max(PROGRAM);
+    let withheld = match resident.checked_sub(bound) {
+        Some(excess) => before + (excess / 2).min(limit / SMOOTHING),
+        None => before.saturating_sub((bound - resident) / SMOOTHING),
+    };
+    withheld.min(limit / MOST_WITHHELD)
+}
+
+/// Resident memory may exceed the limit by one part in so many …
+const RESIDENT_SHARE_OVER: u64 = 12;
+
+/// … or, where that is less, by these bytes: the program itself, its stacks and buffers.
+const PROGRAM: u64 = 20 << 20;
+
+/// Each step is at most one part in so many of the limit, so that requests need not evict much at once for its sake.
+const SMOOTHING: u64 = 64;
+
+/// At most one part in so many of a limit is withheld: memory that the allocator does not give back however little is allocated must
+/// not empty the store.
+const MOST_WITHHELD: u64 = 4;
+
 /// Bytes of physical memory of the machine, or 0 where the system does not tell.
 pub fn of_machine() -> u64 {
     std::fs::read_to_string("/proc/meminfo")
@@ -100,5 +125,29 @@ unsafe impl GlobalAlloc for CountingAllocator {
         count(allocated_size(new_size) as i64 - allocated_size(layout.size()) as i64);
         // SAFETY: as above.
         unsafe { MiMalloc.realloc(pointer, layout, new_size) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: u64 = 256 << 20;
+
+    #[test]
+    fn what_is_withheld_follows_resident_memory_within_bounds() {
+        assert_eq!(withheld(LIMIT, LIMIT, 0), 0);
+        let over = LIMIT + LIMIT / 4;
+        let first = withheld(LIMIT, over, 0);
+        assert!(first > 0 && withheld(LIMIT, over, first) > first);
+        let most = (0..100).fold(0, |before, _| withheld(LIMIT, over, before));
+        assert_eq!(most, LIMIT / 4);
+        let none = (0..1_000).fold(most, |before, _| withheld(LIMIT, LIMIT, before));
+        assert_eq!(none, 0);
+    }
+
+    #[test]
+    fn the_program_itself_is_not_held_against_a_small_limit() {
+        assert_eq!(withheld(1 << 20, 18 << 20, 0), 0);
     }
 }

@@ -14,6 +14,9 @@ use crate::output_limits::OutputLimits;
 pub struct Settings {
     /// Upper bound of the process's allocated bytes; 0 for none.
     pub maxmemory: AtomicU64,
+    /// What of `maxmemory` may not be allocated, since the allocator needs more memory than it hands out; see
+    /// [`crate::memory::withheld`].
+    pub withheld: AtomicU64,
     pub maxclients: AtomicUsize,
     /// Password of the default user.
     pub requirepass: ArcSwapOption<Vec<u8>>,
@@ -56,6 +59,15 @@ mod defaults {
 }
 
 impl Settings {
+    /// Bytes that may be allocated before something is evicted; `None` for any number.
+    #[inline]
+    pub fn memory_budget(&self) -> Option<u64> {
+        match self.maxmemory.load(Relaxed) {
+            0 => None,
+            limit => Some(limit.saturating_sub(self.withheld.load(Relaxed))),
+        }
+    }
+
     /// Whether a new connection must authenticate before anything else.
     pub fn needs_password(&self) -> bool {
         self.requirepass.load().is_some()
@@ -107,6 +119,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             maxmemory: AtomicU64::new(0),
+            withheld: AtomicU64::new(0),
             maxclients: AtomicUsize::new(defaults::MAXCLIENTS),
             requirepass: ArcSwapOption::empty(),
             timeout: AtomicU64::new(0),

@@ -14,8 +14,16 @@ use crate::memory;
 use crate::node::Node;
 use crate::session::Session;
 
-/// Entries that one request may evict to make room for itself. What it leaves over, the next requests and the housekeeping take.
-const EVICTIONS_PER_REQUEST: usize = 64;
+/// Entries that go in a row: fewer would only pick shards and take locks more often.
+const EVICTIONS_IN_A_ROW: usize = 16;
+
+/// Entries that one request may evict to make room for itself, which takes about a millisecond. What it leaves over, the next requests
+/// and the housekeeping take.
+const EVICTIONS_PER_REQUEST: usize = 1024;
+
+/// This part of `maxmemory` may be exceeded while what is over is being evicted: large values that come in place of many small ones
+/// are not refused for it.
+const OVERSHOOT: u64 = 64;
 
 /// Gates that stand open or shut for all connections.
 #[derive(Default)]
@@ -81,25 +89,29 @@ fn may_debug(node: &Node, session: &Session) -> bool {
     }
 }
 
-/// Evicts until memory is below `maxmemory`, within bounds. Tells whether it is. Besides requests, fills pass here: what is loaded is
-/// not kept when there is no room for it, or reading would fill memory under `noeviction`.
+/// Evicts until memory is below `maxmemory`, within bounds. Tells whether there is room. Besides requests, fills pass here: what is
+/// loaded is not kept when there is no room for it, or reading would fill memory under `noeviction`.
 #[inline]
 pub(super) fn make_room(node: &Node, now: UnixMillis) -> bool {
-    let limit = node.settings.maxmemory.load(Relaxed);
-    limit == 0 || memory::used() <= limit || evict(node, limit, now)
+    match node.settings.memory_budget() {
+        None => true,
+        Some(budget) => memory::used() <= budget || evict(node, budget, now),
+    }
 }
 
+/// Evicts a little more than must go, so that the next requests need not.
 #[cold]
-fn evict(node: &Node, limit: u64, now: UnixMillis) -> bool {
-    let mut left = EVICTIONS_PER_REQUEST;
-    while left > 0 && memory::used() > limit {
-        let step = node.store.evict_step(now, 1, &mut rand::random::<u64>);
+fn evict(node: &Node, budget: u64, now: UnixMillis) -> bool {
+    let mut evicted = 0;
+    while memory::used() > budget && evicted < EVICTIONS_PER_REQUEST {
+        let step = node.store.evict_step(now, EVICTIONS_IN_A_ROW, &mut rand::random::<u64>);
         if step.evicted == 0 {
             return false;
         }
-        left -= 1;
+        evicted += step.evicted;
     }
-    memory::used() <= limit
+    let limit = node.settings.maxmemory.load(Relaxed);
+    memory::used() <= limit + limit / OVERSHOOT
 }
 
 impl Gates {

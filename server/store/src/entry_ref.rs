@@ -98,7 +98,7 @@ impl<'a> EntryRef<'a> {
 
     /// The logarithmic counter of its uses; `None` but under the LFU policies.
     pub fn frequency(&self) -> Option<u8> {
-        let moment = Moment { now: self.now, settings: self.settings, draw: 0 };
+        let moment = Moment { now: self.now, settings: self.settings, number: 0 };
         self.settings.policy().frequency(self.entry.access(), &moment)
     }
 

@@ -1,27 +1,35 @@
 //! Which entries go first when memory runs short.
 //!
 //! An algorithm sees no queue and no list, only the four bytes of access metadata that each entry carries: it says how
-//! they change when the entry is written and used, and how much an entry is worth by them. The evictor
-//! compares a few entries at a time and takes the least worthy. So an algorithm costs nothing per entry, and a
-//! change of policy at run time needs no rebuilding.
+//! they change when the entry is written and used, and how much an entry is worth by them. Each shard compares a few of
+//! its entries at a time and takes the least worthy ([`sweep`]). So a change of policy at run time needs no rebuilding.
+//! An algorithm may also put new entries on probation, and remember a little of those that went: what that takes, two
+//! bytes a key, is there only while entries are being evicted.
 
 mod evictor;
 mod fifo;
+mod ghosts;
 mod lfu;
 mod lrfu;
 mod lru;
+mod newcomers;
+mod pace;
 mod random;
+mod sweep;
+mod trial;
 mod ttl;
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::UnixMillis;
+use crate::random::Random;
 use crate::settings::Settings;
 
 pub use evictor::EvictStep;
-pub(crate) use evictor::Evictor;
-pub(crate) use lrfu::HalfLife;
+pub(crate) use lrfu::Learned;
+pub(crate) use sweep::Sweep;
+pub(crate) use trial::Trial;
 
 /// What an eviction algorithm is.
 ///
@@ -39,19 +47,49 @@ trait Algorithm {
     /// that is left alone never rises, so one that is worth more than it was has been used since.
     fn worth(access: u32, deadline: Option<UnixMillis>, moment: &Moment<'_>) -> u64;
 
-    /// Told of each entry that has been evicted by this algorithm, for those that learn from it.
-    fn evicted(_access: u32, _moment: &Moment<'_>) {}
-
     /// Whole seconds since the last use, if the metadata can tell.
     fn idle_seconds(access: u32, now: UnixMillis) -> Option<u64>;
+
+    /// What is worth remembering of an entry that goes, at most [`ghosts::MOST`]; 0 for nothing.
+    fn legacy(_access: u32, _moment: &Moment<'_>) -> u8 {
+        0
+    }
+
+    /// As [`Self::admitted`] while entries are being evicted, for an entry whose key left that legacy: it may begin on
+    /// probation.
+    fn arrived(_legacy: u8, moment: &Moment<'_>) -> u32 {
+        Self::admitted(moment)
+    }
+
+    /// Whether the entry is on probation and has been used since then: it is not to be compared with the others yet.
+    fn is_on_probation(_access: u32, _since: UnixMillis, _moment: &Moment<'_>) -> bool {
+        false
+    }
+
+    /// The metadata of an entry whose probation ends.
+    fn settled(access: u32) -> u32 {
+        access
+    }
+
+    /// Whether the entry whose probation ends, and not the least worthy of the others, is to stay.
+    fn outranks(_newcomer: u32, _least_worthy: u32, _moment: &Moment<'_>) -> bool {
+        true
+    }
 }
 
 /// When something happens to an entry, and under which settings.
 pub(crate) struct Moment<'s> {
     pub(crate) now: UnixMillis,
     pub(crate) settings: &'s Settings,
-    /// Random bits, new for each moment.
-    pub(crate) draw: u32,
+    /// Another number for each moment, such as a count: chance is made from it, by those who need it.
+    pub(crate) number: u64,
+}
+
+impl Moment<'_> {
+    /// Random bits.
+    fn draw(&self) -> u32 {
+        (Random::new(self.number).next() >> u32::BITS) as u32
+    }
 }
 
 /// Calls an algorithm's function without a table of pointers: the compiler sees through it.
@@ -60,7 +98,7 @@ macro_rules! with_algorithm {
         match $policy {
             EvictionPolicy::NoEviction | EvictionPolicy::AllKeysLru | EvictionPolicy::VolatileLru => lru::Lru::$function($($argument),*),
             EvictionPolicy::AllKeysLfu | EvictionPolicy::VolatileLfu => lfu::Lfu::$function($($argument),*),
-            EvictionPolicy::AllKeysRandom | EvictionPolicy::VolatileRandom => random::Random::$function($($argument),*),
+            EvictionPolicy::AllKeysRandom | EvictionPolicy::VolatileRandom => random::Arbitrary::$function($($argument),*),
             EvictionPolicy::VolatileTtl => ttl::Ttl::$function($($argument),*),
             EvictionPolicy::AllKeysFifo => fifo::Fifo::$function($($argument),*),
             EvictionPolicy::AllKeysLrfu | EvictionPolicy::VolatileLrfu => lrfu::Lrfu::$function($($argument),*),
@@ -90,7 +128,7 @@ pub enum EvictionPolicy {
     VolatileTtl,
     /// The entry written the longest ago.
     AllKeysFifo,
-    /// The entry of all whose uses, weighed by how recent they are, sum up to the least.
+    /// The entry of all that was used the least often or the longest ago, whichever has been the better rule of late.
     #[default]
     AllKeysLrfu,
     /// The same among those with a deadline.
@@ -167,12 +205,46 @@ impl EvictionPolicy {
         with_algorithm!(self, touched(access, moment))
     }
 
-    pub(crate) fn worth(self, access: u32, deadline: Option<UnixMillis>, moment: &Moment<'_>) -> u64 {
+    #[inline]
+    fn worth(self, access: u32, deadline: Option<UnixMillis>, moment: &Moment<'_>) -> u64 {
         with_algorithm!(self, worth(access, deadline, moment))
     }
 
-    pub(crate) fn evicted(self, access: u32, moment: &Moment<'_>) {
-        with_algorithm!(self, evicted(access, moment))
+    fn legacy(self, access: u32, moment: &Moment<'_>) -> u8 {
+        with_algorithm!(self, legacy(access, moment))
+    }
+
+    fn arrived(self, legacy: u8, moment: &Moment<'_>) -> u32 {
+        with_algorithm!(self, arrived(legacy, moment))
+    }
+
+    #[inline]
+    fn is_on_probation(self, access: u32, since: UnixMillis, moment: &Moment<'_>) -> bool {
+        with_algorithm!(self, is_on_probation(access, since, moment))
+    }
+
+    pub(crate) fn settled(self, access: u32) -> u32 {
+        with_algorithm!(self, settled(access))
+    }
+
+    fn outranks(self, newcomer: u32, least_worthy: u32, moment: &Moment<'_>) -> bool {
+        with_algorithm!(self, outranks(newcomer, least_worthy, moment))
+    }
+
+    /// Whether it may take an entry with that deadline.
+    #[inline]
+    fn may_take(self, deadline: Option<UnixMillis>) -> bool {
+        deadline.is_some() || !self.is_volatile_only()
+    }
+
+    /// Whether it puts entries on probation and remembers those that went.
+    fn remembers(self) -> bool {
+        matches!(self, EvictionPolicy::AllKeysLrfu | EvictionPolicy::VolatileLrfu)
+    }
+
+    /// Whether there are two rules that vie, so that a [`Trial`] tells which is to be in force.
+    fn is_tried(self) -> bool {
+        self == EvictionPolicy::AllKeysLrfu
     }
 
     pub(crate) fn idle_seconds(self, access: u32, now: UnixMillis) -> Option<u64> {

@@ -215,15 +215,18 @@ impl<'s> Keyspace<'s> {
     fn find_to_read(&mut self, key: &Key<'_>) -> Option<&Entry> {
         let Keyspace { store, shards, now, access, refresh_due, .. } = self;
         let shard = locked(shards, store, key);
+        let moment = Moment { now: *now, settings: store.settings(), number: shard.counters.hits };
+        if !access.no_touch {
+            shard.observe_read(key, &moment);
+        }
         let Some(mut entry) = shard.live_entry(key, *now).map(NonNull::from) else {
             return self.find_stale_to_read(key);
         };
         shard.counters.hits += u64::from(access.count);
-        let draw = if access.no_touch { 0 } else { shard.random.next() as u32 };
         // SAFETY: the shard lent the entry uniquely, for as long as the view is borrowed, and only its counters have been
         // changed since. The borrow is made anew because the compiler takes the one above to last in the other branch too.
         let entry = unsafe { entry.as_mut() };
-        *refresh_due |= note_read(entry, *access, &Moment { now: *now, settings: store.settings(), draw });
+        *refresh_due |= note_read(entry, *access, &moment);
         Some(entry)
     }
 
@@ -237,7 +240,7 @@ impl<'s> Keyspace<'s> {
             Found::Stale(place) if access.allow_stale => {
                 shard.counters.hits += counted;
                 shard.counters.stale_served += counted;
-                let moment = Moment { now: *now, settings: store.settings(), draw: shard.random.next() as u32 };
+                let moment = Moment { now: *now, settings: store.settings(), number: shard.counters.hits };
                 let entry = shard.entry_mut(key, place);
                 *refresh_due |= note_read(entry, *access, &moment);
                 return Some(entry);
@@ -269,7 +272,7 @@ impl<'s> Keyspace<'s> {
     fn record_use(&mut self, key: &Key<'_>, place: Place) {
         let (settings, now) = (self.store.settings(), self.now);
         let shard = self.shard_mut(key);
-        let moment = Moment { now, settings, draw: shard.random.next() as u32 };
+        let moment = Moment { now, settings, number: shard.counters.hits };
         let entry = shard.entry_mut(key, place);
         entry.set_access(settings.policy().touched(entry.access(), &moment));
     }

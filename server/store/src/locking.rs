@@ -34,6 +34,7 @@ struct Published {
     entries: AtomicUsize,
     mortal: AtomicUsize,
     next_death: AtomicI64,
+    due: AtomicUsize,
     /// How often somebody found the lock taken.
     conflicts: AtomicU64,
 }
@@ -68,6 +69,11 @@ impl ShardCell {
     /// As [`Figures::next_death`].
     pub(crate) fn next_death(&self) -> UnixMillis {
         self.published.next_death.load(Relaxed)
+    }
+
+    /// As [`Figures::due`].
+    pub(crate) fn due(&self) -> usize {
+        self.published.due.load(Relaxed)
     }
 
     /// How often somebody has had to wait for the lock.
@@ -113,6 +119,7 @@ impl Published {
             entries: AtomicUsize::new(0),
             mortal: AtomicUsize::new(0),
             next_death: AtomicI64::new(NEVER),
+            due: AtomicUsize::new(0),
             conflicts: AtomicU64::new(0),
         }
     }
@@ -123,6 +130,7 @@ impl Published {
         self.entries.store(figures.entries, Relaxed);
         self.mortal.store(figures.mortal, Relaxed);
         self.next_death.store(figures.next_death, Relaxed);
+        self.due.store(figures.due, Relaxed);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
-use crate::eviction::{EvictionPolicy, HalfLife};
+use crate::eviction::{EvictionPolicy, Learned};
 
 /// Settings that a command may change at any time. Each is read where it matters, so a change holds from the next
 /// access on; what is stored already stays as it is until it is written again.
@@ -15,7 +15,7 @@ pub struct Settings {
     lfu_log_factor: AtomicU32,
     lfu_decay_minutes: AtomicU32,
     maxmemory_samples: AtomicUsize,
-    lrfu_half_life: HalfLife,
+    learned: Learned,
 }
 
 impl Default for Settings {
@@ -29,7 +29,7 @@ impl Default for Settings {
             lfu_log_factor: AtomicU32::new(10),
             lfu_decay_minutes: AtomicU32::new(1),
             maxmemory_samples: AtomicUsize::new(5),
-            lrfu_half_life: HalfLife::default(),
+            learned: Learned::default(),
         }
     }
 }
@@ -111,8 +111,9 @@ impl Settings {
         self.maxmemory_samples.store(entries.max(1), Relaxed);
     }
 
-    /// What the LRFU policies have learned of how long entries last: not set, but kept where the policies find it.
-    pub(crate) fn lrfu_half_life(&self) -> &HalfLife {
-        &self.lrfu_half_life
+    /// What the LRFU policies have learned of the requests: not set, but kept where the policies find it.
+    #[inline]
+    pub(crate) fn learned(&self) -> &Learned {
+        &self.learned
     }
 }

@@ -4,6 +4,7 @@ use crate::UnixMillis;
 use crate::counters::StoreCounters;
 use crate::database::{Database, Databases, Life, NEVER, PLACE_IS_GOOD, Tally};
 use crate::entry::Entry;
+use crate::eviction::{Sweep, Trial};
 use crate::expiry::SlotPass;
 use crate::garbage::Garbage;
 use crate::key::{HashSeed, Key};
@@ -19,10 +20,15 @@ pub(crate) struct Shard {
     placement: Placement,
     /// Whether `figures` differs from what was told last.
     figures_changed: bool,
+    /// Whether there is a `trial`.
+    pub(crate) is_on_trial: bool,
     databases: Databases,
     pub(crate) counters: StoreCounters,
     figures: Figures,
     pub(crate) loads: Loads,
+    pub(crate) trial: Option<Box<Trial>>,
+    /// Made with the first eviction.
+    pub(crate) sweep: Option<Box<Sweep>>,
     pub(crate) random: Random,
     seed: HashSeed,
     number: usize,
@@ -41,6 +47,8 @@ pub(crate) struct Figures {
     pub(crate) mortal: usize,
     /// No entry is dead before this time. May be too early.
     pub(crate) next_death: UnixMillis,
+    /// How many entries have come for whose sake one is to be evicted here rather than elsewhere.
+    pub(crate) due: usize,
 }
 
 /// What is known about a key.
@@ -75,9 +83,12 @@ impl Shard {
             placement,
             figures_changed: false,
             databases: Databases::new(databases),
+            is_on_trial: false,
+            trial: None,
             counters: StoreCounters::default(),
-            figures: Figures { entries: 0, mortal: 0, next_death: NEVER },
+            figures: Figures { entries: 0, mortal: 0, next_death: NEVER, due: 0 },
             loads: Loads::new(),
+            sweep: None,
             random: Random::new(number as u64),
             seed,
             number,
@@ -92,6 +103,20 @@ impl Shard {
 
     pub(crate) fn seed(&self) -> HashSeed {
         self.seed
+    }
+
+    /// How many entries it has, of any kind.
+    pub(crate) fn entries(&self) -> usize {
+        self.figures.entries
+    }
+
+    /// The key's slot, numbered as the shard does.
+    pub(crate) fn index_of(&self, key: &Key<'_>) -> usize {
+        self.placement.index(key.slot())
+    }
+
+    pub(crate) fn database_count(&self) -> u16 {
+        self.databases.len()
     }
 
     #[inline]
@@ -122,6 +147,10 @@ impl Shard {
     /// Counts of one database.
     pub(crate) fn tally(&self, db: u16) -> Tally {
         self.database(db).map(|database| *database.tally()).unwrap_or_default()
+    }
+
+    pub(crate) fn set_due(&mut self, due: usize) {
+        self.figures_mut().due = due;
     }
 
     pub(crate) fn set_next_death(&mut self, at: UnixMillis) {
@@ -253,6 +282,9 @@ impl Shard {
     pub(crate) fn swap(&mut self, a: u16, b: u16) {
         self.databases.swap(a, b);
         self.pass = None;
+        if let Some(sweep) = &mut self.sweep {
+            sweep.swap(a, b);
+        }
         self.loads.void_databases(|db| db == a || db == b, self.seed);
     }
 

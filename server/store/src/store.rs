@@ -2,7 +2,6 @@
 
 use crate::UnixMillis;
 use crate::counters::StoreCounters;
-use crate::eviction::Evictor;
 use crate::garbage::Garbage;
 use crate::key::{HashSeed, Key};
 use crate::keyspace::Keyspace;
@@ -35,7 +34,6 @@ pub struct Store {
     placement: Placement,
     seed: HashSeed,
     settings: Settings,
-    pub(crate) evictor: Evictor,
 }
 
 impl Store {
@@ -47,13 +45,7 @@ impl Store {
         let placement = Placement::new(config.shards);
         let seed = HashSeed::new(config.seed);
         let cell = |number| ShardCell::new(Shard::new(number, placement, config.databases, seed));
-        Store {
-            cells: (0..config.shards).map(cell).collect(),
-            placement,
-            seed,
-            settings: Settings::default(),
-            evictor: Evictor::default(),
-        }
+        Store { cells: (0..config.shards).map(cell).collect(), placement, seed, settings: Settings::default() }
     }
 
     /// What may be changed while it runs.
@@ -168,13 +160,13 @@ impl Store {
         self.placement
     }
 
-    pub(crate) fn seed(&self) -> HashSeed {
-        self.seed
-    }
-
     #[inline]
     pub(crate) fn cell_of(&self, slot: u16) -> &ShardCell {
         &self.cells[self.placement.shard(slot)]
+    }
+
+    pub(crate) fn seed(&self) -> HashSeed {
+        self.seed
     }
 
     pub(crate) fn cells(&self) -> &[ShardCell] {

@@ -49,7 +49,7 @@ fn rises(count: u32, moment: &Moment<'_>) -> bool {
     }
     let over = u64::from(count.saturating_sub(FIRST_COUNT));
     let odds = over * u64::from(moment.settings.lfu_log_factor()) + 1;
-    u64::from(moment.draw) * odds <= u64::from(u32::MAX)
+    u64::from(moment.draw()) * odds <= u64::from(u32::MAX)
 }
 
 fn packed(minute: u16, count: u32) -> u32 {
@@ -70,7 +70,7 @@ mod tests {
     fn counts_logarithmically_and_decays() {
         let settings = Settings::default();
         let mut random = crate::random::Random::new(7);
-        let mut moment = |now| Moment { now, settings: &settings, draw: random.next() as u32 };
+        let mut moment = |now| Moment { now, settings: &settings, number: random.next() };
         let mut access = Lfu::admitted(&moment(0));
         for _ in 0..100_000 {
             access = Lfu::touched(access, &moment(0));
@@ -81,6 +81,9 @@ mod tests {
         assert_eq!(frequency(access, &moment(10 * MILLIS_PER_MINUTE)), count - 10);
         assert_eq!(frequency(access, &moment(1000 * MILLIS_PER_MINUTE)), 0);
         settings.set_lfu_decay_minutes(0);
-        assert_eq!(Lfu::worth(access, None, &Moment { now: 1 << 40, settings: &settings, draw: 0 }), u64::from(count));
+        assert_eq!(
+            Lfu::worth(access, None, &Moment { now: 1 << 40, settings: &settings, number: 0 }),
+            u64::from(count)
+        );
     }
 }

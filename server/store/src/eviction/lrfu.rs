@@ -1,128 +1,218 @@
-//! Least recently and frequently used: every use adds to an entry's worth, and what it added halves with time.
+//! Least recently or least frequently used, whichever pays: the default.
 //!
-//! Source: D. Lee et al., "LRFU: A Spectrum of Policies that Subsumes the Least Recently Used and Least Frequently Used
-//! Policies", IEEE Transactions on Computers 50(12), 2001. The sum over all uses of 2^(−age / half-life) orders
-//! entries as its logarithm does, which written as a point in time, *half-life · log2(sum of 2^(use / half-life))*, does
-//! not change while time passes. So the metadata is one such virtual time of use: an entry used once has the time of
-//! that use, and one used often lies ahead of its last use by as much as its earlier uses are worth.
+//! Two rules stand ready, and each is right where the other fails: by *frequency*, what was used the least often in the
+//! last few dozen turnovers goes first, and a newcomer stays only if it has been used more often than the least worthy of
+//! the others; by *recency*, what was used the longest ago goes first. Which of them is in force is settled by trial, see
+//! [`trial`](super::trial). Both read the same four bytes, so that a change of the rule needs no rebuilding.
 //!
-//! The half-life is what sets it between LRU (very short) and LFU (very long). It is learned: a small multiple of how
-//! long entries last that are not used again, so frequency counts over a few turnovers of the cache, whatever its
-//! size and load.
+//! The rule by frequency takes its parts from TinyLFU (G. Einziger et al., "TinyLFU: A Highly Efficient Cache Admission
+//! Policy", ACM Transactions on Storage 13(4), 2017): uses that are halved from time to time, a small window before the
+//! admission; but the counts are in the entries and, for a while, in what is left of those that went
+//! ([`ghosts`](super::ghosts)), instead of in a sketch. And from 2Q (T. Johnson and D. Shasha, VLDB 1994): uses within the
+//! window are one use, or a short burst would look like lasting interest.
+//!
+//! ```text
+//! bits 31…7  the time of the last use, in ticks of 32 ms, which come round after 12 days
+//!      6…1   uses, as they were at that time
+//!      0     on probation
+//! ```
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI32, AtomicU8, Ordering::Relaxed};
 
-use super::{Algorithm, Moment, TICK_BITS, seconds_since, ticks, ticks_since};
+use super::{Algorithm, Moment};
 use crate::UnixMillis;
 
 pub(super) struct Lrfu;
 
 impl Algorithm for Lrfu {
     fn admitted(moment: &Moment<'_>) -> u32 {
-        ticks(moment.now)
+        Past::new(ticks(moment.now), 1, false).0
     }
 
     #[inline]
     fn touched(access: u32, moment: &Moment<'_>) -> u32 {
-        let now = ticks(moment.now);
-        let ahead = access.wrapping_sub(now) as i32;
-        let latest = if ahead > 0 { access } else { now };
-        latest.wrapping_add(gain(ahead.unsigned_abs(), moment.settings.lrfu_half_life().ticks()))
+        let (past, now) = (Past(access), ticks(moment.now));
+        if past.is_newcomer() {
+            return Past::new(now, past.uses(), true).0;
+        }
+        let uses = past.uses_by(now, moment.settings.learned().half_life_bits());
+        Past::new(now, MOST_USES.min(uses + 1), false).0
     }
-
-    fn worth(access: u32, _deadline: Option<UnixMillis>, moment: &Moment<'_>) -> u64 {
-        let ahead = access.wrapping_sub(ticks(moment.now)) as i32;
-        (i64::from(ahead) - i64::from(i32::MIN)) as u64
-    }
-
-    fn evicted(access: u32, moment: &Moment<'_>) {
-        moment.settings.lrfu_half_life().learn(ticks_since(access, moment.now));
-    }
-
-    /// The least time that it can be: none for as long as the entry's past is worth more than its last use.
-    fn idle_seconds(access: u32, now: UnixMillis) -> Option<u64> {
-        Some(seconds_since(access, now))
-    }
-}
-
-/// What the lesser of two virtual times `apart` adds to the greater: half-life · log2(1 + 2^(−apart / half-life)).
-#[inline]
-fn gain(apart: u32, half_life: u32) -> u32 {
-    let half_life = f64::from(half_life);
-    let halvings = f64::from(apart) / half_life;
-    (half_life * (-halvings).exp2().ln_1p() * std::f64::consts::LOG2_E) as u32
-}
-
-/// The half-life, in ticks.
-#[derive(Debug)]
-pub(crate) struct HalfLife(AtomicU32);
-
-impl HalfLife {
-    const SHORTEST: u32 = 1_000 >> TICK_BITS;
-    const LONGEST: u32 = 86_400_000 >> TICK_BITS;
-    /// Half-lives for each time that an entry lasts which is not used again. Measured with 100,000 keys, room for a tenth
-    /// of them and Zipf's law (exponent 0.9); hit ratios in per cent, `shift` with other keys popular every 100,000 reads:
-    ///
-    /// |       | LRU  | LFU  | 1    | 3    | 6    |
-    /// |-------|------|------|------|------|------|
-    /// | fixed | 60.4 | 66.2 | 62.8 | 65.0 | 66.4 |
-    /// | shift | 58.7 | 53.1 | 59.3 | 58.2 | 56.7 |
-    const PER_LIFETIME: u32 = 6;
-    /// log2 of the number of evictions that it takes to learn most of a change.
-    const INERTIA_BITS: u32 = 8;
 
     #[inline]
-    fn ticks(&self) -> u32 {
-        self.0.load(Relaxed)
+    fn worth(access: u32, _deadline: Option<UnixMillis>, moment: &Moment<'_>) -> u64 {
+        worth_by(moment.settings.learned().rule(), access, moment)
     }
 
-    /// Moves towards what an evicted entry's lifetime suggests. Two that learn at once may lose one lesson.
-    fn learn(&self, lifetime: u32) {
-        let suggested = lifetime.saturating_mul(Self::PER_LIFETIME).clamp(Self::SHORTEST, Self::LONGEST);
-        let known = self.ticks();
-        let step = (i64::from(suggested) - i64::from(known)) >> Self::INERTIA_BITS;
-        self.0.store((i64::from(known) + step) as u32, Relaxed);
+    /// The least time that it can be: what lies 12 days back seems new.
+    fn idle_seconds(access: u32, now: UnixMillis) -> Option<u64> {
+        Some((u64::from(Past(access).age(ticks(now))) << TICK_BITS) / 1000)
+    }
+
+    fn legacy(access: u32, moment: &Moment<'_>) -> u8 {
+        Past(access).uses_by(ticks(moment.now), moment.settings.learned().half_life_bits()) as u8
+    }
+
+    fn arrived(legacy: u8, moment: &Moment<'_>) -> u32 {
+        Past::new(ticks(moment.now), MOST_USES.min(u32::from(legacy) + 1), true).0
+    }
+
+    #[inline]
+    fn is_on_probation(access: u32, since: UnixMillis, moment: &Moment<'_>) -> bool {
+        let (past, now) = (Past(access), ticks(moment.now));
+        past.is_newcomer()
+            && moment.settings.learned().rule() == Rule::Frequency
+            && past.age(now) <= now.wrapping_sub(ticks(since)) & TIME_MASK
+    }
+
+    fn settled(access: u32) -> u32 {
+        access & !NEWCOMER
+    }
+
+    fn outranks(newcomer: u32, least_worthy: u32, moment: &Moment<'_>) -> bool {
+        outranks_by(moment.settings.learned().rule(), newcomer, least_worthy, moment)
     }
 }
 
-impl Default for HalfLife {
-    /// Ten minutes, until something is known.
+/// What decides which entry goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// The one used the least often, and of several the one used the longest ago.
+    Frequency,
+    /// The one used the longest ago.
+    Recency,
+}
+
+#[inline]
+pub(super) fn worth_by(rule: Rule, access: u32, moment: &Moment<'_>) -> u64 {
+    let (past, now) = (Past(access), ticks(moment.now));
+    let recency = u64::from(TIME_MASK - past.age(now));
+    match rule {
+        Rule::Frequency => {
+            u64::from(past.uses_by(now, moment.settings.learned().half_life_bits())) << TIME_BITS | recency
+        }
+        Rule::Recency => recency,
+    }
+}
+
+/// See [`Algorithm::outranks`].
+pub(super) fn outranks_by(rule: Rule, newcomer: u32, least_worthy: u32, moment: &Moment<'_>) -> bool {
+    let now = ticks(moment.now);
+    let uses = |access| Past(access).uses_by(now, moment.settings.learned().half_life_bits());
+    rule == Rule::Recency || uses(newcomer) > uses(least_worthy)
+}
+
+/// The metadata's parts.
+#[derive(Clone, Copy)]
+struct Past(u32);
+
+const TICK_BITS: u32 = 5;
+const TIME_BITS: u32 = 25;
+const TIME_MASK: u32 = (1 << TIME_BITS) - 1;
+const TIME_AT: u32 = u32::BITS - TIME_BITS;
+const USES_AT: u32 = 1;
+const MOST_USES: u32 = super::ghosts::MOST as u32;
+const NEWCOMER: u32 = 1;
+/// Ticks by which the clock may have been set back: 35 minutes. An entry that seems to be of the future by no more was used now.
+const SET_BACK: u32 = 1 << 16;
+
+impl Past {
+    #[inline]
+    fn new(time: u32, uses: u32, is_newcomer: bool) -> Self {
+        Past(time << TIME_AT | uses << USES_AT | u32::from(is_newcomer))
+    }
+
+    #[inline]
+    fn is_newcomer(self) -> bool {
+        self.0 & NEWCOMER != 0
+    }
+
+    #[inline]
+    fn uses(self) -> u32 {
+        self.0 >> USES_AT & MOST_USES
+    }
+
+    /// Ticks since the last use.
+    #[inline]
+    fn age(self, now: u32) -> u32 {
+        let age = now.wrapping_sub(self.0 >> TIME_AT) & TIME_MASK;
+        if age > TIME_MASK - SET_BACK { 0 } else { age }
+    }
+
+    /// Uses as they have been halved by now: at every multiple of the half-life, as all are at once in TinyLFU.
+    #[inline]
+    fn uses_by(self, now: u32, half_life_bits: u32) -> u32 {
+        let into_half_life = now & ((1 << half_life_bits) - 1);
+        let halvings = (self.age(now) + (1 << half_life_bits) - 1 - into_half_life) >> half_life_bits;
+        self.uses().checked_shr(halvings).unwrap_or(0)
+    }
+}
+
+#[inline]
+fn ticks(now: UnixMillis) -> u32 {
+    (now >> TICK_BITS) as u32 & TIME_MASK
+}
+
+/// What is known of the requests, which all shards learn together. It is read at every use and changes rarely.
+#[derive(Debug)]
+pub(crate) struct Learned {
+    /// log2 of the ticks after which past uses count half.
+    half_life_bits: AtomicU8,
+    by_recency: AtomicU8,
+    lead: AtomicI32,
+}
+
+impl Learned {
+    const SHORTEST: u32 = 2;
+    /// 18 hours.
+    const LONGEST: u32 = 21;
+    /// Half-lives in which as many requests come as there are entries. Long, because only what is counted for long shows how
+    /// often the entries are used that hardly stay; what changes faster is left to the rule by recency.
+    const TURNOVERS: u64 = 64;
+    /// How much of the lead is forgotten with each report.
+    const FORGETTING: i32 = 16;
+    /// The lead from which the other rule takes over: with the batches that a [`Trial`](super::Trial) reports, an advantage of
+    /// about one request in a hundred.
+    const DECISIVE: i32 = 40;
+
+    #[inline]
+    fn half_life_bits(&self) -> u32 {
+        u32::from(self.half_life_bits.load(Relaxed))
+    }
+
+    /// The number of the half-life that `now` is in.
+    pub(super) fn half_life(&self, now: UnixMillis) -> u32 {
+        ticks(now) >> self.half_life_bits()
+    }
+
+    #[inline]
+    pub(super) fn rule(&self) -> Rule {
+        if self.by_recency.load(Relaxed) == 0 { Rule::Frequency } else { Rule::Recency }
+    }
+
+    /// Told how long it took until as many requests had come as there are entries.
+    pub(super) fn note_turnover(&self, millis: u64) {
+        let half_life = (millis.saturating_mul(Self::TURNOVERS) >> TICK_BITS).max(1);
+        self.half_life_bits.store(half_life.ilog2().clamp(Self::SHORTEST, Self::LONGEST) as u8, Relaxed);
+    }
+
+    /// Told how many hits more the rule by frequency had in a batch of requests. Two that tell at once may lose one report.
+    pub(super) fn note_trial(&self, more_by_frequency: i32) {
+        let lead = self.lead.load(Relaxed);
+        let lead = lead - lead / Self::FORGETTING + more_by_frequency;
+        self.lead.store(lead, Relaxed);
+        if lead.abs() >= Self::DECISIVE {
+            self.by_recency.store(u8::from(lead < 0), Relaxed);
+        }
+    }
+}
+
+impl Default for Learned {
+    /// By frequency, over some ten minutes, until something is known.
     fn default() -> Self {
-        HalfLife(AtomicU32::new(600_000 >> TICK_BITS))
+        Learned { half_life_bits: AtomicU8::new(14), by_recency: AtomicU8::new(0), lead: AtomicI32::new(0) }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::settings::Settings;
-
-    const START: UnixMillis = 1_000_000_000;
-
-    #[test]
-    fn the_virtual_time_is_the_logarithm_of_the_sum() {
-        let settings = Settings::default();
-        let half_life = 600_000.0;
-        let uses = [0, 0, 100_000, 600_000, 2_400_000, 2_400_016];
-        let mut access = Lrfu::admitted(&Moment { now: START, settings: &settings, draw: 0 });
-        for used_at in &uses[1..] {
-            access = Lrfu::touched(access, &Moment { now: START + used_at, settings: &settings, draw: 0 });
-        }
-        let sum: f64 = uses.iter().map(|used_at| (*used_at as f64 / half_life).exp2()).sum();
-        let expected = half_life * sum.log2() / 16.0;
-        let found = f64::from(access.wrapping_sub(ticks(START)));
-        assert!((found - expected).abs() < uses.len() as f64 + 1.0, "{found} ticks, not {expected}");
-    }
-
-    #[test]
-    fn the_half_life_follows_how_long_entries_last() {
-        let half_life = HalfLife::default();
-        for lifetime in [100u32, 500_000] {
-            (0..5_000).for_each(|_| half_life.learn(lifetime));
-            let (learned, aim) = (half_life.ticks(), lifetime * HalfLife::PER_LIFETIME);
-            assert!(learned.abs_diff(aim) <= 256, "{learned}, not {aim}");
-        }
-        (0..10_000).for_each(|_| half_life.learn(0));
-        assert!(half_life.ticks() <= HalfLife::SHORTEST + 256);
-    }
-}
+mod tests;

@@ -4,9 +4,9 @@ use super::lru::Lru;
 use super::{Algorithm, Moment};
 use crate::UnixMillis;
 
-pub(super) struct Random;
+pub(super) struct Arbitrary;
 
-impl Algorithm for Random {
+impl Algorithm for Arbitrary {
     fn admitted(moment: &Moment<'_>) -> u32 {
         Lru::admitted(moment)
     }

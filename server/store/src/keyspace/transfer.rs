@@ -48,7 +48,9 @@ impl Keyspace<'_> {
             let replaced = self.shard_mut(key).remove(key, place);
             self.garbage.add(replaced);
         }
-        self.shard_mut(key).insert(key, owned.entry.renamed(key.bytes()));
+        let mut entry = owned.entry.renamed(key.bytes());
+        entry.set_access(self.settings().policy().settled(entry.access()));
+        self.shard_mut(key).insert(key, entry);
         self.changed(key, 1);
     }
 

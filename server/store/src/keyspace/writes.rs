@@ -27,7 +27,7 @@ impl Keyspace<'_> {
         let Keyspace { store, shards, now, .. } = self;
         let shard = locked(shards, store, key);
         let settings = store.settings();
-        let moment = Moment { now: *now, settings, draw: shard.random.next() as u32 };
+        let moment = Moment { now: *now, settings, number: shard.counters.changes };
         let Some(entry) = shard.live_entry(key, *now).filter(|entry| entry.is_plain()) else {
             return Some(value);
         };
@@ -48,10 +48,11 @@ impl Keyspace<'_> {
         let Keyspace { store, shards, garbage, now, .. } = self;
         let shard = locked(shards, store, key);
         let settings = store.settings();
-        let (policy, moment) = (settings.policy(), Moment { now: *now, settings, draw: shard.random.next() as u32 });
+        let (policy, moment) = (settings.policy(), Moment { now: *now, settings, number: shard.counters.changes });
         let Some(place) = found.place() else {
-            let meta = Meta { access: policy.admitted(&moment), deadline: expiry.deadline(|| None), fill };
-            return shard.insert(key, Entry::new(key.bytes(), &meta, value));
+            let meta = Meta { access: shard.admit(key, &moment), deadline: expiry.deadline(|| None), fill };
+            shard.insert(key, Entry::new(key.bytes(), &meta, value));
+            return shard.welcome(key, &moment);
         };
         let is_live = matches!(found, Found::Live(_));
         shard.change(key, place, |entry| {
@@ -74,7 +75,7 @@ impl Keyspace<'_> {
         let Keyspace { store, shards, now, .. } = self;
         let shard = locked(shards, store, key);
         let settings = store.settings();
-        let moment = Moment { now: *now, settings, draw: shard.random.next() as u32 };
+        let moment = Moment { now: *now, settings, number: shard.counters.changes };
         let edited = shard.edit(key, place, |entry| {
             let edited = change(entry);
             if edited.changed {

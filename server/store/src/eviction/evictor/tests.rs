@@ -130,18 +130,3 @@ fn nothing_is_evicted_without_a_policy() {
     set(&store, 1, START, Expiry::None);
     assert_eq!(store.evict_step(START, 5, &mut || 1), EvictStep { evicted: 0, exhausted: true });
 }
-
-#[test]
-fn the_pool_keeps_the_least_worthy_with_the_very_least_last() {
-    let mut pool = Pool::default();
-    let mut random = Random::new(4);
-    let mut worths: Vec<u64> = (0..200).map(|_| random.next() % 1_000).collect();
-    for (slot, worth) in worths.iter().enumerate() {
-        pool.offer(Candidate { shard: 0, db: 0, slot, hash: 0, worth: *worth });
-        pool.offer(Candidate { shard: 0, db: 0, slot, hash: 0, worth: *worth });
-    }
-    worths.sort_unstable();
-    worths.truncate(POOL);
-    worths.reverse();
-    assert_eq!(pool.candidates.iter().map(|candidate| candidate.worth).collect::<Vec<_>>(), worths);
-}

@@ -1,0 +1,122 @@
+use super::*;
+use crate::random::Random;
+use crate::{Expiry, Store, StoreConfig};
+
+const NOW: UnixMillis = 1_000_000_000;
+const SLOT: u16 = 7;
+
+fn one_shard() -> Store {
+    Store::new(StoreConfig { shards: 1, ..StoreConfig::default() })
+}
+
+fn set(store: &Store, db: u16, number: u64, now: UnixMillis) {
+    let name = number.to_string();
+    store.lock(SLOT, now).set_string(&store.key(db, SLOT, name.as_bytes()), b"v", Expiry::None);
+}
+
+fn is_there(store: &Store, db: u16, number: u64) -> bool {
+    let name = number.to_string();
+    store.lock(SLOT, NOW).peek(&store.key(db, SLOT, name.as_bytes())).is_some()
+}
+
+fn evict(store: &Store, entries: usize, now: UnixMillis) -> usize {
+    let mut random = Random::new(3);
+    (0..entries).map(|_| store.evict_step(now, 1, &mut || random.next()).evicted).sum()
+}
+
+#[test]
+fn the_pool_keeps_the_least_worthy_with_the_very_least_last() {
+    let mut pool = Pool::default();
+    let mut random = Random::new(4);
+    let mut worths: Vec<u64> = (0..200).map(|_| random.next() % 100_000).collect();
+    for (hash, worth) in (0..).zip(&worths) {
+        pool.consider(*worth, 0, 0, || hash);
+        pool.consider(*worth, 0, 0, || hash);
+    }
+    worths.sort_unstable();
+    worths.truncate(POOL);
+    worths.reverse();
+    assert_eq!(pool.0.iter().map(|candidate| candidate.worth).collect::<Vec<_>>(), worths);
+}
+
+#[test]
+fn the_hand_passes_every_entry_of_every_database_once_a_round() {
+    let store = one_shard();
+    for db in [0, 3] {
+        (0..500).for_each(|number| set(&store, db, number, NOW));
+    }
+    let mut hand = Hand::default();
+    let shard = store.cells()[0].lock();
+    let mut passed = std::collections::HashMap::new();
+    while passed.len() < 1_000 {
+        let found =
+            hand.pass(&shard, false, |db, _, entry| *passed.entry((db, entry.key().to_vec())).or_insert(0) += 1);
+        assert!(found);
+    }
+    assert!(passed.values().all(|times| *times == 1));
+}
+
+#[test]
+fn a_newcomer_is_there_for_a_while_and_goes_when_it_was_not_used() {
+    let store = one_shard();
+    (0..1_000).for_each(|number| set(&store, 0, number, NOW));
+    evict(&store, 1, NOW);
+    let passing = 1_000..3_000;
+    for number in passing.clone() {
+        set(&store, 0, number, NOW);
+        assert_eq!(evict(&store, 1, NOW), 1);
+        assert!(is_there(&store, 0, number));
+    }
+    let passing_left = passing.filter(|number| is_there(&store, 0, *number)).count();
+    let places = 1_000 / 64 + 1;
+    assert!(passing_left <= places + 1, "{passing_left}");
+}
+
+#[test]
+fn what_comes_again_and_again_stays() {
+    let store = one_shard();
+    (0..1_000).for_each(|number| set(&store, 0, number, NOW));
+    evict(&store, 1, NOW);
+    for round in 0..4 {
+        for number in 1_000..1_100 {
+            if !is_there(&store, 0, number) {
+                set(&store, 0, number, NOW);
+                evict(&store, 1, NOW);
+            }
+        }
+        (0..100).for_each(|number| {
+            set(&store, 0, 10_000 * (round + 1) + number, NOW);
+            evict(&store, 1, NOW);
+        });
+    }
+    let left = (1_000..1_100).filter(|number| is_there(&store, 0, *number)).count();
+    assert!(left >= 95, "{left}");
+}
+
+#[test]
+fn where_all_are_newcomers_the_first_goes() {
+    let store = one_shard();
+    set(&store, 0, 0, NOW);
+    assert_eq!(evict(&store, 1, NOW), 1);
+    (1..4).for_each(|number| set(&store, 0, number, NOW));
+    for gone in 1..4 {
+        assert_eq!(evict(&store, 1, NOW), 1);
+        assert!(!is_there(&store, 0, gone));
+    }
+    assert!(store.evict_step(NOW, 1, &mut || 1).exhausted);
+}
+
+#[test]
+fn databases_may_be_exchanged_and_flushed_in_between() {
+    let store = one_shard();
+    (0..500).for_each(|number| set(&store, 0, number, NOW));
+    evict(&store, 10, NOW);
+    (500..600).for_each(|number| set(&store, 0, number, NOW));
+    store.swap(0, 1);
+    assert_eq!(evict(&store, 90, NOW), 90);
+    assert_eq!(store.len(1), 500);
+    drop(store.flush(Some(1)));
+    assert_eq!(evict(&store, 1, NOW), 0);
+    set(&store, 0, 1, NOW);
+    assert_eq!(evict(&store, 1, NOW), 1);
+}
