@@ -18,41 +18,46 @@ static TABLES: [[u16; 256]; STRIDE] = remainder_tables();
 /// The slot of `key`, in `0..SLOT_COUNT`.
 #[inline]
 pub fn slot_of(key: &[u8]) -> u16 {
-    crc16(hash_tag(key).unwrap_or(key)) % SLOT_COUNT
+    let (head, strides) = strides(key);
+    let mut register = if head == 0 { 0 } else { shift_through(0, head) };
+    let mut found = braces(head);
+    for stride in strides {
+        register = shift_through(register, stride);
+        found |= braces(stride);
+    }
+    let checksum = if found == 0 { register } else { checksum_of_tag(key) };
+    checksum % SLOT_COUNT
+}
+
+/// The checksum of the hash tag, if there is one, or of the whole key.
+#[cold]
+fn checksum_of_tag(key: &[u8]) -> u16 {
+    crc16(hash_tag(key).unwrap_or(key))
 }
 
 /// The part of `key` between its first `{` and the next `}`, when it is not empty: keys that share a tag share a slot.
-#[inline]
 fn hash_tag(key: &[u8]) -> Option<&[u8]> {
-    let (head, mut strides) = strides(key);
-    let opens = has_brace(head) || strides.any(has_brace);
-    if opens { braced(key) } else { None }
-}
-
-#[cold]
-fn braced(key: &[u8]) -> Option<&[u8]> {
     let open = key.iter().position(|&byte| byte == b'{')?;
     let rest = &key[open + 1..];
     let close = rest.iter().position(|&byte| byte == b'}')?;
     (close > 0).then(|| &rest[..close])
 }
 
-/// Whether one of the eight bytes is `{`, by looking for a zero byte after cancelling it out.
+/// Bits that are set if one of the eight bytes is `{`, by looking for a zero byte after cancelling it out.
 #[inline]
-fn has_brace(stride: u64) -> bool {
+fn braces(stride: u64) -> u64 {
     const ONES: u64 = u64::from_ne_bytes([1; STRIDE]);
     let difference = stride ^ (ONES * b'{' as u64);
-    difference.wrapping_sub(ONES) & !difference & (ONES << 7) != 0
+    difference.wrapping_sub(ONES) & !difference & (ONES << 7)
 }
 
-/// The register starts at 0, so zeros in front of the message change nothing.
-#[inline]
 fn crc16(bytes: &[u8]) -> u16 {
     let (head, strides) = strides(bytes);
     strides.fold(shift_through(0, head), shift_through)
 }
 
-/// The bytes eight at a time, each eight as a big-endian number: first those that are more than whole strides, with zeros before them.
+/// The bytes eight at a time, each eight as a big-endian number: first those that are more than whole strides, with zeros before them,
+/// which change nothing in a register that starts at 0.
 #[inline]
 fn strides(bytes: &[u8]) -> (u64, impl Iterator<Item = u64>) {
     let (head, whole) = bytes.split_at(bytes.len() % STRIDE);
@@ -68,9 +73,10 @@ fn strides(bytes: &[u8]) -> (u64, impl Iterator<Item = u64>) {
 /// The register after eight more bytes.
 #[inline]
 fn shift_through(register: u16, stride: u64) -> u16 {
-    let bytes = (stride ^ u64::from(register) << 48).to_le_bytes();
-    let remainders = TABLES.iter().zip(bytes).map(|(table, byte)| table[usize::from(byte)]);
-    remainders.fold(0, |sum, remainder| sum ^ remainder)
+    let [a, b, c, d, e, f, g, h] = (stride ^ u64::from(register) << 48).to_be_bytes().map(usize::from);
+    let [behind_0, behind_1, behind_2, behind_3, behind_4, behind_5, behind_6, behind_7] = &TABLES;
+    let front = behind_7[a] ^ behind_6[b] ^ behind_5[c] ^ behind_4[d];
+    front ^ behind_3[e] ^ behind_2[f] ^ behind_1[g] ^ behind_0[h]
 }
 
 const fn remainder_tables() -> [[u16; 256]; STRIDE] {
@@ -145,7 +151,7 @@ mod tests {
 
         #[test]
         fn a_brace_is_found_wherever_it_stands(key in "[a-c{}|]{0,24}") {
-            prop_assert_eq!(hash_tag(key.as_bytes()), braced(key.as_bytes()));
+            prop_assert_eq!(slot_of(key.as_bytes()), checksum_of_tag(key.as_bytes()) % SLOT_COUNT);
         }
 
         #[test]

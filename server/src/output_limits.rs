@@ -50,11 +50,19 @@ impl OutputLimits {
         self.classes.store(classes.into());
     }
 
+    /// The most bytes of replies that may wait at any time.
+    #[inline]
+    pub fn allowed(&self) -> usize {
+        match self.hard.load(Relaxed) {
+            0 => usize::MAX,
+            hard => hard,
+        }
+    }
+
     /// Whether so many bytes of replies are too many at any time.
     #[inline]
     pub fn forbid(&self, unsent: usize) -> bool {
-        let hard = self.hard.load(Relaxed);
-        hard > 0 && unsent > hard
+        unsent > self.allowed()
     }
 
     /// Whether a connection has been stalled with too much for too long.

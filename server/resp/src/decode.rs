@@ -1,5 +1,5 @@
 use crate::frame::{Frame, Span};
-use crate::{ProtocolError, inline, number};
+use crate::{ProtocolError, inline, number, ordinary};
 
 /// What a client may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +72,13 @@ impl Decoder {
             return self.decode_arguments(buf, limits, frame);
         }
         frame.clear();
+        // Offsets of a shorter buffer fit without looking; a stranger's request is looked at more closely.
+        if limits.authenticated && buf.len() <= REQUEST_MAX {
+            if let Some(consumed) = ordinary::whole_request(buf, limits, frame) {
+                return Ok(self.finish(Decoded::Request { consumed }));
+            }
+            frame.clear();
+        }
         match buf.first() {
             Some(b'*') => self.decode_array(buf, limits, frame),
             Some(_) => self.decode_inline(buf, limits, frame),

@@ -17,6 +17,7 @@ mod frame;
 mod head;
 mod inline;
 mod number;
+mod ordinary;
 mod output;
 mod reply;
 

@@ -133,8 +133,12 @@ impl Buf for Output {
         self.len()
     }
 
+    #[inline]
     fn chunk(&self) -> &[u8] {
-        self.chunks().next().unwrap_or_default()
+        match self.links.is_empty() {
+            true => &self.text[self.written..],
+            false => self.chunks().next().unwrap_or_default(),
+        }
     }
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {

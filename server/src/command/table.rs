@@ -22,6 +22,7 @@ pub struct Command {
     /// Whether the one key is the first argument behind the name, as it is for most commands.
     pub has_one_key: bool,
     pub subcommands: Vec<Command>,
+    is_container: bool,
 }
 
 /// All commands.
@@ -73,6 +74,12 @@ impl Table {
     #[inline]
     pub fn by_name(&self, name: &[u8]) -> Option<&Command> {
         self.by_name.find(name).map(|row| &self.commands[row])
+    }
+
+    /// As [`Table::resolve`] of a request whose command has no subcommands; else, or if it does not resolve, `None`.
+    #[inline]
+    pub fn resolve_plain(&self, args: Args<'_>) -> Option<&Command> {
+        self.by_name(args.name()).filter(|command| !command.is_container && command.spec.accepts(args.len()))
     }
 
     /// The command that a request names; of a container, the subcommand.
@@ -129,7 +136,8 @@ impl Numbering {
         let id = self.names.len();
         self.names.push(full_name);
         let subcommands = spec.subcommands.iter().map(|sub| self.number(sub, Some(spec.name))).collect();
-        Command { spec, id, full_name, has_one_key: spec.has_one_key(), subcommands }
+        let is_container = !spec.subcommands.is_empty();
+        Command { spec, id, full_name, has_one_key: spec.has_one_key(), subcommands, is_container }
     }
 }
 

@@ -4,14 +4,13 @@
 //! processor's caches. So the keys of a whole batch are placed and hashed first, and the store asks for all their memory at once; by
 //! the time that a request's turn comes, what it needs is there.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use arc_swap::Guard;
+use arrayvec::ArrayVec;
 use forebay_cluster::Topology;
 use forebay_resp::{Args, Reply};
 use forebay_store::{Key, MAX_PREFETCHED};
-use smallvec::SmallVec;
 
 use super::{Engine, Request, Step};
 use crate::clock::Instant;
@@ -22,54 +21,103 @@ use crate::session::Session;
 /// Requests of one batch.
 pub const BATCH_REQUESTS: usize = 64;
 
-/// Keys at which a batch is full, whatever the number of its requests.
+/// Keys of one batch.
 const BATCH_KEYS: usize = MAX_PREFETCHED;
+const _: () = assert!(BATCH_KEYS <= u8::MAX as usize, "a key's place in the batch fits a byte");
 
 /// Requests of one connection, in order, about to run. All see one topology.
-pub struct Batch<'b> {
+pub struct Batch<'s, 'b> {
     engine: &'b Engine,
     topology: Guard<Arc<Topology>>,
-    requests: SmallVec<[Prepared<'b>; BATCH_REQUESTS]>,
-    keys: SmallVec<[Key<'b>; BATCH_KEYS]>,
+    requests: &'s mut Requests<'b>,
+    keys: &'s mut Keys<'b>,
+    /// The keys of a request that alone has more than a batch.
+    many: Vec<Key<'b>>,
 }
 
+/// Room for a batch's requests, and for their keys. They are some kilobytes large and must not be moved, so they stand on the stack of
+/// whoever makes the batch: a function that does not wait, or they would be part of every connection.
+pub type Requests<'b> = ArrayVec<Prepared<'b>, BATCH_REQUESTS>;
+/// See [`Requests`].
+pub type Keys<'b> = ArrayVec<Key<'b>, BATCH_KEYS>;
+
 /// What is known of a request before its turn.
-struct Prepared<'b> {
+#[derive(Clone, Copy)]
+pub struct Prepared<'b> {
     args: Args<'b>,
     /// None if it names no command that could run.
     command: Option<&'static Command>,
-    /// Where its keys stand among the batch's.
-    keys: Result<Range<usize>, InvalidKeyCount>,
+    keys: Result<Place, InvalidKeyCount>,
+}
+
+/// Where a request's keys are.
+#[derive(Clone, Copy)]
+enum Place {
+    /// The batch's, from one to another.
+    Here { first: u8, end: u8 },
+    /// [`Batch::many`]
+    Many,
 }
 
 impl Engine {
-    /// A batch without requests.
+    /// A batch without requests, with room in `requests` and `keys`, which must be empty.
     #[inline]
-    pub fn batch(&self) -> Batch<'_> {
-        Batch { engine: self, topology: self.node.topology.load(), requests: SmallVec::new(), keys: SmallVec::new() }
+    pub fn batch<'s, 'b>(&'b self, requests: &'s mut Requests<'b>, keys: &'s mut Keys<'b>) -> Batch<'s, 'b> {
+        debug_assert!(requests.is_empty() && keys.is_empty(), "a batch begins without requests");
+        Batch { engine: self, topology: self.node.topology.load(), requests, keys, many: Vec::new() }
     }
 }
 
-impl<'b> Batch<'b> {
-    /// Adds a request and says whether the next one may be added too: not when the batch is full, and not behind a command that may
-    /// change the session, by which later requests are understood.
+impl<'b> Batch<'_, 'b> {
+    /// Adds a request, or leaves it to the next batch. Answers whether the one behind it may be added too: not when the batch is full,
+    /// and not behind a command that may change the session, by which later requests are understood.
     #[inline]
     pub fn add(&mut self, session: &Session, args: Args<'b>) -> bool {
-        let command = self.engine.table.resolve(args).ok();
-        let keys = match command {
-            Some(command) => self.engine.add_keys(session.db, command, args, &mut self.keys),
-            None => Ok(0..0),
+        let table = self.engine.table;
+        let Some(command) = table.resolve_plain(args).or_else(|| table.resolve(args).ok()) else {
+            self.requests.push(Prepared { args, command: None, keys: Ok(Place::NONE) });
+            return false;
         };
-        let leaves_the_session_alone = command.is_some_and(|command| matches!(command.spec.run, Run::Keys(_)));
-        self.requests.push(Prepared { args, command, keys });
-        leaves_the_session_alone && self.requests.len() < BATCH_REQUESTS && self.keys.len() < BATCH_KEYS
+        let keys = match args.get(1) {
+            Some(key) if command.has_one_key => Ok(self.add_key(session.db, key)),
+            _ => match self.add_keys(session.db, command, args).transpose() {
+                Some(keys) => keys,
+                None => return false,
+            },
+        };
+        self.requests.push(Prepared { args, command: Some(command), keys });
+        matches!(command.spec.run, Run::Keys(_)) && !self.requests.is_full() && !self.keys.is_full()
     }
 
-    /// Asks for the memory that the requests will look at, if there are several; a single one's own look comes as soon.
+    #[inline]
+    fn add_key(&mut self, db: u16, key: &'b [u8]) -> Place {
+        let first = self.keys.len() as u8;
+        self.keys.push(self.engine.key(db, key));
+        Place::Here { first, end: first + 1 }
+    }
+
+    /// `None` when there is not room enough; a batch without requests has room for any.
+    fn add_keys(&mut self, db: u16, command: &Command, args: Args<'b>) -> Result<Option<Place>, InvalidKeyCount> {
+        let positions = command.spec.key_positions(args)?;
+        let engine = self.engine;
+        let keys = positions.iter().filter_map(|&at| args.get(at as usize)).map(|bytes| engine.key(db, bytes));
+        if positions.len() <= self.keys.remaining_capacity() {
+            let first = self.keys.len() as u8;
+            self.keys.extend(keys);
+            return Ok(Some(Place::Here { first, end: self.keys.len() as u8 }));
+        }
+        if !self.requests.is_empty() {
+            return Ok(None);
+        }
+        self.many.extend(keys);
+        Ok(Some(Place::Many))
+    }
+
+    /// Asks for the memory that the requests will look at, if there are several keys; a single one's own look comes as soon.
     #[inline]
     pub fn prefetch(&self) {
         if self.keys.len() > 1 {
-            self.keys.chunks(MAX_PREFETCHED).for_each(|keys| self.engine.node.store.prefetch(keys));
+            self.engine.node.store.prefetch(self.keys);
         }
     }
 
@@ -83,11 +131,18 @@ impl<'b> Batch<'b> {
     /// before it ended, and then when this one did.
     #[inline]
     pub fn begin(&self, at: usize, session: &mut Session, reply: &mut Reply, clock: &mut Instant) -> Step {
-        let Prepared { args, command, ref keys } = self.requests[at];
+        let Prepared { args, command, keys } = self.requests[at];
         let Some(command) = command else {
             return self.engine.refuse(session, args, reply);
         };
-        let keys = keys.clone().map(|range| &self.keys[range]);
+        let keys = keys.map(|keys| match keys {
+            Place::Here { first, end } => &self.keys[usize::from(first)..usize::from(end)],
+            Place::Many => &self.many[..],
+        });
         self.engine.admit(session, &Request { command, args, keys, topology: &self.topology }, reply, clock)
     }
+}
+
+impl Place {
+    const NONE: Place = Place::Here { first: 0, end: 0 };
 }

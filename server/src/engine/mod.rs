@@ -11,14 +11,13 @@ pub mod flight;
 pub mod gates;
 mod route;
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use forebay_cluster::Topology;
 use forebay_resp::{Args, Reply};
 use forebay_store::{Access, Key, Keyspace, Presence};
-use smallvec::{Array, SmallVec};
+use smallvec::SmallVec;
 
 use crate::clock::Instant;
 use crate::command::call::{Call, Flow};
@@ -32,7 +31,7 @@ use flight::{Departures, Flights, Joined};
 use gates::Passage;
 use route::Place;
 
-pub use batch::{BATCH_REQUESTS, Batch};
+pub use batch::{BATCH_REQUESTS, Batch, Keys as BatchKeys, Requests};
 
 /// Times that one request is run, each after loading what the last run missed, before it is given up as unsettled.
 const MAX_RUNS: usize = 5;
@@ -111,7 +110,8 @@ impl Engine {
 
     /// Runs a request as far as it comes without waiting. The reply, if any, is appended to `reply`.
     pub fn begin(&self, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Step {
-        let mut batch = self.batch();
+        let (mut requests, mut keys) = (Requests::new(), BatchKeys::new());
+        let mut batch = self.batch(&mut requests, &mut keys);
         let _full = batch.add(session, args);
         batch.begin(0, session, reply, &mut self.node.clock.instant())
     }
@@ -206,10 +206,10 @@ impl Engine {
             Ok(command) => command,
             Err(unresolved) => unreachable!("the command was resolved before: {unresolved:?}"),
         };
-        let mut keys = Keys::new();
-        let range = self.add_keys(session.db, command, args, &mut keys);
+        let keys = self.keys(session.db, command, args);
         let topology = self.node.topology.load();
-        let request = Request { command, args, keys: range.map(|range| &keys[range]), topology: &topology };
+        let keys = keys.as_deref().map_err(|error| *error);
+        let request = Request { command, args, keys, topology: &topology };
         self.run(session, &request, reply, brought, &mut self.node.clock.instant())
     }
 
@@ -357,23 +357,10 @@ impl Engine {
             .collect()
     }
 
-    /// Appends the declared keys of a request to `keys`, and answers where they stand there.
-    #[inline]
-    fn add_keys<'a, A: Array<Item = Key<'a>>>(
-        &self,
-        db: u16,
-        command: &Command,
-        args: Args<'a>,
-        keys: &mut SmallVec<A>,
-    ) -> Result<Range<usize>, InvalidKeyCount> {
-        let first = keys.len();
-        if command.has_one_key {
-            keys.extend(args.get(1).map(|bytes| self.key(db, bytes)));
-        } else {
-            let positions = command.spec.key_positions(args)?;
-            keys.extend(positions.iter().filter_map(|&at| args.get(at as usize)).map(|bytes| self.key(db, bytes)));
-        }
-        Ok(first..keys.len())
+    /// The declared keys of a request.
+    fn keys<'a>(&self, db: u16, command: &Command, args: Args<'a>) -> Result<Keys<'a>, InvalidKeyCount> {
+        let positions = command.spec.key_positions(args)?;
+        Ok(positions.iter().filter_map(|&at| args.get(at as usize)).map(|bytes| self.key(db, bytes)).collect())
     }
 
     #[inline]
@@ -410,8 +397,7 @@ impl Prefetch<'_> {
         if !engine.loads(session, command, args) {
             return;
         }
-        let mut keys = Keys::new();
-        if engine.add_keys(session.db, command, args, &mut keys).is_ok() {
+        if let Ok(keys) = engine.keys(session.db, command, args) {
             let mut keyspace = engine.lock(&keys, session);
             let missing = engine.loadable(&mut keyspace, &keys);
             drop(keyspace);

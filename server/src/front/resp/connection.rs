@@ -10,15 +10,15 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut};
-use forebay_resp::{Decoded, Decoder, Frame, Limits, Mark, Protocol, ProtocolError, Reply};
+use forebay_resp::{Args, Decoded, Decoder, Frame, Limits, Mark, Protocol, ProtocolError, Reply};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 use tracing::debug;
 
-use super::bench::{Bench, READ_BYTES, Received};
+use super::bench::{Bench, Deferral, READ_BYTES, Received};
 use crate::clients::{Ask, Client};
-use crate::engine::{BATCH_REQUESTS, Engine, Step, Wait};
-use crate::session::Session;
+use crate::engine::{BATCH_REQUESTS, BatchKeys, Engine, Requests, Step, Wait};
+use crate::session::{Replies, Session};
 
 /// Bytes of replies at which they are written although the batch is not answered to its end.
 const FLUSH_BYTES: usize = 256 * 1024;
@@ -33,6 +33,9 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Bytes of an unfinished request up to which its connection gives its bench back and keeps only them. Decoding starts over when more
 /// comes, so this is also what a client that sends single bytes can make us look at for each of them.
 const SMALL_UNFINISHED: usize = 1024;
+
+/// Most bytes of replies that are kept back until the other connections have been answered.
+const DEFERRED_BYTES: usize = 64 * 1024;
 
 /// Requests of one batch whose loads are begun ahead of their turn.
 const PREFETCH_REQUESTS: usize = 4096;
@@ -122,6 +125,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Err(end) => return end,
             };
             let answered = self.answer().await;
+            if let Some(_deferral) = self.may_defer() {
+                let_others_answer().await;
+            }
             // What was answered before the end is sent even then.
             if let Err(end) = self.flush().await {
                 return end;
@@ -135,6 +141,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 tokio::task::yield_now().await;
             }
         }
+    }
+
+    /// Whether what was answered is little enough to be written a little later.
+    fn may_defer(&self) -> Option<Deferral> {
+        let waiting = self.bench.as_ref().map_or(0, |bench| bench.reply.len());
+        if (1..=DEFERRED_BYTES).contains(&waiting) { Deferral::begin() } else { None }
     }
 
     /// Waits for bytes, and gives the bench back for that time. Tells how many have come.
@@ -215,45 +227,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Ok(Turn::Done);
         };
         let Bench { input, received, reply } = &mut **bench;
-        let large = received.take_large(input);
-        let mut batch = engine.batch();
-        match &large {
-            Some(request) => {
-                batch.add(session, received.large(request));
-            }
+        match received.take_large(input) {
             None => {
-                for args in received.undone(input) {
-                    if !batch.add(session, args) {
-                        break;
-                    }
+                let (done, turn) = run_batch(engine, session, received.undone(input), reply);
+                received.done(done, input);
+                turn
+            }
+            Some(request) => {
+                let (done, turn) = run_batch(engine, session, std::iter::once(received.large(&request)), reply);
+                match done {
+                    0 => Received::put_back(request, input),
+                    _ => received.done_large(input),
                 }
+                turn
             }
         }
-        batch.prefetch();
-        let mut clock = engine.node().clock.instant();
-        let mut done = 0;
-        let turn = loop {
-            if done == batch.count() {
-                break Ok(Turn::Done);
-            }
-            let mark = reply.mark();
-            let step = batch.begin(done, session, reply, &mut clock);
-            if let Step::Wait(wait) = step {
-                break Ok(Turn::Wait(wait, mark));
-            }
-            done += 1;
-            match replied(session, engine, reply, mark, matches!(step, Step::Close)) {
-                Ok(Turn::Done) => {}
-                stop => break stop,
-            }
-        };
-        drop(batch);
-        match large {
-            None => received.done(done, input),
-            Some(_) if done > 0 => received.done_large(input),
-            Some(request) => Received::put_back(request, input),
-        }
-        turn
     }
 
     /// Waits for what the next request needs, and runs it to its end.
@@ -351,8 +339,44 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 }
 
+/// Runs as many of `requests` as can be prepared together, until one waits or the connection has something else to do; answers how
+/// many are done.
+fn run_batch<'r>(
+    engine: &'r Engine,
+    session: &mut Session,
+    requests: impl Iterator<Item = Args<'r>>,
+    reply: &mut Reply,
+) -> (usize, Result<Turn, End>) {
+    let (mut prepared, mut keys) = (Requests::new(), BatchKeys::new());
+    let mut batch = engine.batch(&mut prepared, &mut keys);
+    for args in requests {
+        if !batch.add(session, args) {
+            break;
+        }
+    }
+    batch.prefetch();
+    let calm = engine.node().settings.output_limits.allowed().min(FLUSH_BYTES - 1);
+    let mut clock = engine.node().clock.instant();
+    for at in 0..batch.count() {
+        let mark = reply.mark();
+        let step = batch.begin(at, session, reply, &mut clock);
+        if let Step::Wait(wait) = step {
+            return (at, Ok(Turn::Wait(wait, mark)));
+        }
+        let eventless = matches!(step, Step::Done) && session.replies == Replies::On;
+        if eventless && reply.len() <= calm && session.client.asked() == Ask::Nothing {
+            continue;
+        }
+        match replied(session, engine, reply, mark, matches!(step, Step::Close)) {
+            Ok(Turn::Done) => {}
+            stop => return (at + 1, stop),
+        }
+    }
+    (batch.count(), Ok(Turn::Done))
+}
+
 /// After a request was answered, with what `reply` holds from `mark` on: whether the next one can run at once.
-#[inline]
+#[cold]
 fn replied(session: &mut Session, engine: &Engine, reply: &mut Reply, mark: Mark, closes: bool) -> Result<Turn, End> {
     if !session.sends_reply() {
         reply.rewind(mark);
@@ -415,7 +439,24 @@ async fn send_some<S: AsyncWrite + Unpin>(
     .await
 }
 
-/// Writes what the system takes at once of up to `most` bytes. A reply in one piece takes the plain system call, which is cheaper than the vectored one.
+/// Lets all connections that are ready on this thread answer what has arrived for them, each once. So the replies of a round are
+/// written one right behind the other: a reply that wakes a sleeping reader costs several times one for a reader that is awake, and
+/// one that reads for many connections, as a load generator or a proxy does, has no time to fall asleep between them.
+async fn let_others_answer() {
+    let mut turned = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut turned, true) {
+            return Poll::Ready(());
+        }
+        // To the end of the queue. `yield_now` would look for new arrivals first, a system call for each round.
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Writes what the system takes at once of up to `most` bytes. A reply in one piece takes the plain system call, which is cheaper than
+/// the vectored one.
 fn poll_write_reply<S: AsyncWrite>(
     stream: Pin<&mut S>,
     context: &mut Context<'_>,
