@@ -21,9 +21,9 @@ const EVICTIONS_IN_A_ROW: usize = 16;
 /// and the housekeeping take.
 const EVICTIONS_PER_REQUEST: usize = 1024;
 
-/// This part of `maxmemory` may be exceeded while what is over is being evicted: large values that come in place of many small ones
-/// are not refused for it.
-const OVERSHOOT: u64 = 64;
+/// This part of `maxmemory` may be exceeded while what is over is being evicted: nobody is refused for what eviction itself begins to
+/// keep, some two bytes a key, nor for large values that come in place of many small ones.
+const OVERSHOOT: u64 = 16;
 
 /// Gates that stand open or shut for all connections.
 #[derive(Default)]
