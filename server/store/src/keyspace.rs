@@ -186,11 +186,7 @@ impl<'s> Keyspace<'s> {
 
     /// Removes the key for a client. Returns whether it existed; what was remembered about it is gone in any case.
     pub fn remove(&mut self, key: &Key<'_>) -> bool {
-        let found = self.lookup(key);
-        if let Some(place) = found.place() {
-            let removed = self.shard_mut(key).remove(key, place);
-            self.garbage.add(removed);
-        }
+        let found = self.take_away(key);
         let existed = matches!(found, Found::Live(_));
         self.changed(key, u64::from(existed));
         existed
@@ -263,6 +259,16 @@ impl<'s> Keyspace<'s> {
         }
     }
 
+    /// Takes away whatever is remembered about the key, which was this.
+    fn take_away(&mut self, key: &Key<'_>) -> Found {
+        let found = self.lookup(key);
+        if let Some(place) = found.place() {
+            let removed = self.shard_mut(key).remove(key, place);
+            self.garbage.add(removed);
+        }
+        found
+    }
+
     #[inline(never)]
     fn lookup(&mut self, key: &Key<'_>) -> Found {
         let Keyspace { store, shards, garbage, now, .. } = self;
@@ -288,10 +294,6 @@ impl<'s> Keyspace<'s> {
 
     fn settings(&self) -> &'s Settings {
         self.store.settings()
-    }
-
-    fn entry_mut(&mut self, key: &Key<'_>, place: Place) -> &mut Entry {
-        self.shard_mut(key).entry_mut(key, place)
     }
 
     #[inline]

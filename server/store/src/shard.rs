@@ -224,19 +224,28 @@ impl Shard {
         }
     }
 
-    /// Changes an entry in its value alone: neither its deadline nor whether it is absent. That the value is no longer what
-    /// the origin gave may bring its death nearer.
+    /// Changes the entry of a key that [`Self::lookup`] finds live, in its value alone: neither its deadline nor whether it
+    /// is absent. That the value is no longer what the origin gave may bring its death nearer. Gives `given` back where
+    /// there is no such entry.
     #[inline]
-    pub(crate) fn edit<R>(&mut self, key: &Key<'_>, place: Place, change: impl FnOnce(&mut Entry) -> R) -> R {
-        let entry = self.entry_mut(key, place);
+    pub(crate) fn edit_live<G, R>(
+        &mut self,
+        key: &Key<'_>,
+        now: UnixMillis,
+        given: G,
+        change: impl FnOnce(&mut Entry, G) -> R,
+    ) -> Result<R, G> {
+        let Some(entry) = self.live_entry(key, now) else {
+            return Err(given);
+        };
         let before = entry.dead_at();
-        let result = change(entry);
+        let result = change(entry, given);
         let after = entry.dead_at();
         if before != after {
             let slot = self.placement.index(key.slot());
             self.note_death(key.db(), slot, after);
         }
-        result
+        Ok(result)
     }
 
     /// Adds an entry whose key is not there.

@@ -62,10 +62,7 @@ impl Keyspace<'_> {
 
     /// Takes out what was filled for one run alone. Unlike a client's delete it voids no load and counts as no change.
     pub fn discard(&mut self, key: &Key<'_>) {
-        if let Some(place) = self.lookup(key).place() {
-            let removed = self.shard_mut(key).remove(key, place);
-            self.garbage.add(removed);
-        }
+        self.take_away(key);
     }
 
     /// Ends a load and stores what it brought, `None` for absent, if no client has changed the key since it began.

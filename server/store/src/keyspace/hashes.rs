@@ -5,8 +5,6 @@ use super::{Expiry, Keyspace, WrongType};
 use crate::entry_ref::ValueRef;
 use crate::hash::{CompactLimits, HashMut, HashRef, NewHash};
 use crate::key::Key;
-use crate::shard::Found;
-use crate::table::Place;
 
 impl Keyspace<'_> {
     /// As [`Keyspace::read`], for a key that must hold a hash.
@@ -27,37 +25,29 @@ impl Keyspace<'_> {
         create: bool,
         change: impl FnOnce(&mut HashMut<'_>) -> R,
     ) -> Result<Option<R>, WrongType> {
-        match self.lookup(key) {
-            Found::Live(place) => self.change_hash(key, place, change).map(Some),
-            _ if !create => Ok(None),
-            found => Ok(Some(self.create_hash(key, found, change))),
-        }
-    }
-
-    fn change_hash<R>(
-        &mut self,
-        key: &Key<'_>,
-        place: Place,
-        change: impl FnOnce(&mut HashMut<'_>) -> R,
-    ) -> Result<R, WrongType> {
         let (limits, seed) = (CompactLimits::from_settings(self.settings()), self.store.seed());
         let mut emptied = false;
-        let result = self.edit(key, place, |entry| {
+        let edited = self.edit_live(key, change, |entry, change| {
             let Some(mut hash) = HashMut::of_entry(entry, limits, seed) else {
                 return Edited { changed: false, result: Err(WrongType) };
             };
-            let result = Ok(change(&mut hash));
+            let result = Ok(Some(change(&mut hash)));
             emptied = hash.is_empty();
             Edited { changed: hash.is_changed(), result }
         });
         if emptied {
-            let removed = self.shard_mut(key).remove(key, place);
-            self.garbage.add(removed);
+            self.take_away(key);
         }
-        result
+        match edited {
+            Ok(result) => result,
+            Err(_) if !create => Ok(None),
+            Err(change) => Ok(Some(self.create_hash(key, change))),
+        }
     }
 
-    fn create_hash<R>(&mut self, key: &Key<'_>, found: Found, change: impl FnOnce(&mut HashMut<'_>) -> R) -> R {
+    /// Where there is no live entry.
+    fn create_hash<R>(&mut self, key: &Key<'_>, change: impl FnOnce(&mut HashMut<'_>) -> R) -> R {
+        let found = self.lookup(key);
         let (limits, seed) = (CompactLimits::from_settings(self.settings()), self.store.seed());
         let mut hash = NewHash::new(std::mem::take(&mut self.shard_mut(key).scratch));
         let result = change(&mut HashMut::of_new(&mut hash, limits, seed));

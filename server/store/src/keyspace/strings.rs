@@ -8,9 +8,7 @@ use crate::entry::{Entry, Value, ValueMut, ValueView};
 use crate::entry_ref::ValueRef;
 use crate::integer::parse_integer;
 use crate::key::Key;
-use crate::shard::Found;
 use crate::string::{StringMut, StringRef, changed_value, compact_shared, compact_value, text_value};
-use crate::table::Place;
 
 impl Keyspace<'_> {
     /// As [`Keyspace::read`], for a key that must hold a string.
@@ -60,82 +58,58 @@ impl Keyspace<'_> {
         create: bool,
         change: impl FnOnce(&mut StringMut<'_>) -> R,
     ) -> Result<Option<R>, WrongType> {
-        match self.lookup(key) {
-            Found::Live(place) => match self.entry_mut(key, place).value() {
-                ValueView::Absent | ValueView::CompactHash(_) | ValueView::HashTable(_) => Err(WrongType),
-                ValueView::Big(_) => Ok(Some(self.change_big_string(key, place, change))),
-                ValueView::Integer(_) | ValueView::Short { .. } => {
-                    Ok(Some(self.change_short_string(key, Found::Live(place), change)))
-                }
-            },
-            _ if !create => Ok(None),
-            found => Ok(Some(self.change_short_string(key, found, change))),
-        }
+        let mut buffer = std::mem::take(&mut self.shard_mut(key).scratch);
+        let edited = self.edit_live(key, change, |entry, change| match entry.value() {
+            ValueView::Absent | ValueView::CompactHash(_) | ValueView::HashTable(_) => {
+                Edited { changed: false, result: Err(WrongType) }
+            }
+            ValueView::Big(_) => change_big(entry, change).map(Ok),
+            ValueView::Integer(_) | ValueView::Short { .. } => change_short(entry, &mut buffer, change).map(Ok),
+        });
+        let result = match edited {
+            Ok(result) => result.map(Some),
+            Err(_) if !create => Ok(None),
+            Err(change) => Ok(Some(self.create_string(key, &mut buffer, change))),
+        };
+        self.shard_mut(key).scratch = buffer;
+        result
     }
 
     /// Adds to the integer under the key and tells the sum, which is kept until the old deadline. A missing key counts as
     /// zero.
     pub fn add(&mut self, key: &Key<'_>, increment: i64) -> Result<i64, AddError> {
-        match self.lookup(key) {
-            Found::Live(place) => self.edit(key, place, |entry| {
-                let result = add_to(entry, increment);
-                Edited { changed: result.is_ok(), result }
-            }),
-            found => {
-                self.store_value(key, found, Expiry::None, None, Value::Integer(increment));
-                self.changed(key, 1);
-                Ok(increment)
-            }
-        }
+        let edited = self.edit_live(key, increment, |entry, increment| {
+            let result = add_to(entry, increment);
+            Edited { changed: result.is_ok(), result }
+        });
+        edited.unwrap_or_else(|first| Ok(self.start_counting(key, first)))
     }
 
-    fn change_big_string<R>(&mut self, key: &Key<'_>, place: Place, change: impl FnOnce(&mut StringMut<'_>) -> R) -> R {
-        self.edit(key, place, |entry| {
-            let ValueMut::Big(string) = entry.value_mut() else { unreachable!("the caller has looked") };
-            let mut string = StringMut::new(string.make_unique());
-            let result = change(&mut string);
-            Edited { changed: string.is_changed(), result }
-        })
+    /// Sets a key without a live entry to a number, as the sum of that and nothing.
+    #[cold]
+    fn start_counting(&mut self, key: &Key<'_>, first: i64) -> i64 {
+        let found = self.lookup(key);
+        self.store_value(key, found, Expiry::None, None, Value::Integer(first));
+        self.changed(key, 1);
+        first
     }
 
-    /// Changes a string that lies in its entry, or is not there yet, in a buffer beside it.
-    fn change_short_string<R>(
+    /// Puts a string together in the buffer, where there is no live entry.
+    fn create_string<R>(
         &mut self,
         key: &Key<'_>,
-        found: Found,
+        buffer: &mut Vec<u8>,
         change: impl FnOnce(&mut StringMut<'_>) -> R,
     ) -> R {
-        let mut buffer = std::mem::take(&mut self.shard_mut(key).scratch);
-        self.copy_short_string(key, found, &mut buffer);
-        let mut string = StringMut::new(&mut buffer);
+        let found = self.lookup(key);
+        buffer.clear();
+        let mut string = StringMut::new(buffer);
         let result = change(&mut string);
         if string.is_changed() {
-            self.store_value(key, found, Expiry::Keep, None, changed_value(&mut buffer));
+            self.store_value(key, found, Expiry::None, None, changed_value(buffer));
             self.changed(key, 1);
-        } else if let Found::Live(place) = found {
-            self.keep_as_changed(key, place, &mut buffer);
         }
-        self.shard_mut(key).scratch = buffer;
         result
-    }
-
-    /// A string that was opened for a change and not changed stays what it is, but is kept as one that was changed in
-    /// place: `OBJECT ENCODING` tells, in Redis too.
-    fn keep_as_changed(&mut self, key: &Key<'_>, place: Place, bytes: &mut Vec<u8>) {
-        self.shard_mut(key).edit(key, place, |entry| {
-            if !matches!(entry.value(), ValueView::Short { raw: true, .. }) {
-                entry.overwrite(&entry.meta(), changed_value(bytes));
-            }
-        });
-    }
-
-    /// Fills the buffer with what is there.
-    fn copy_short_string(&mut self, key: &Key<'_>, found: Found, buffer: &mut Vec<u8>) {
-        buffer.clear();
-        let Found::Live(place) = found else { return };
-        if let Some(string) = StringRef::of(self.shard(key).entry(key, place).value()) {
-            string.append_to(buffer);
-        }
     }
 }
 
@@ -173,4 +147,31 @@ fn add_to(entry: &mut Entry, increment: i64) -> Result<i64, AddError> {
     let sum = number.checked_add(increment).ok_or(AddError::Overflow)?;
     entry.set_integer(sum);
     Ok(sum)
+}
+
+fn change_big<R>(entry: &mut Entry, change: impl FnOnce(&mut StringMut<'_>) -> R) -> Edited<R> {
+    let ValueMut::Big(string) = entry.value_mut() else { unreachable!("the caller has looked") };
+    let mut string = StringMut::new(string.make_unique());
+    let result = change(&mut string);
+    Edited { changed: string.is_changed(), result }
+}
+
+/// Changes a string that lies in its entry, in a buffer beside it. One that was opened for a change and not changed
+/// stays what it is, but is kept as one that was changed in place: `OBJECT ENCODING` tells, in Redis too.
+fn change_short<R>(
+    entry: &mut Entry,
+    buffer: &mut Vec<u8>,
+    change: impl FnOnce(&mut StringMut<'_>) -> R,
+) -> Edited<R> {
+    buffer.clear();
+    if let Some(string) = StringRef::of(entry.value()) {
+        string.append_to(buffer);
+    }
+    let mut string = StringMut::new(buffer);
+    let result = change(&mut string);
+    let changed = string.is_changed();
+    if changed || !matches!(entry.value(), ValueView::Short { raw: true, .. }) {
+        entry.overwrite(&entry.meta(), changed_value(buffer));
+    }
+    Edited { changed, result }
 }

@@ -5,7 +5,6 @@ use crate::entry::{Entry, FillInfo, Meta, Value};
 use crate::eviction::Moment;
 use crate::key::Key;
 use crate::shard::Found;
-use crate::table::Place;
 
 impl Keyspace<'_> {
     /// Replaces whatever the key holds, for a client.
@@ -68,26 +67,31 @@ impl Keyspace<'_> {
         });
     }
 
-    /// Changes an entry in place for a client, in its value alone, if `change` says that it did: then where it came from
-    /// is forgotten, and it has been used.
+    /// Changes the key's live entry in place for a client, in its value alone, if `change` says that it did: then where it
+    /// came from is forgotten, and it has been used. Gives `given` back where there is no live entry.
     #[inline]
-    pub(super) fn edit<R>(&mut self, key: &Key<'_>, place: Place, change: impl FnOnce(&mut Entry) -> Edited<R>) -> R {
+    pub(super) fn edit_live<G, R>(
+        &mut self,
+        key: &Key<'_>,
+        given: G,
+        change: impl FnOnce(&mut Entry, G) -> Edited<R>,
+    ) -> Result<R, G> {
         let Keyspace { store, shards, now, .. } = self;
         let shard = locked(shards, store, key);
         let settings = store.settings();
         let moment = Moment { now: *now, settings, number: shard.counters.changes };
-        let edited = shard.edit(key, place, |entry| {
-            let edited = change(entry);
+        let edited = shard.edit_live(key, *now, given, |entry, given| {
+            let edited = change(entry, given);
             if edited.changed {
                 entry.clear_fill();
                 entry.set_access(settings.policy().touched(entry.access(), &moment));
             }
             edited
-        });
+        })?;
         if edited.changed {
             self.changed(key, 1);
         }
-        edited.result
+        Ok(edited.result)
     }
 }
 
@@ -95,6 +99,13 @@ impl Keyspace<'_> {
 pub(super) struct Edited<R> {
     pub(super) changed: bool,
     pub(super) result: R,
+}
+
+impl<R> Edited<R> {
+    #[inline]
+    pub(super) fn map<S>(self, map: impl FnOnce(R) -> S) -> Edited<S> {
+        Edited { changed: self.changed, result: map(self.result) }
+    }
 }
 
 impl Expiry {
