@@ -1,7 +1,7 @@
 //! Strings as a whole: reading, replacing and taking them.
 
 use forebay_resp::{Args, Reply};
-use forebay_store::{Expiry, Key, Keyspace, Presence, StringRef, ValueRef, WrongType};
+use forebay_store::{Expiry, Key, Keyspace, Presence, StringRef, StringView, ValueRef, WrongType};
 
 use super::call::Call;
 use super::error::CommandError;
@@ -378,11 +378,10 @@ fn answer_or_null(reply: &mut Reply, value: Option<StringRef<'_>>) {
 /// A value as a bulk string: a number is written where it goes, a large value is linked and not copied.
 #[inline]
 fn answer(reply: &mut Reply, value: StringRef<'_>) {
-    if let Some(number) = value.is_integer() {
-        reply.bulk_integer(number);
-    } else if let Some(shared) = value.shared() {
-        reply.bulk_shared(shared);
-    } else {
-        reply.bulk(value.as_bytes(&mut Vec::new()));
+    match value.view() {
+        StringView::Integer(number) => reply.bulk_integer(number),
+        StringView::Bytes(bytes) => reply.bulk(bytes),
+        StringView::Shared(bytes) => reply.bulk_shared(bytes),
+        StringView::Unpacked(bytes) => reply.bulk_shared(bytes.into()),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use forebay_store::{Expiry, Keyspace, StringRef};
+use forebay_store::{Expiry, Keyspace, StringRef, StringView};
 
 use super::call::Call;
 use super::error::CommandError;
@@ -117,8 +117,11 @@ fn getrange(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), Comm
 
 fn answer_part(call: &mut Call<'_>, value: StringRef<'_>, range: IndexRange) {
     let positions = range.within(value.len()).unwrap_or_default();
-    match value.shared() {
-        Some(shared) => call.reply.bulk_shared(shared.slice(positions)),
-        None => call.reply.bulk(&value.as_bytes(&mut Vec::new())[positions]),
+    match value.view() {
+        StringView::Integer(number) => call.reply.bulk(&number.to_string().as_bytes()[positions]),
+        StringView::Bytes(bytes) => call.reply.bulk(&bytes[positions]),
+        StringView::Shared(bytes) => call.reply.bulk_shared(bytes.slice(positions)),
+        // Linking a part would hold all of it until the part is sent.
+        StringView::Unpacked(bytes) => call.reply.bulk(&bytes[positions]),
     }
 }

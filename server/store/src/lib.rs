@@ -65,7 +65,7 @@ pub use placement::SLOTS;
 pub use prefetch::MAX_PREFETCHED;
 pub use settings::Settings;
 pub use store::{Store, StoreConfig};
-pub use string::{StringMut, StringRef};
+pub use string::{StringMut, StringRef, StringView};
 
 /// Milliseconds since 1970-01-01 00:00 UTC.
 pub type UnixMillis = i64;

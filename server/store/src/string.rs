@@ -37,6 +37,14 @@ impl BigString {
         }
     }
 
+    fn view(&self) -> StringView<'_> {
+        match self {
+            BigString::Unique(bytes) => StringView::Bytes(bytes),
+            BigString::Shared(bytes) => StringView::Shared(bytes.clone()),
+            BigString::Compressed { packed, len } => StringView::Unpacked(decompress(packed, *len)),
+        }
+    }
+
     /// The bytes in a buffer of their own. If readers hold them too, this copies.
     pub(crate) fn make_unique(&mut self) -> &mut Vec<u8> {
         let bytes = match self {
@@ -140,6 +148,20 @@ pub struct StringRef<'a> {
     form: Form<'a>,
 }
 
+/// What a string is kept as, for those who send it.
+#[derive(Clone, Debug)]
+pub enum StringView<'a> {
+    /// A number, whose text is the string.
+    Integer(i64),
+    /// Bytes in the store's memory.
+    Bytes(&'a [u8]),
+    /// The memory of a string of 16 KiB or more, held by counting: to be sent without copying it. It stays what it is when
+    /// the key is changed.
+    Shared(Bytes),
+    /// What a compressed string was unpacked to, in memory of its own.
+    Unpacked(Vec<u8>),
+}
+
 #[derive(Clone, Copy)]
 enum Form<'a> {
     Integer(i64),
@@ -158,6 +180,16 @@ impl<'a> StringRef<'a> {
             ValueView::Absent | ValueView::CompactHash(_) | ValueView::HashTable(_) => return None,
         };
         Some(StringRef { form })
+    }
+
+    /// What it is kept as.
+    #[inline]
+    pub fn view(&self) -> StringView<'a> {
+        match self.form {
+            Form::Integer(number) => StringView::Integer(number),
+            Form::Short { bytes, .. } => StringView::Bytes(bytes),
+            Form::Big(string) => string.view(),
+        }
     }
 
     /// Its length in bytes. A string is never decompressed for it.
@@ -221,15 +253,6 @@ impl<'a> StringRef<'a> {
             Form::Big(BigString::Unique(bytes)) => out.extend_from_slice(bytes),
             Form::Big(BigString::Shared(bytes)) => out.extend_from_slice(bytes),
             Form::Big(BigString::Compressed { packed, len }) => out.extend_from_slice(&decompress(packed, *len)),
-        }
-    }
-
-    /// The string's own memory, held by counting, for strings of 16 KiB and more that are not compressed: to be sent
-    /// without copying them. It stays what it is when the key is changed.
-    pub fn shared(&self) -> Option<Bytes> {
-        match self.form {
-            Form::Big(BigString::Shared(bytes)) => Some(bytes.clone()),
-            Form::Big(_) | Form::Integer(_) | Form::Short { .. } => None,
         }
     }
 

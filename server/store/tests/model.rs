@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use forebay_store::{
     Access, AddError, Expiry, ExpiryShare, Fence, Fill, FillOutcome, FillValue, Garbage, Key, Presence, Store,
-    StoreConfig, UnixMillis, ValueRef, WrongType,
+    StoreConfig, StringView, UnixMillis, ValueRef, WrongType,
 };
 use proptest::prelude::*;
 
@@ -439,7 +439,12 @@ fn seen(value: ValueRef<'_>) -> Value {
         ValueRef::String(string) => {
             let bytes = string.to_vec();
             assert_eq!(string.len(), bytes.len());
-            assert!(string.shared().is_none_or(|shared| *shared == *bytes));
+            match string.view() {
+                StringView::Integer(number) => assert_eq!(integer(&bytes), Some(number)),
+                StringView::Bytes(seen) => assert_eq!(seen, bytes),
+                StringView::Shared(seen) => assert_eq!(seen, bytes),
+                StringView::Unpacked(seen) => assert_eq!(seen, bytes),
+            }
             Value::String(bytes)
         }
         ValueRef::Hash(hash) => {

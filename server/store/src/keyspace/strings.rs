@@ -158,11 +158,7 @@ fn change_big<R>(entry: &mut Entry, change: impl FnOnce(&mut StringMut<'_>) -> R
 
 /// Changes a string that lies in its entry, in a buffer beside it. One that was opened for a change and not changed
 /// stays what it is, but is kept as one that was changed in place: `OBJECT ENCODING` tells, in Redis too.
-fn change_short<R>(
-    entry: &mut Entry,
-    buffer: &mut Vec<u8>,
-    change: impl FnOnce(&mut StringMut<'_>) -> R,
-) -> Edited<R> {
+fn change_short<R>(entry: &mut Entry, buffer: &mut Vec<u8>, change: impl FnOnce(&mut StringMut<'_>) -> R) -> Edited<R> {
     buffer.clear();
     if let Some(string) = StringRef::of(entry.value()) {
         string.append_to(buffer);

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::{Encoding, EvictionPolicy, ExpiryShare, ObjectType, StoreConfig};
+use crate::{Encoding, EvictionPolicy, ExpiryShare, ObjectType, StoreConfig, StringView};
 
 const NOW: UnixMillis = 1_000_000;
 const SLOT: u16 = 5;
@@ -185,6 +185,13 @@ fn strings_change_in_place() {
     assert_eq!(fields, Err(WrongType));
 }
 
+fn shared(keyspace: &mut Keyspace<'_>, key: &Key<'_>) -> Bytes {
+    match keyspace.read_string(key).unwrap().unwrap().view() {
+        StringView::Shared(bytes) => bytes,
+        other => panic!("{other:?} is not shared"),
+    }
+}
+
 #[test]
 fn long_values_are_shared_and_copied_when_changed() {
     let store = new_store();
@@ -192,11 +199,11 @@ fn long_values_are_shared_and_copied_when_changed() {
     let long = Bytes::from(vec![b'x'; 20_000]);
     let mut keyspace = store.lock(SLOT, NOW);
     keyspace.set_string_shared(&key, &long, Expiry::None);
-    let held = keyspace.read_string(&key).unwrap().unwrap().shared().unwrap();
+    let held = shared(&mut keyspace, &key);
     assert_eq!(held.as_ptr(), long.as_ptr());
     keyspace.update_string(&key, false, |string| string.append(b"y")).unwrap();
     assert_eq!(held.len(), 20_000);
-    let changed = keyspace.read_string(&key).unwrap().unwrap().shared().unwrap();
+    let changed = shared(&mut keyspace, &key);
     assert_eq!(changed.len(), 20_001);
 }
 

@@ -32,8 +32,11 @@ proptest! {
             let mut scratch = vec![1, 2, 3];
             prop_assert_eq!(string.as_bytes(&mut scratch), &text[..]);
             prop_assert_eq!(string.to_vec(), &text[..]);
-            if let Some(shared) = string.shared() {
-                prop_assert_eq!(&shared[..], &text[..]);
+            match string.view() {
+                StringView::Integer(number) => prop_assert_eq!(number.to_string().into_bytes(), &text[..]),
+                StringView::Bytes(bytes) => prop_assert_eq!(bytes, &text[..]),
+                StringView::Shared(bytes) => prop_assert_eq!(&bytes[..], &text[..]),
+                StringView::Unpacked(bytes) => prop_assert_eq!(&bytes, &text),
             }
             if let Value::Big(mut string) = value {
                 let copy = string.duplicate();
@@ -90,8 +93,9 @@ fn encodings_have_the_names_that_redis_gives_them() {
 fn readers_of_a_long_string_share_its_memory() {
     let text = vec![b'x'; SHARED_MIN];
     let Value::Big(mut string) = compact_value(&text, None) else { panic!("long strings are objects") };
-    let held = StringRef::of(ValueView::Big(&string)).and_then(|string| string.shared()).expect("long enough");
-    let again = StringRef::of(ValueView::Big(&string)).and_then(|string| string.shared()).expect("long enough");
+    let (StringView::Shared(held), StringView::Shared(again)) = (string.view(), string.view()) else {
+        panic!("long strings are shared")
+    };
     assert_eq!(held.as_ptr(), again.as_ptr());
     string.make_unique().push(b'y');
     assert_eq!(held.len(), SHARED_MIN, "a reader's copy does not change");
