@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use crate::varint::{decode_varint, encode_varint, varint_len};
+use crate::varint::{decode_varint, encode_varint};
 
 /// A sequence without items.
 pub(crate) const EMPTY: [u8; COUNT_LEN] = [0; COUNT_LEN];
@@ -79,18 +79,20 @@ impl<'a> Iterator for Items<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
-        let first = *self.rest.first()?;
-        let (len, taken) = if first < 0x80 { (u32::from(first), 1) } else { decode_varint(|at| self.rest[at]) };
-        let (item, rest) = self.rest[taken..].split_at(len as usize);
+        let (first, behind) = self.rest.split_first()?;
+        let cut = if *first < 0x80 { behind.split_at_checked(usize::from(*first)) } else { cut_long(self.rest) };
+        debug_assert!(cut.is_some(), "a sequence has all of its items");
+        let (item, rest) = cut?;
         self.rest = rest;
         Some(item)
     }
 }
 
-/// The bytes that an item takes.
-#[inline]
-pub(crate) fn item_len(item: &[u8]) -> usize {
-    varint_len(length(item)) + item.len()
+/// Cuts an item off whose length takes several bytes: apart, so that the walk over short ones is a few instructions.
+#[cold]
+fn cut_long(items: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (len, taken) = decode_varint(|at| items[at]);
+    items[taken..].split_at_checked(len as usize)
 }
 
 /// Puts items at the end. There must be no more than [`MAX_ITEMS`] then.
@@ -127,6 +129,10 @@ fn length(item: &[u8]) -> u32 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn item_len(item: &[u8]) -> usize {
+        encode_varint(length(item)).1 + item.len()
+    }
 
     fn check(buffer: &[u8], model: &[Vec<u8>]) {
         assert_eq!(count(buffer), model.len());

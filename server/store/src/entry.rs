@@ -206,6 +206,11 @@ impl Entry {
     }
 
     #[inline]
+    pub(crate) fn is_hash(&self) -> bool {
+        matches!(self.head().kind(), Kind::CompactHash | Kind::HashTable)
+    }
+
+    #[inline]
     pub(crate) fn meta(&self) -> Meta {
         Meta { access: self.access(), deadline: self.deadline(), fill: self.fill() }
     }

@@ -167,6 +167,8 @@ pub struct HashMut<'a> {
     limits: CompactLimits,
     seed: HashSeed,
     changed: bool,
+    /// Whether a field has been removed.
+    shrunk: bool,
 }
 
 /// Where the hash is.
@@ -220,16 +222,27 @@ impl<'a> HashMut<'a> {
     /// `None` if the entry holds no hash.
     #[inline]
     pub(crate) fn of_entry(entry: &'a mut Entry, limits: CompactLimits, seed: HashSeed) -> Option<Self> {
-        HashRef::of(entry.value())?;
-        Some(HashMut { place: HashPlace::Entry(entry), limits, seed, changed: false })
+        entry.is_hash().then_some(HashMut {
+            place: HashPlace::Entry(entry),
+            limits,
+            seed,
+            changed: false,
+            shrunk: false,
+        })
     }
 
     pub(crate) fn of_new(hash: &'a mut NewHash, limits: CompactLimits, seed: HashSeed) -> Self {
-        HashMut { place: HashPlace::New(hash), limits, seed, changed: false }
+        HashMut { place: HashPlace::New(hash), limits, seed, changed: false, shrunk: false }
     }
 
     pub(crate) fn is_changed(&self) -> bool {
         self.changed
+    }
+
+    /// Whether it had fields and has none any more.
+    #[inline]
+    pub(crate) fn is_emptied(&self) -> bool {
+        self.shrunk && self.is_empty()
     }
 
     /// The same hash, for reading.
@@ -284,6 +297,7 @@ impl<'a> HashMut<'a> {
             table => table.remove(field)
         );
         self.changed |= removed;
+        self.shrunk |= removed;
         removed
     }
 
@@ -311,18 +325,18 @@ impl<'a> HashMut<'a> {
 /// `None` if that would be more than `most` fields. Otherwise whether the field is new.
 #[inline]
 fn insert_compact(buffer: &mut impl Buffer, field: &[u8], value: &[u8], most: usize) -> Option<bool> {
-    let len = CompactHash::new(buffer.bytes()).len();
+    let hash = CompactHash::new(buffer.bytes());
+    let len = hash.len();
     if len > most {
         return None;
     }
-    if compact::replace(buffer, field, value) {
-        return Some(false);
+    let known = hash.locate(field);
+    match &known {
+        Some(place) => compact::replace(buffer, place, value),
+        None if len == most => return None,
+        None => compact::append(buffer, field, value),
     }
-    if len == most {
-        return None;
-    }
-    compact::append(buffer, field, value);
-    Some(true)
+    Some(known.is_none())
 }
 
 /// A hash with these fields, for a fill.

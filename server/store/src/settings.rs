@@ -36,6 +36,7 @@ impl Default for Settings {
 
 impl Settings {
     /// The most fields that a hash may have in the compact encoding.
+    #[inline]
     pub fn hash_max_compact_entries(&self) -> usize {
         self.hash_max_compact_entries.load(Relaxed)
     }
@@ -46,6 +47,7 @@ impl Settings {
     }
 
     /// The longest field or value, in bytes, that a hash may have in the compact encoding.
+    #[inline]
     pub fn hash_max_compact_value(&self) -> usize {
         self.hash_max_compact_value.load(Relaxed)
     }

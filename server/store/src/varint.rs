@@ -3,13 +3,6 @@
 /// The longest that a length of 32 bits can get.
 const MAX_VARINT: usize = 5;
 
-/// The bytes that `length` takes.
-#[inline]
-pub(crate) fn varint_len(length: u32) -> usize {
-    let bits = 32 - (length | 1).leading_zeros() as usize;
-    bits.div_ceil(7)
-}
-
 /// The encoded form and its length.
 #[inline]
 pub(crate) fn encode_varint(mut length: u32) -> ([u8; MAX_VARINT], usize) {
@@ -54,7 +47,8 @@ mod tests {
         fn round_trips(bits in 0u32..=32, number: u32) {
             let length = number.checked_shr(bits).unwrap_or(0);
             let (bytes, len) = encode_varint(length);
-            prop_assert_eq!(len, varint_len(length));
+            let bits = 32 - (length | 1).leading_zeros();
+            prop_assert_eq!(len, bits.div_ceil(7) as usize);
             prop_assert_eq!(decode_varint(|at| bytes[..len][at]), (length, len));
         }
     }

@@ -54,9 +54,11 @@ impl Buffer for Embedded<'_> {
 
     #[inline]
     fn write(&mut self, at: usize, bytes: &[u8]) {
-        let shape = self.entry.shape();
-        assert!(at <= shape.value_len && bytes.len() <= shape.value_len - at, "a write ends within the value");
-        self.entry.put(shape.value_at() + at, bytes);
+        let head = self.entry.head();
+        let value_at = self.entry.value_at(head);
+        let len = self.entry.value_len(head, value_at);
+        assert!(at <= len && bytes.len() <= len - at, "a write ends within the value");
+        self.entry.put(value_at + at, bytes);
     }
 
     fn splice(&mut self, range: Range<usize>, parts: &[&[u8]]) {

@@ -1,6 +1,6 @@
 //! A small hash: fields and values by turns, in the order of setting, in one sequence.
 
-use crate::compact::{self, Buffer, Items, item_len, items, splice_items};
+use crate::compact::{self, Buffer, Items, items, splice_items};
 use crate::same_bytes::same_bytes;
 
 /// A small hash, seen.
@@ -40,14 +40,18 @@ impl<'a> CompactHash<'a> {
         self.iter().nth(pick as usize)
     }
 
-    fn locate(self, field: &[u8]) -> Option<PairPlace> {
-        let mut pairs = self.iter();
+    #[inline]
+    pub(super) fn locate(self, field: &[u8]) -> Option<PairPlace> {
+        let mut items = items(self.sequence);
         loop {
-            let start = self.sequence.len() - pairs.items.left();
-            let (other, value) = pairs.next()?;
+            let from_start = items.left();
+            let other = items.next()?;
+            let from_value = items.left();
+            let value = items.next()?;
             if same_bytes(other, field) {
-                let end = self.sequence.len() - pairs.items.left();
-                return Some(PairPlace { start, value_at: end - item_len(value), text_at: end - value.len(), end });
+                let (len, end) = (self.sequence.len(), self.sequence.len() - items.left());
+                let (start, value_at) = (len - from_start, len - from_value);
+                return Some(PairPlace { start, value_at, text_at: end - value.len(), end });
             }
         }
     }
@@ -62,17 +66,14 @@ pub(super) struct PairPlace {
     end: usize,
 }
 
-/// Sets the value of a field that is there. Returns whether it is.
-pub(super) fn replace(buffer: &mut impl Buffer, field: &[u8], value: &[u8]) -> bool {
-    let Some(place) = CompactHash::new(buffer.bytes()).locate(field) else {
-        return false;
-    };
+/// Sets the value of a field that is there.
+#[inline]
+pub(super) fn replace(buffer: &mut impl Buffer, place: &PairPlace, value: &[u8]) {
     if place.end - place.text_at == value.len() {
         buffer.write(place.text_at, value);
     } else {
         splice_items(buffer, place.value_at..place.end, 1, [value]);
     }
-    true
 }
 
 /// Adds a field that is not there.

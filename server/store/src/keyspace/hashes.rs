@@ -32,7 +32,7 @@ impl Keyspace<'_> {
                 return Edited { changed: false, result: Err(WrongType) };
             };
             let result = Ok(Some(change(&mut hash)));
-            emptied = hash.is_empty();
+            emptied = hash.is_emptied();
             Edited { changed: hash.is_changed(), result }
         });
         if emptied {
