@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::{Buf, BufMut};
 use forebay_resp::{Args, Decoded, Decoder, Frame, Limits, Mark, Protocol, ProtocolError, Reply};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::Semaphore;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 use tracing::debug;
 
@@ -34,8 +35,11 @@ const LINGER: Duration = Duration::from_secs(1);
 /// comes, so this is also what a client that sends single bytes can make us look at for each of them.
 const SMALL_UNFINISHED: usize = 1024;
 
+/// Bytes of replies that are written without waiting for a turn.
+const LITTLE_BYTES: usize = 64 * 1024;
+
 /// Most bytes of replies that are kept back until the other connections have been answered.
-const DEFERRED_BYTES: usize = 64 * 1024;
+const DEFERRED_BYTES: usize = LITTLE_BYTES;
 
 /// Requests of one batch whose loads are begun ahead of their turn.
 const PREFETCH_REQUESTS: usize = 4096;
@@ -45,6 +49,8 @@ pub(super) struct Connection<S> {
     stream: S,
     session: Session,
     engine: Arc<Engine>,
+    /// For turns in writing much; one for each thread.
+    bulk: Arc<Semaphore>,
     decoder: Decoder,
     protocol: Protocol,
     /// Present while something is in work.
@@ -89,11 +95,13 @@ impl fmt::Display for End {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    pub(super) fn new(stream: S, session: Session, engine: Arc<Engine>) -> Connection<S> {
+    /// A connection that has sent nothing yet. Of those that share `bulk`, one at a time writes much.
+    pub(super) fn new(stream: S, session: Session, engine: Arc<Engine>, bulk: Arc<Semaphore>) -> Connection<S> {
         Connection {
             stream,
             session,
             engine,
+            bulk,
             decoder: Decoder::new(),
             protocol: Protocol::Resp2,
             bench: None,
@@ -260,7 +268,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         // What stands before a wait is not held back by it. Before a rest it is: its own reply is written already.
         if begins_loads || matches!(wait, Wait::Pause) {
-            send(&mut self.stream, &self.session, &self.engine, reply).await?;
+            send(&mut self.stream, &self.session, &self.engine, &self.bulk, reply).await?;
         }
         let client = Arc::clone(&self.session.client);
         let finish = self.engine.finish(&mut self.session, args, reply, wait);
@@ -323,7 +331,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Ok(());
         };
         self.protocol = bench.reply.protocol();
-        send(&mut self.stream, &self.session, &self.engine, &mut bench.reply).await
+        send(&mut self.stream, &self.session, &self.engine, &self.bulk, &mut bench.reply).await
     }
 
     /// Ends the sending side, and takes what the peer still sends until it ends as well.
@@ -393,50 +401,78 @@ fn replied(session: &mut Session, engine: &Engine, reply: &mut Reply, mark: Mark
     Ok(if unsent >= FLUSH_BYTES { Turn::Flush } else { Turn::Done })
 }
 
-/// Writes replies until none is left, leaving others their turn in between.
+/// Writes replies until none is left. A little is written by everybody at any time; those with more to write take turns.
 async fn send<S: AsyncWrite + Unpin>(
     stream: &mut S,
     session: &Session,
     engine: &Engine,
+    bulk: &Semaphore,
     reply: &mut Reply,
 ) -> Result<(), End> {
-    loop {
-        send_some(stream, session, engine, reply).await?;
-        if !reply.has_remaining() {
-            session.client.unsent.sent();
-            return Ok(());
-        }
-        tokio::task::yield_now().await;
+    let mut sender = Sender { stream, session, engine };
+    sender.write(reply, LITTLE_BYTES).await?;
+    if reply.has_remaining() {
+        Box::pin(sender.write_in_turns(reply, bulk)).await?;
     }
+    session.client.unsent.sent();
+    Ok(())
 }
 
-/// Writes [`TURN_BYTES`] or what there is.
-async fn send_some<S: AsyncWrite + Unpin>(
-    stream: &mut S,
-    session: &Session,
-    engine: &Engine,
-    reply: &mut Reply,
-) -> Result<(), End> {
-    let client = &session.client;
-    let lane = engine.node().telemetry.lanes.lane(session.lane);
-    let mut left = TURN_BYTES;
-    std::future::poll_fn(|context| {
-        while left > 0 && reply.has_remaining() {
-            let Poll::Ready(written) = poll_write_reply(Pin::new(&mut *stream), context, reply, left) else {
-                client.unsent.stalled(reply.len(), engine.node().clock.unix_millis());
-                return stalled(client, context);
+/// The sending side of a connection.
+struct Sender<'s, S> {
+    stream: &'s mut S,
+    session: &'s Session,
+    engine: &'s Engine,
+}
+
+impl<S: AsyncWrite + Unpin> Sender<'_, S> {
+    /// Writes all of `reply`. One connection of a thread at a time may write much without others having been looked at; so a thousand
+    /// that all want much cost a small request the time of one turn, and not of a thousand.
+    async fn write_in_turns(&mut self, reply: &mut Reply, bulk: &Semaphore) -> Result<(), End> {
+        while reply.has_remaining() {
+            if let Ok(_turn) = unless_killed(&self.session.client, bulk.acquire()).await? {
+                std::future::poll_fn(|context| Poll::Ready(self.write_now(context, reply, TURN_BYTES))).await?;
+                tokio::task::yield_now().await;
+            }
+            // Without a turn, since whoever waits for a slow peer must not hold one.
+            self.write(reply, LITTLE_BYTES).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes `most` bytes or what there is, and waits for a peer that does not take them.
+    async fn write(&mut self, reply: &mut Reply, most: usize) -> Result<(), End> {
+        let mut left = most;
+        std::future::poll_fn(|context| {
+            left -= match self.write_now(context, reply, left) {
+                Ok(written) => written,
+                Err(end) => return Poll::Ready(Err(end)),
             };
-            match written {
-                Ok(bytes) => {
+            if left == 0 || !reply.has_remaining() {
+                return Poll::Ready(Ok(()));
+            }
+            self.session.client.unsent.stalled(reply.len(), self.engine.node().clock.unix_millis());
+            stalled(&self.session.client, context)
+        })
+        .await
+    }
+
+    /// Writes as much of `most` bytes as the system takes at once, and answers how much that was.
+    fn write_now(&mut self, context: &mut Context<'_>, reply: &mut Reply, most: usize) -> Result<usize, End> {
+        let lane = self.engine.node().telemetry.lanes.lane(self.session.lane);
+        let mut left = most;
+        while left > 0 && reply.has_remaining() {
+            match poll_write_reply(Pin::new(&mut *self.stream), context, reply, left) {
+                Poll::Ready(Ok(bytes)) => {
                     left = left.saturating_sub(bytes);
                     lane.wrote(bytes);
                 }
-                Err(error) => return Poll::Ready(Err(End::Failed(error))),
+                Poll::Ready(Err(error)) => return Err(End::Failed(error)),
+                Poll::Pending => break,
             }
         }
-        Poll::Ready(Ok(()))
-    })
-    .await
+        Ok(most - left)
+    }
 }
 
 /// Lets all connections that are ready on this thread answer what has arrived for them, each once. So the replies of a round are

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
 use super::Listed;
@@ -45,7 +45,8 @@ impl Workers {
         let mut threads = Vec::with_capacity(count);
         for lane in 0..count {
             let (hand, arrivals) = mpsc::channel(HANDOVER);
-            let worker = Worker { engine: Arc::clone(engine), lane, tls: tls.cloned() };
+            let worker =
+                Worker { engine: Arc::clone(engine), lane, tls: tls.cloned(), bulk: Arc::new(Semaphore::new(1)) };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{lane}"))
@@ -105,6 +106,8 @@ struct Worker {
     engine: Arc<Engine>,
     lane: usize,
     tls: Option<TlsAcceptor>,
+    /// Held by the one connection that is writing much.
+    bulk: Arc<Semaphore>,
 }
 
 impl Worker {
@@ -129,7 +132,7 @@ impl Worker {
     async fn converse(&self, stream: impl AsyncRead + AsyncWrite + Unpin, listed: &Listed) {
         let authenticated = !self.engine.node().settings.needs_password();
         let session = Session::new(Arc::clone(&listed.client), self.lane, authenticated);
-        Connection::new(stream, session, Arc::clone(&self.engine)).serve().await;
+        Connection::new(stream, session, Arc::clone(&self.engine), Arc::clone(&self.bulk)).serve().await;
     }
 }
 
