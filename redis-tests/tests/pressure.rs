@@ -42,9 +42,10 @@ fn idle_connections_are_cheap() {
     let size = setting("FOREBAY_HERD", 2_000);
     let mut server = start();
     // What the first few cost is not what the many cost: buffers, tables, the threads' own memory.
-    let few = Herd::gather(server.address(), 100);
+    let mut few = Herd::gather(server.address(), 100);
     let mut client = server.connect();
     client.command("SET key value");
+    few.ask(&["GET", "key"]);
     let before = (server.process().resident_bytes(), used(&mut client));
     let mut herd = Herd::gather(server.address(), size);
     let each = |now: u64, before: u64| now.saturating_sub(before) / size as u64;
