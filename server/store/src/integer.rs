@@ -2,6 +2,8 @@
 
 /// The longest canonical form: `-9223372036854775808`.
 pub const LONGEST_INTEGER: usize = 20;
+/// This many digits are an `i64` whatever they are.
+const NEVER_TOO_LARGE: usize = 18;
 
 /// Reads `text` as an integer if, and only if, it is the canonical decimal form of one: no sign but a leading `-`, no
 /// leading zeros, no `-0`, no spaces, within `i64`. So formatting the result gives `text` back, byte for byte, and
@@ -15,13 +17,32 @@ pub fn parse_integer(text: &[u8]) -> Option<i64> {
         [] => None,
         [b'0'] => (!negative).then_some(0),
         [b'0', ..] => None,
+        _ if digits.len() <= NEVER_TOO_LARGE => {
+            let number = accumulate_few(digits)?;
+            Some(if negative { -number } else { number })
+        }
         _ if text.len() > LONGEST_INTEGER => None,
-        _ => accumulate(digits, negative),
+        _ => accumulate_many(digits, negative),
     }
 }
 
+/// Of no more than [`NEVER_TOO_LARGE`] digits.
+#[inline]
+fn accumulate_few(digits: &[u8]) -> Option<i64> {
+    let mut sum = 0;
+    for byte in digits {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        sum = sum * 10 + i64::from(digit);
+    }
+    Some(sum)
+}
+
 /// Counts downwards for negative numbers, since `i64::MIN` has no positive twin.
-fn accumulate(digits: &[u8], negative: bool) -> Option<i64> {
+#[cold]
+fn accumulate_many(digits: &[u8], negative: bool) -> Option<i64> {
     digits.iter().try_fold(0i64, |sum, byte| {
         let digit = byte.wrapping_sub(b'0');
         if digit > 9 {
@@ -64,7 +85,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_number_round_trips(number: i64) {
+        fn every_number_round_trips(number: i64, bits in 0..64u32) {
+            let number = number >> bits;
             prop_assert_eq!(parse_integer(number.to_string().as_bytes()), Some(number));
         }
 

@@ -283,13 +283,10 @@ impl<'s> Keyspace<'s> {
         entry.set_access(settings.policy().touched(entry.access(), &moment));
     }
 
-    /// Notes a client's change of the key: nothing that is being loaded for it may be stored any more. Every path by
-    /// which a client changes a key ends here, or the fence would leak.
+    /// Notes a client's change of the key, here and in its shard.
     fn changed(&mut self, key: &Key<'_>, changes: u64) {
         self.changes += changes;
-        let shard = self.shard_mut(key);
-        shard.counters.changes += changes;
-        shard.loads.void(key);
+        self.shard_mut(key).changed(key, changes);
     }
 
     fn settings(&self) -> &'s Settings {

@@ -248,6 +248,14 @@ impl Shard {
         Ok(result)
     }
 
+    /// Notes a client's change of the key: nothing that is being loaded for it may be stored any more. Every path by
+    /// which a client changes a key ends here, or the fence would leak.
+    #[inline]
+    pub(crate) fn changed(&mut self, key: &Key<'_>, changes: u64) {
+        self.counters.changes += changes;
+        self.loads.void(key);
+    }
+
     /// Adds an entry whose key is not there.
     pub(crate) fn insert(&mut self, key: &Key<'_>, entry: Entry) {
         let slot = self.placement.index(key.slot());

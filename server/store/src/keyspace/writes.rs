@@ -76,7 +76,7 @@ impl Keyspace<'_> {
         given: G,
         change: impl FnOnce(&mut Entry, G) -> Edited<R>,
     ) -> Result<R, G> {
-        let Keyspace { store, shards, now, .. } = self;
+        let Keyspace { store, shards, now, changes, .. } = self;
         let shard = locked(shards, store, key);
         let settings = store.settings();
         let moment = Moment { now: *now, settings, number: shard.counters.changes };
@@ -89,7 +89,8 @@ impl Keyspace<'_> {
             edited
         })?;
         if edited.changed {
-            self.changed(key, 1);
+            *changes += 1;
+            shard.changed(key, 1);
         }
         Ok(edited.result)
     }
