@@ -2,7 +2,7 @@
 //!
 //! So ten thousand idle connections own no buffers, and the few that are busy find warm ones.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::ops::Range;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -18,8 +18,8 @@ const GROWTH: usize = 8;
 /// Requests of this many bytes hold a value that is worth keeping as it came: copying it takes longer than making a new input.
 const LARGE_REQUEST: usize = 64 * 1024;
 
-/// Benches that a thread keeps, and connections that may have one in use only because their replies are to be written a little later.
-const KEPT: usize = 64;
+/// Benches that a thread keeps.
+const KEPT: usize = 16;
 
 /// Capacities above which a buffer is given back to the allocator instead of being kept.
 const LARGEST_KEPT_INPUT: usize = 64 * 1024;
@@ -170,28 +170,6 @@ type Benches = Vec<Box<Bench>>;
 
 thread_local! {
     static BENCHES: RefCell<Benches> = const { RefCell::new(Vec::new()) };
-    static DEFERRALS: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Leave for a connection to keep its bench while others of its thread answer.
-pub(super) struct Deferral(());
-
-impl Deferral {
-    /// None when there are so many that their benches would be a waste.
-    #[inline]
-    pub(super) fn begin() -> Option<Deferral> {
-        let begun = DEFERRALS.get();
-        (begun < KEPT).then(|| {
-            DEFERRALS.set(begun + 1);
-            Deferral(())
-        })
-    }
-}
-
-impl Drop for Deferral {
-    fn drop(&mut self) {
-        DEFERRALS.set(DEFERRALS.get() - 1);
-    }
 }
 
 impl Bench {

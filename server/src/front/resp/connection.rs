@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 use tracing::debug;
 
-use super::bench::{Bench, Deferral, READ_BYTES, Received};
+use super::bench::{Bench, READ_BYTES, Received};
 use crate::clients::{Ask, Client};
 use crate::engine::{BATCH_REQUESTS, BatchKeys, Engine, Requests, Step, Wait};
 use crate::session::{Replies, Session};
@@ -37,9 +37,6 @@ const SMALL_UNFINISHED: usize = 1024;
 
 /// Bytes of replies that are written without waiting for a turn.
 const LITTLE_BYTES: usize = 64 * 1024;
-
-/// Most bytes of replies that are kept back until the other connections have been answered.
-const DEFERRED_BYTES: usize = LITTLE_BYTES;
 
 /// Requests of one batch whose loads are begun ahead of their turn.
 const PREFETCH_REQUESTS: usize = 4096;
@@ -133,9 +130,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Err(end) => return end,
             };
             let answered = self.answer().await;
-            if let Some(_deferral) = self.may_defer() {
-                let_others_answer().await;
-            }
             // What was answered before the end is sent even then.
             if let Err(end) = self.flush().await {
                 return end;
@@ -149,12 +143,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 tokio::task::yield_now().await;
             }
         }
-    }
-
-    /// Whether what was answered is little enough to be written a little later.
-    fn may_defer(&self) -> Option<Deferral> {
-        let waiting = self.bench.as_ref().map_or(0, |bench| bench.reply.len());
-        if (1..=DEFERRED_BYTES).contains(&waiting) { Deferral::begin() } else { None }
     }
 
     /// Waits for bytes, and gives the bench back for that time. Tells how many have come.
@@ -473,22 +461,6 @@ impl<S: AsyncWrite + Unpin> Sender<'_, S> {
         }
         Ok(most - left)
     }
-}
-
-/// Lets all connections that are ready on this thread answer what has arrived for them, each once. So the replies of a round are
-/// written one right behind the other: a reply that wakes a sleeping reader costs several times one for a reader that is awake, and
-/// one that reads for many connections, as a load generator or a proxy does, has no time to fall asleep between them.
-async fn let_others_answer() {
-    let mut turned = false;
-    std::future::poll_fn(|context| {
-        if std::mem::replace(&mut turned, true) {
-            return Poll::Ready(());
-        }
-        // To the end of the queue. `yield_now` would look for new arrivals first, a system call for each round.
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 /// Writes what the system takes at once of up to `most` bytes. A reply in one piece takes the plain system call, which is cheaper than
