@@ -53,7 +53,8 @@ impl ShardCell {
     /// `None` if somebody else has locked it.
     #[inline]
     pub(crate) fn try_lock(&self) -> Option<LockedShard<'_>> {
-        self.lock.try_lock().then_some(LockedShard { cell: self, unsendable: PhantomData })
+        // Made only with the lock: one that was made without it would release another's lock when it is dropped.
+        self.lock.try_lock().then(|| LockedShard { cell: self, unsendable: PhantomData })
     }
 
     /// As [`Figures::entries`].
@@ -324,6 +325,17 @@ mod tests {
     fn a_read_touches_one_line_of_the_cell() {
         let end_of_hits = std::mem::offset_of!(ShardCell, shard) + Shard::END_OF_WHAT_READS_TOUCH;
         assert!(end_of_hits <= 64, "what a read touches ends {end_of_hits} bytes from the lock");
+    }
+
+    #[test]
+    fn who_does_not_get_a_lock_leaves_it_with_its_holder() {
+        let cells = cells();
+        let held = cells[0].lock();
+        for _ in 0..3 {
+            assert!(cells[0].try_lock().is_none());
+        }
+        drop(held);
+        assert!(cells[0].try_lock().is_some());
     }
 
     #[test]
