@@ -72,6 +72,8 @@ fn an_idle_server_sleeps() {
         "an idle server uses {:.2} ms of processor time a second",
         spent.as_secs_f64() * 1000.0 / IDLE.as_secs_f64()
     );
+    // A thread that never sleeps would use all of it.
+    assert!(spent < IDLE / 2, "{spent:?} of processor time within {IDLE:?}: something is spinning");
 }
 
 #[test]
