@@ -6,7 +6,6 @@
 
 use crate::entry::Entry;
 use crate::key::Key;
-use crate::keyspace::Keyspace;
 use crate::store::Store;
 use crate::table::Approach;
 
@@ -14,16 +13,12 @@ use crate::table::Approach;
 /// cache that matters, 32 KiB.
 pub const MAX_PREFETCHED: usize = 64;
 
-/// How many keys are warmed at a time where their locks are held: about as many misses as a core can have under way.
-const TOGETHER: usize = 16;
-
 impl Store {
     /// Asks the processor to bring into its cache what a lookup of these keys will touch: a hint, without effect on
     /// what the store holds, counts or remembers. Only the first [`MAX_PREFETCHED`] keys are warmed. Shards that are
     /// locked by others are left alone, so this never waits; the caller must not hold a view.
     ///
-    /// Worth its some 150 instructions a key for two keys and more, right before they are used one by one; those that are
-    /// used together are warmed by [`Store::lock_keys`] for less.
+    /// Worth its some 150 instructions a key for two keys and more, right before they are used.
     pub fn prefetch(&self, keys: &[Key<'_>]) {
         let keys = &keys[..keys.len().min(MAX_PREFETCHED)];
         for key in keys {
@@ -43,25 +38,6 @@ impl Store {
             if let Some(bucket) = shard.table(key).and_then(|table| table.approach(key.hash())) {
                 then(bucket);
             }
-        }
-    }
-}
-
-impl Keyspace<'_> {
-    /// As [`Store::prefetch`], for keys whose shards this has locked.
-    pub(crate) fn prefetch(&self, keys: &[Key<'_>]) {
-        let keys = &keys[..keys.len().min(MAX_PREFETCHED)];
-        keys.chunks(TOGETHER).for_each(|keys| self.prefetch_together(keys));
-    }
-
-    /// The tables' lines need no stage of their own: the locks are held, so the processor reads ahead by itself.
-    fn prefetch_together(&self, keys: &[Key<'_>]) {
-        let mut buckets = [const { None }; TOGETHER];
-        for (key, bucket) in keys.iter().zip(&mut buckets) {
-            *bucket = self.shard(key).table(key).and_then(|table| table.approach(key.hash()));
-        }
-        for bucket in buckets.iter().take(keys.len()).flatten() {
-            bucket.visit_likely(Entry::prefetch);
         }
     }
 }
@@ -110,14 +86,6 @@ mod tests {
             let found = store.lock(key.slot(), NOW).read_string(key).unwrap().map(|string| string.to_vec());
             assert_eq!(found.as_deref(), (n % 2 == 0).then_some(key.bytes()));
         }
-        let mut keyspace = store.lock_keys(&keys, NOW);
-        for (n, key) in keys.iter().enumerate() {
-            let found = keyspace.read_string(key).unwrap().map(|string| string.to_vec());
-            assert_eq!(found.as_deref(), (n % 2 == 0).then_some(key.bytes()));
-        }
-        drop(keyspace);
-        assert!(!store.lock_keys(&[], NOW).missed());
-        assert!(store.lock_keys(&keys[..1], NOW).read(&keys[0]).is_some());
     }
 
     #[test]

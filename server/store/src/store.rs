@@ -72,18 +72,6 @@ impl Store {
         Keyspace::new(self, LockedShards::several(&self.cells, numbers), now)
     }
 
-    /// Locks the shards of these keys, as [`Self::lock_slots`], and warms the keys if there are several, as
-    /// [`Self::prefetch`] and for less, since the locks are held.
-    #[inline]
-    pub fn lock_keys(&self, keys: &[Key<'_>], now: UnixMillis) -> Keyspace<'_> {
-        if let [key] = keys {
-            return self.lock(key.slot(), now);
-        }
-        let keyspace = self.lock_slots(keys.iter().map(Key::slot), now);
-        keyspace.prefetch(keys);
-        keyspace
-    }
-
     /// Locks everything.
     pub fn lock_all(&self, now: UnixMillis) -> Keyspace<'_> {
         Keyspace::new(self, LockedShards::several(&self.cells, (0..self.cells.len()).collect()), now)
