@@ -6,10 +6,13 @@
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
+use std::ffi::c_void;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
-use forebay_store::allocated_size;
-use mimalloc::MiMalloc;
+use forebay_store::{allocated_layout, natural_alignment};
+use libmimalloc_sys::{
+    mi_free, mi_malloc, mi_malloc_aligned, mi_realloc, mi_realloc_aligned, mi_zalloc, mi_zalloc_aligned,
+};
 
 /// Bytes that a thread may have allocated or freed without the total knowing.
 pub const SLACK: i64 = 32 * 1024;
@@ -101,30 +104,79 @@ fn settle(difference: i64) {
     PEAK.fetch_max(total, Relaxed);
 }
 
-// SAFETY: every call goes to mimalloc unchanged; counting touches a thread-local cell and atomics and never allocates.
+/// Whether blocks of that size are aligned as the layout asks. mimalloc's functions for aligned memory do not look at that: they
+/// take a block of the next bin, an eighth to a quarter more, so they are for the other layouts alone.
+#[inline]
+fn is_aligned_anyway(size: usize, layout: Layout) -> bool {
+    layout.align() <= natural_alignment(size)
+}
+
+/// Beyond this mimalloc gives no promise about a block's alignment, so that it is looked at.
+const PROMISED_ALIGNMENT: usize = 16;
+
+#[inline]
+fn is_misaligned(block: *mut c_void, layout: Layout) -> bool {
+    layout.align() > PROMISED_ALIGNMENT && block.addr() % layout.align() != 0
+}
+
+// SAFETY: blocks are mimalloc's, at least as large and as aligned as asked; counting touches a thread-local cell and atomics and
+// never allocates.
 unsafe impl GlobalAlloc for CountingAllocator {
+    #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(allocated_size(layout.size()) as i64);
-        // SAFETY: the caller's contract is mimalloc's.
-        unsafe { MiMalloc.alloc(layout) }
+        count(allocated_layout(layout) as i64);
+        // SAFETY: any size and any power of two will do; what is freed was allocated here.
+        unsafe {
+            if is_aligned_anyway(layout.size(), layout) {
+                let block = mi_malloc(layout.size());
+                if !is_misaligned(block, layout) {
+                    return block.cast();
+                }
+                mi_free(block);
+            }
+            mi_malloc_aligned(layout.size(), layout.align()).cast()
+        }
     }
 
+    #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count(allocated_size(layout.size()) as i64);
+        count(allocated_layout(layout) as i64);
         // SAFETY: as above.
-        unsafe { MiMalloc.alloc_zeroed(layout) }
+        unsafe {
+            if is_aligned_anyway(layout.size(), layout) {
+                let block = mi_zalloc(layout.size());
+                if !is_misaligned(block, layout) {
+                    return block.cast();
+                }
+                mi_free(block);
+            }
+            mi_zalloc_aligned(layout.size(), layout.align()).cast()
+        }
     }
 
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(-(allocated_size(layout.size()) as i64));
-        // SAFETY: as above.
-        unsafe { MiMalloc.dealloc(pointer, layout) }
+    #[inline]
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        count(-(allocated_layout(layout) as i64));
+        // SAFETY: the block is one of the above, whichever.
+        unsafe { mi_free(block.cast()) }
     }
 
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        count(allocated_size(new_size) as i64 - allocated_size(layout.size()) as i64);
-        // SAFETY: as above.
-        unsafe { MiMalloc.realloc(pointer, layout, new_size) }
+    #[inline]
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: the alignment was good, and the caller promises that the size is.
+        let resized = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
+        count(allocated_layout(resized) as i64 - allocated_layout(layout) as i64);
+        // SAFETY: as in `dealloc`. What is moved once more is a block of the new size.
+        unsafe {
+            if is_aligned_anyway(size, layout) {
+                let moved = mi_realloc(block.cast(), size);
+                if !is_misaligned(moved, layout) {
+                    return moved.cast();
+                }
+                return mi_realloc_aligned(moved, size, layout.align()).cast();
+            }
+            mi_realloc_aligned(block.cast(), size, layout.align()).cast()
+        }
     }
 }
 
@@ -144,6 +196,31 @@ mod tests {
         assert_eq!(most, LIMIT / 4);
         let none = (0..1_000).fold(most, |before, _| withheld(LIMIT, LIMIT, before));
         assert_eq!(none, 0);
+    }
+
+    #[test]
+    fn blocks_are_as_large_and_as_aligned_as_is_counted() {
+        // SAFETY: a block is written within its size, and freed with its layout.
+        let usable = |layout| unsafe {
+            let blocks: Vec<*mut u8> = (0..100).map(|_| CountingAllocator.alloc(layout)).collect();
+            let sizes = blocks.iter().map(|block| libmimalloc_sys::mi_usable_size(block.cast()));
+            let largest = sizes.max().unwrap();
+            for block in blocks {
+                assert_eq!(block as usize % layout.align(), 0, "{layout:?}");
+                block.write_bytes(0xa5, layout.size());
+                CountingAllocator.dealloc(block, layout);
+            }
+            largest
+        };
+        for size in (1..3_000).chain([8_192, 20_480, 65_536, 1 << 20]) {
+            for align in [1, 8, 16, 32, 64, 4_096] {
+                let layout = Layout::from_size_align(size, align).unwrap();
+                match is_aligned_anyway(size, layout) {
+                    true => assert_eq!(usable(layout), allocated_layout(layout), "{layout:?}"),
+                    false => assert!(usable(layout) <= allocated_layout(layout), "{layout:?}"),
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! What an allocation really costs.
 //!
 //! Memory is accounted by what the allocator hands out, not by what was asked for. The server runs on mimalloc, whose
-//! bins are modelled here; the source is `mi_bin` and `mi_good_size` in mimalloc 3's `src/page-queue.c`.
+//! bins are modelled here; the source is `mi_bin` and `mi_good_size` in mimalloc 3's `src/page-queue.c`, and
+//! `src/alloc-aligned.c` for what asks to be aligned.
+
+use std::alloc::Layout;
 
 const WORD: usize = 8;
 /// Below this, bins are two words apart (mimalloc keeps every block aligned to 16 bytes).
@@ -9,6 +12,7 @@ const FINE_BINS_END: usize = 8 * WORD;
 /// Above this (`MI_LARGE_MAX_OBJ_SIZE`), an allocation gets its own run of operating system pages.
 const BINS_END: usize = 512 * 1024;
 const PAGE: usize = 4096;
+const CACHE_LINE: usize = 64;
 
 /// The bytes that the allocator sets aside for a request of `size` bytes; 0 for 0, which allocates nothing.
 pub const fn allocated_size(size: usize) -> usize {
@@ -23,6 +27,25 @@ pub const fn allocated_size(size: usize) -> usize {
     } else {
         size.next_multiple_of(PAGE)
     }
+}
+
+/// As [`allocated_size`], for a layout that may ask for more than [`natural_alignment`]: then there is room to spare for it.
+/// (mimalloc finds a smaller block now and then that happens to lie right; that is not counted.)
+pub const fn allocated_layout(layout: Layout) -> usize {
+    let (size, align) = (layout.size(), layout.align());
+    if size == 0 || align <= natural_alignment(size) {
+        return allocated_size(size);
+    }
+    let at_least = if size < 2 * WORD { 2 * WORD } else { size };
+    allocated_size(at_least + align - 1)
+}
+
+/// The alignment that all blocks for a request of `size` bytes have, up to a cache line: they lie one behind the other, and the
+/// first of them at the start of a cache line.
+#[inline]
+pub const fn natural_alignment(size: usize) -> usize {
+    let alignment = 1 << allocated_size(size).trailing_zeros();
+    if alignment < CACHE_LINE { alignment } else { CACHE_LINE }
 }
 
 /// Four bins to each power of two.
@@ -55,6 +78,24 @@ mod tests {
         ];
         for (asked, given) in bins {
             assert_eq!(allocated_size(asked), given, "{asked} bytes");
+        }
+    }
+
+    #[test]
+    fn room_to_be_aligned_is_counted() {
+        let layouts = [
+            (86, 8, 96),
+            (8, 16, 32),
+            (90, 32, 96),
+            (90, 64, 160),
+            (64, 64, 64),
+            (640, 64, 640),
+            (8192, 64, 8192),
+            (8192, 4096, 12_288),
+        ];
+        for (size, align, given) in layouts {
+            let layout = Layout::from_size_align(size, align).unwrap();
+            assert_eq!(allocated_layout(layout), given, "{size} bytes, aligned to {align}");
         }
     }
 

@@ -48,7 +48,7 @@ mod table;
 mod varint;
 mod walk;
 
-pub use allocation::allocated_size;
+pub use allocation::{allocated_layout, allocated_size, natural_alignment};
 pub use counters::StoreCounters;
 pub use entry::FillInfo;
 pub use entry_ref::{EntryRef, ValueRef};

@@ -164,7 +164,7 @@ pub(super) fn address(hash: u64, buckets: NonZero<usize>) -> usize {
 }
 
 fn segment_size<R>(segment: &Segment<R>) -> usize {
-    allocated_size(segment.capacity() * size_of::<Bucket<R>>())
+    array_size::<R>(segment.capacity())
 }
 
 fn push_to<R>(segment: &mut Segment<R>) {
@@ -181,5 +181,10 @@ fn pop_from<R>(segment: &mut Segment<R>) -> Option<Bucket<R>> {
 
 /// As many buckets as the allocation for `needed` of them has room for.
 fn fitting_capacity<R>(needed: usize) -> usize {
-    allocated_size(needed * size_of::<Bucket<R>>()) / size_of::<Bucket<R>>()
+    array_size::<R>(needed) / size_of::<Bucket<R>>()
+}
+
+/// The allocator's blocks are aligned as buckets are, without spending more for it.
+fn array_size<R>(buckets: usize) -> usize {
+    allocated_size(buckets * size_of::<Bucket<R>>())
 }
