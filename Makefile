@@ -36,11 +36,11 @@ test-upstream:
 
 # In full size the figures are worth something: a release build, one test at a time, and the slowest of
 # 10,000 replies held to three times the load's own time.
-SHOW = readthrough herd outage hostile drain expiry_wave pressure
+SHOW = readthrough herd outage hostile drain expiry_wave pressure bound
 show:
 	redis-tests/scripts/setup
 	cargo build --release -p forebay
-	FOREBAY_BIN="$${CARGO_TARGET_DIR:-target}/release/forebay" FOREBAY_HERD=10000 FOREBAY_HERD_RATIO=3 FOREBAY_KEYS=1000000 FOREBAY_READERS=1000 FOREBAY_LARGE=64 \
+	FOREBAY_BIN="$${CARGO_TARGET_DIR:-target}/release/forebay" FOREBAY_HERD=10000 FOREBAY_HERD_RATIO=3 FOREBAY_KEYS=1000000 FOREBAY_READERS=1000 FOREBAY_LARGE=64 FOREBAY_LIMIT=256 \
 		cargo test -p forebay-redis-tests $(SHOW:%=--test %) -- --nocapture --test-threads=1
 
 FRAMES ?= 10000000

@@ -188,6 +188,7 @@ fn build(config: &Config, id: NodeId, listeners: &Listeners, origin: Option<Arc<
         origin,
         topology: ArcSwap::from_pointee(Topology::solo(member)),
         clients: Default::default(),
+        compactions: Default::default(),
         gates: Default::default(),
     })
 }

@@ -1,8 +1,4 @@
 //! Active expiry. Each worker removes what has expired in a share of the store, between the requests that it answers.
-//!
-//! A thread of its own would compete with the workers for their processors, and one that is put to sleep by the scheduler with a
-//! shard's lock in its hands holds up every request for that shard for as long as others run. A worker is awake as long as it
-//! holds a lock, for it is the one who answers.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -11,13 +7,7 @@ use forebay_store::{ExpiryShare, Garbage, UnixMillis};
 
 use crate::clock::Instant;
 use crate::node::Node;
-
-/// How long a worker expires at a stretch before it looks after its connections.
-const TURN: Duration = Duration::from_micros(500);
-
-/// How long a worker that has requests to answer leaves expiry alone between two turns. The timer's milliseconds make it up to twice
-/// that, so expiry takes a quarter to a third of the worker's time at the most.
-const REST: Duration = Duration::from_millis(1);
+use crate::turns::{Rests, TURN};
 
 /// Entries looked at between two looks at the clock.
 const STEP: usize = 128;
@@ -30,16 +20,11 @@ const LATEST: UnixMillis = 100;
 pub async fn expire(node: &Node, lane: usize) -> Infallible {
     let mut work =
         Work { node, share: ExpiryShare::new(lane, node.identity.worker_threads), garbage: Garbage::default() };
-    let mut reads = 0;
+    let mut rests = Rests::new(node, lane);
     loop {
-        let more = work.turn();
-        let reads_before = std::mem::replace(&mut reads, node.telemetry.lanes.lane(lane).reads());
-        if !more {
-            tokio::time::sleep(work.pause()).await;
-        } else if reads == reads_before {
-            tokio::task::yield_now().await;
-        } else {
-            tokio::time::sleep(REST).await;
+        match work.turn() {
+            true => rests.rest().await,
+            false => tokio::time::sleep(work.pause()).await,
         }
     }
 }

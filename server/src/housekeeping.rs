@@ -8,8 +8,8 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use crate::clients::Ask;
-use crate::memory;
 use crate::node::Node;
+use crate::{compaction, memory};
 
 /// Entries evicted between two yields.
 const EVICTION_STEP: usize = 64;
@@ -30,7 +30,9 @@ async fn tend(node: Arc<Node>) {
     loop {
         interval.tick().await;
         if !node.rests(node.clock.unix_millis()) {
-            withhold(&node);
+            let resident = memory::resident();
+            withhold(&node, resident);
+            node.compactions.follow(compaction::goal(&node, resident));
             evict(&node).await;
             close_idle(&node);
             close_stalled(&node);
@@ -40,11 +42,11 @@ async fn tend(node: Arc<Node>) {
 }
 
 /// Keeps resident memory near `maxmemory`, too.
-fn withhold(node: &Node) {
+fn withhold(node: &Node, resident: u64) {
     let (limit, before) = (node.settings.maxmemory.load(Relaxed), node.settings.withheld.load(Relaxed));
     let withheld = match limit {
         0 => 0,
-        limit => memory::withheld(limit, memory::resident(), before),
+        limit => memory::withheld(limit, resident, before),
     };
     node.settings.withheld.store(withheld, Relaxed);
 }

@@ -61,13 +61,13 @@ pub fn withheld(limit: u64, resident: u64, before: u64) -> u64 {
 }
 
 /// Resident memory may exceed the limit by one part in so many …
-const RESIDENT_SHARE_OVER: u64 = 12;
+const RESIDENT_SHARE_OVER: u64 = 10;
 
 /// … or, where that is less, by these bytes: the program itself, its stacks and buffers.
 const PROGRAM: u64 = 20 << 20;
 
 /// Each step is at most one part in so many of the limit, so that requests need not evict much at once for its sake.
-const SMOOTHING: u64 = 64;
+const SMOOTHING: u64 = 32;
 
 /// At most one part in so many of a limit is withheld: memory that the allocator does not give back however little is allocated must
 /// not empty the store.
@@ -116,7 +116,7 @@ const PROMISED_ALIGNMENT: usize = 16;
 
 #[inline]
 fn is_misaligned(block: *mut c_void, layout: Layout) -> bool {
-    layout.align() > PROMISED_ALIGNMENT && block.addr() % layout.align() != 0
+    layout.align() > PROMISED_ALIGNMENT && !block.addr().is_multiple_of(layout.align())
 }
 
 // SAFETY: blocks are mimalloc's, at least as large and as aligned as asked; counting touches a thread-local cell and atomics and

@@ -11,6 +11,7 @@ use forebay_store::{Store, UnixMillis};
 
 use crate::clients::Clients;
 use crate::clock::Clock;
+use crate::compaction::Compactions;
 use crate::engine::gates::Gates;
 use crate::identity::Identity;
 use crate::reclaim::Reclaimer;
@@ -30,6 +31,7 @@ pub struct Node {
     pub clients: Clients,
     pub gates: Gates,
     pub telemetry: Telemetry,
+    pub compactions: Compactions,
 }
 
 impl Node {

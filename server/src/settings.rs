@@ -38,6 +38,12 @@ pub struct Settings {
     pub latency_tracking: AtomicBool,
     /// The percentiles that `INFO latencystats` tells, between 0 and 100.
     pub latency_percentiles: ArcSwap<Vec<f64>>,
+    /// Whether values are moved when much more memory is resident than in use.
+    pub active_defrag: AtomicBool,
+    /// Bytes of memory that may be wasted without more ado …
+    pub active_defrag_ignore_bytes: AtomicU64,
+    /// … or this part of what is in use, in percent, if it is more.
+    pub active_defrag_threshold_lower: AtomicU64,
     /// `DEBUG SET-ACTIVE-EXPIRE`.
     pub active_expire: AtomicBool,
     /// `DEBUG PAUSE-CRON` sets it to false.
@@ -47,8 +53,10 @@ pub struct Settings {
     remembered: Mutex<BTreeMap<&'static str, String>>,
 }
 
-/// Redis' own defaults (redis.conf).
+/// Redis' own defaults (redis.conf), but for compaction, which Redis leaves switched off.
 mod defaults {
+    pub(super) const WASTE_IGNORED: u64 = 8 << 20;
+    pub(super) const WASTE_PERCENT: u64 = 6;
     pub(super) const MAXCLIENTS: usize = 10_000;
     pub(super) const TCP_KEEPALIVE_SECONDS: u64 = 300;
     pub(super) const BULK: usize = 512 << 20;
@@ -132,6 +140,9 @@ impl Default for Settings {
             latency_monitor_threshold: AtomicU64::new(0),
             latency_tracking: AtomicBool::new(true),
             latency_percentiles: ArcSwap::from_pointee(defaults::PERCENTILES.to_vec()),
+            active_defrag: AtomicBool::new(true),
+            active_defrag_ignore_bytes: AtomicU64::new(defaults::WASTE_IGNORED),
+            active_defrag_threshold_lower: AtomicU64::new(defaults::WASTE_PERCENT),
             active_expire: AtomicBool::new(true),
             housekeeping: AtomicBool::new(true),
             remembered: Mutex::default(),

@@ -26,6 +26,8 @@ pub struct Telemetry {
     pub rates: Rates,
     /// Bytes that were allocated before there was any data.
     pub used_at_start: u64,
+    /// Resident bytes of the program itself, its code above all.
+    pub program_size: u64,
 }
 
 /// Error replies by their code word (`INFO errorstats`).
@@ -67,6 +69,7 @@ impl Telemetry {
             loads: LoadCounts::default(),
             rates: Rates::default(),
             used_at_start: crate::memory::used(),
+            program_size: crate::memory::resident().saturating_sub(crate::memory::used()),
         }
     }
 

@@ -14,6 +14,11 @@ const BINS_END: usize = 512 * 1024;
 const PAGE: usize = 4096;
 const CACHE_LINE: usize = 64;
 
+/// Blocks of up to this many bytes lie in pages of [`SMALL_PAGE`] bytes, at multiples of that (`MI_SMALL_MAX_OBJ_SIZE` and
+/// `MI_SMALL_PAGE_SIZE` in `include/mimalloc/types.h`).
+pub(crate) const LARGEST_SMALL_BLOCK: usize = 10 * 1024;
+pub(crate) const SMALL_PAGE: usize = 64 * 1024;
+
 /// The bytes that the allocator sets aside for a request of `size` bytes; 0 for 0, which allocates nothing.
 pub const fn allocated_size(size: usize) -> usize {
     if size == 0 {

@@ -21,6 +21,7 @@
 //! follows from these fields, rounded up to the allocator's bin, so an entry changes where it lies for as long as
 //! the bin stays the same.
 
+mod compaction;
 mod embedded;
 mod shape;
 mod value;

@@ -22,6 +22,7 @@
 
 mod allocation;
 mod compact;
+mod compaction;
 mod counters;
 mod database;
 mod entry;
@@ -49,6 +50,7 @@ mod varint;
 mod walk;
 
 pub use allocation::{allocated_layout, allocated_size, natural_alignment};
+pub use compaction::{Compaction, CompactionStep};
 pub use counters::StoreCounters;
 pub use entry::FillInfo;
 pub use entry_ref::{EntryRef, ValueRef};

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::allocation::allocated_size;
+use crate::compaction::Visit;
 use crate::entry::{Value, ValueView};
 use crate::integer::{LONGEST_INTEGER, parse_integer};
 use crate::object_type::Encoding;
@@ -75,6 +76,26 @@ impl BigString {
             BigString::Compressed { packed, .. } => packed.len(),
         };
         allocated_size(size_of::<BigString>()) + allocated_size(buffer)
+    }
+
+    /// Moves the bytes if they are to be moved. Those that readers may share stay where they are: they have large pages of their
+    /// own.
+    pub(crate) fn compact(&mut self, visit: &mut Visit<'_>) {
+        match self {
+            BigString::Unique(bytes) => {
+                if visit.is_to_move(bytes.as_ptr(), allocated_size(bytes.capacity())) {
+                    let mut moved = Vec::with_capacity(bytes.capacity());
+                    moved.append(bytes);
+                    *bytes = moved;
+                }
+            }
+            BigString::Compressed { packed, .. } => {
+                if visit.is_to_move(packed.as_ptr(), allocated_size(packed.len())) {
+                    *packed = packed.clone();
+                }
+            }
+            BigString::Shared(_) => {}
+        }
     }
 
     pub(crate) fn is_large(&self) -> bool {

@@ -15,6 +15,7 @@ use std::num::NonZero;
 use bucket::Bucket;
 use buckets::{Buckets, address};
 
+use crate::compaction::Visit;
 use crate::prefetch::fetch_line;
 use crate::random::Random;
 
@@ -141,17 +142,42 @@ impl<R> Table<R> {
     }
 
     /// Visits the records of one bucket and says where to go on; 0 when the scan is done. A scan starts at 0.
-    pub(crate) fn scan(&self, cursor: u64, mut visit: impl FnMut(&R)) -> u64 {
+    pub(crate) fn scan(&self, cursor: u64, visit: impl FnMut(&R)) -> u64 {
+        let Some((bucket, next)) = self.scanned(cursor) else { return 0 };
+        chain(self.buckets.get(bucket)).flat_map(Bucket::records).for_each(visit);
+        next
+    }
+
+    /// Visits one bucket as [`Self::scan`] does, and moves those of its blocks of memory that are to be moved. `compact` does so with
+    /// what belongs to a record.
+    pub(crate) fn compact(
+        &mut self,
+        cursor: u64,
+        visit: &mut Visit<'_>,
+        mut compact: impl FnMut(&mut R, &mut Visit<'_>),
+    ) -> u64 {
+        let Some((bucket, next)) = self.scanned(cursor) else { return 0 };
+        self.buckets.compact_segment_that_begins_with(bucket, visit);
+        let mut in_chain = Some(self.buckets.get_mut(bucket));
+        while let Some(bucket) = in_chain {
+            bucket.for_each_mut(|record| compact(record, visit));
+            bucket.compact_link(visit);
+            in_chain = bucket.link_mut();
+        }
+        next
+    }
+
+    /// The bucket where a scan stands, and where it goes on; `None` if there are no buckets.
+    fn scanned(&self, cursor: u64) -> Option<(usize, u64)> {
         if self.buckets.len() == 0 {
-            return 0;
+            return None;
         }
         let reversed = cursor << (64 - CURSOR_BITS);
         let bucket = self.bucket_of(reversed.reverse_bits());
-        self.visit_chain(bucket, &mut visit);
         // The next interval starts one step of this bucket's depth further on.
         let interval = 64 - self.depth_of(bucket);
         let next = reversed.checked_shr(interval).unwrap_or(0) + 1;
-        next.checked_shl(interval).unwrap_or(0) >> (64 - CURSOR_BITS)
+        Some((bucket, next.checked_shl(interval).unwrap_or(0) >> (64 - CURSOR_BITS)))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &R> {
@@ -203,10 +229,6 @@ impl<R> Table<R> {
         let round = 1 << level;
         let split = bucket >= round || bucket + round < self.buckets.len();
         level + u32::from(split)
-    }
-
-    fn visit_chain(&self, bucket: usize, visit: &mut impl FnMut(&R)) {
-        chain(self.buckets.get(bucket)).flat_map(Bucket::records).for_each(visit);
     }
 
     /// Adds a bucket and deals it its share of the records of the one that it is split from.

@@ -75,7 +75,18 @@ const POLICIES: &[&str] = &[
 
 /// Of this server.
 static OWN: &[Parameter] = &[
+    Parameter::new(
+        "active-defrag-ignore-bytes",
+        size(1, LONG_SIZE),
+        Effect::Unsigned(|s| &s.active_defrag_ignore_bytes),
+    ),
+    Parameter::new(
+        "active-defrag-threshold-lower",
+        integer(0, 1000),
+        Effect::Unsigned(|s| &s.active_defrag_threshold_lower),
+    ),
     Parameter::new("active-expire-effort", integer(1, 10), Effect::None("1")),
+    Parameter::new("activedefrag", SWITCH, Effect::Switch(|s| &s.active_defrag)),
     Parameter::new(
         "client-query-buffer-limit",
         size(1 << 20, LONG_SIZE),
@@ -182,7 +193,6 @@ static FACTS: &[Parameter] = &[
 
 /// Promises that Redis may give, and which of them hold here.
 static PROMISES: &[Parameter] = &[
-    always("activedefrag", SWITCH, "no", "the allocator needs no defragmentation"),
     always("appendonly", SWITCH, "no", NO_PERSISTENCE),
     foreign("cluster-enabled", SWITCH, "no"),
     foreign("daemonize", SWITCH, "no"),
@@ -219,9 +229,7 @@ static UNUSED: &[Parameter] = &[
     unused("acllog-max-len", integer(0, LONG), "128"),
     unused("active-defrag-cycle-max", integer(1, 99), "25"),
     unused("active-defrag-cycle-min", integer(1, 99), "1"),
-    unused("active-defrag-ignore-bytes", size(1, LONG_SIZE), "104857600"),
     unused("active-defrag-max-scan-fields", integer(1, LONG), "1000"),
-    unused("active-defrag-threshold-lower", integer(0, 1000), "10"),
     unused("active-defrag-threshold-upper", integer(0, 1000), "100"),
     unused("activerehashing", SWITCH, "yes"),
     foreign("always-show-logo", SWITCH, "no"),

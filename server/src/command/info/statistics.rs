@@ -53,24 +53,25 @@ pub(super) fn stats(report: &mut Report<'_>) {
 
 fn absent_machinery(report: &mut Report<'_>) {
     report.zeros(&["pubsub_channels", "pubsub_patterns", "pubsubshard_channels", "latest_fork_usec", "total_forks"]);
-    report.zeros(&[
-        "migrate_cached_sockets",
-        "slave_expires_tracked_keys",
-        "active_defrag_hits",
-        "active_defrag_misses",
-    ]);
-    report.zeros(&[
-        "active_defrag_key_hits",
-        "active_defrag_key_misses",
-        "total_active_defrag_time",
-        "current_active_defrag_time",
-    ]);
+    report.zeros(&["migrate_cached_sockets", "slave_expires_tracked_keys"]);
+    compactions(report);
     report.zeros(&[
         "tracking_total_keys",
         "tracking_total_items",
         "tracking_total_prefixes",
         "unexpected_error_replies",
     ]);
+}
+
+/// A hit is a block of memory that was moved. How many keys those belong to is not counted.
+fn compactions(report: &mut Report<'_>) {
+    let compactions = &report.node.compactions;
+    let (moved, looked_at, millis) = (compactions.moved(), compactions.looked_at(), compactions.time().as_millis());
+    report.field("active_defrag_hits", moved);
+    report.field("active_defrag_misses", looked_at.saturating_sub(moved));
+    report.zeros(&["active_defrag_key_hits", "active_defrag_key_misses"]);
+    report.field("total_active_defrag_time", millis);
+    report.zeros(&["current_active_defrag_time"]);
 }
 
 pub(super) fn commands(report: &mut Report<'_>) {

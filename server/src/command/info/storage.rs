@@ -34,7 +34,7 @@ pub(super) fn memory(report: &mut Report<'_>) {
     report.field("mem_clients_normal", node.clients.memory());
     report.zeros(&["mem_cluster_links", "mem_aof_buffer"]);
     report.field("mem_allocator", "mimalloc");
-    report.zeros(&["active_defrag_running"]);
+    report.field("active_defrag_running", u8::from(node.compactions.running()));
     report.field("lazyfree_pending_objects", node.reclaimer.pending());
     report.field("lazyfreed_objects", node.reclaimer.reclaimed());
 }

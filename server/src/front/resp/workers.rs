@@ -1,6 +1,7 @@
 //! Worker threads. Each runs a scheduler of its own, so a connection stays on the thread that it was given to and nothing is stolen
 //! or shared between threads on a request's way.
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -13,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Listed;
 use super::connection::{Connection, unless_killed};
+use crate::compaction;
 use crate::engine::Engine;
 use crate::expiry::expire;
 use crate::session::Session;
@@ -77,13 +79,25 @@ impl Threads {
     }
 }
 
-/// Serves connections, and expires between their requests, until no more connections come and the last one has ended.
+/// Serves connections, and tends the store between their requests, until no more connections come and the last one has ended.
 async fn work(arrivals: mpsc::Receiver<Arrival>, worker: Worker) {
     let worker = Arc::new(worker);
-    let expiring = expire(worker.engine.node(), worker.lane);
     tokio::select! {
         () = serve_all(arrivals, &worker) => {}
-        never = expiring => match never {},
+        never = tend(&worker) => match never {},
+    }
+}
+
+/// What a worker does beside answering requests, for ever.
+async fn tend(worker: &Worker) -> Infallible {
+    let (node, lane) = (worker.engine.node(), worker.lane);
+    let expiring = expire(node, lane);
+    if lane != compaction::LANE {
+        return expiring.await;
+    }
+    tokio::select! {
+        never = expiring => never,
+        never = compaction::compact(node) => never,
     }
 }
 

@@ -4,6 +4,7 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
 use crate::allocation::allocated_size;
+use crate::compaction::Visit;
 use crate::key::HashSeed;
 use crate::same_bytes::same_bytes;
 use crate::table::Table;
@@ -79,6 +80,29 @@ impl FieldTable {
         let looked_at = samples.unwrap_or(usize::MAX).clamp(1, self.len().max(1));
         let sampled: usize = self.table.iter().take(looked_at).map(FieldRecord::allocated).sum();
         allocated_size(size_of::<FieldTable>()) + self.table.allocated() + sampled * self.len() / looked_at
+    }
+}
+
+/// The fields of a larger table stay where they are: to go through them takes too long under a lock.
+const MOST_COMPACTED: usize = 512;
+
+impl FieldTable {
+    /// Moves those of its blocks of memory that are to be moved.
+    pub(crate) fn compact(&mut self, visit: &mut Visit<'_>) {
+        if self.len() > MOST_COMPACTED {
+            return;
+        }
+        let mut cursor = 0;
+        loop {
+            cursor = self.table.compact(cursor, visit, |record, visit| {
+                if visit.is_to_move(record.start.as_ptr(), record.allocated()) {
+                    *record = FieldRecord::new(record.field(), record.value());
+                }
+            });
+            if cursor == 0 {
+                return;
+            }
+        }
     }
 }
 

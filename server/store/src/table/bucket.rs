@@ -2,6 +2,8 @@
 
 use std::mem::{ManuallyDrop, size_of};
 
+use crate::compaction::Visit;
+
 /// Records in a bucket that has no overflow; one less where a link to the next bucket takes the last place.
 pub(super) const BUCKET_RECORDS: usize = 7;
 const LINK_PLACE: usize = BUCKET_RECORDS - 1;
@@ -62,6 +64,14 @@ impl<R> Bucket<R> {
 
     pub(super) fn records(&self) -> impl Iterator<Item = &R> {
         ones(self.records_mask()).filter_map(|place| self.record(place))
+    }
+
+    /// Visits this bucket's records, its overflow's not.
+    pub(super) fn for_each_mut(&mut self, mut visit: impl FnMut(&mut R)) {
+        for place in ones(self.records_mask()) {
+            // SAFETY: as in `record`.
+            visit(unsafe { &mut self.places[place].record });
+        }
     }
 
     /// How many records this bucket holds, its overflow not counted.
@@ -173,6 +183,16 @@ impl<R> Bucket<R> {
         debug_assert!(self.occupied & (LINKED | 1 << LINK_PLACE) == 0, "the last place must be free for a link");
         self.places[LINK_PLACE].link = ManuallyDrop::new(next);
         self.occupied |= LINKED;
+    }
+
+    /// Moves the next bucket of the chain to another block of memory if it is to be moved.
+    pub(super) fn compact_link(&mut self, visit: &mut Visit<'_>) {
+        let is_to_move = |next: &Bucket<R>| visit.is_to_move(std::ptr::from_ref(next).cast(), size_of::<Bucket<R>>());
+        if self.link().is_some_and(is_to_move) {
+            if let Some(next) = self.unlink() {
+                self.set_link(Box::new(*next));
+            }
+        }
     }
 
     /// Moves the record in the last place to a new bucket, whose link takes that place.

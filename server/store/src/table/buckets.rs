@@ -4,6 +4,7 @@ use std::num::NonZero;
 
 use super::bucket::Bucket;
 use crate::allocation::allocated_size;
+use crate::compaction::Visit;
 
 /// Buckets in a segment, which is 8 KiB.
 const SEGMENT: usize = 128;
@@ -103,6 +104,22 @@ impl<R> Buckets<R> {
                 }
                 last
             }
+        }
+    }
+
+    /// Moves the segment to another block of memory if the bucket is its first and it is to be moved.
+    pub(super) fn compact_segment_that_begins_with(&mut self, bucket: usize, visit: &mut Visit<'_>) {
+        if !bucket.is_multiple_of(SEGMENT) {
+            return;
+        }
+        let segment = match self {
+            Buckets::Small(segment) => segment,
+            Buckets::Segmented(segments) => &mut segments.list[bucket / SEGMENT],
+        };
+        if visit.is_to_move(segment.as_ptr().cast(), segment_size(segment)) {
+            let mut moved = Vec::with_capacity(segment.capacity());
+            moved.append(segment);
+            *segment = moved;
         }
     }
 
