@@ -9,11 +9,13 @@
 mod evictor;
 mod fifo;
 mod ghosts;
+mod hand;
 mod lfu;
 mod lrfu;
 mod lru;
 mod newcomers;
 mod pace;
+mod pool;
 mod random;
 mod sweep;
 mod trial;

@@ -6,6 +6,7 @@
 
 use crate::entry::Entry;
 use crate::key::Key;
+use crate::shard::Shard;
 use crate::store::Store;
 use crate::table::Approach;
 
@@ -25,18 +26,22 @@ impl Store {
             fetch_line(self.cell_of(key.slot()));
         }
         for key in keys {
-            self.approach_unless_locked(key, |_| {});
+            self.approach_unless_locked(key, |_, _| {});
         }
         for key in keys {
-            self.approach_unless_locked(key, |bucket| bucket.visit_likely(Entry::prefetch));
+            self.approach_unless_locked(key, |shard, bucket| {
+                if !bucket.visit_likely(Entry::prefetch) {
+                    shard.approach_arrival(key);
+                }
+            });
         }
     }
 
     #[inline]
-    fn approach_unless_locked(&self, key: &Key<'_>, then: impl FnOnce(Approach<'_, Entry>)) {
+    fn approach_unless_locked(&self, key: &Key<'_>, then: impl FnOnce(&Shard, Approach<'_, Entry>)) {
         if let Some(shard) = self.cell_of(key.slot()).try_lock() {
             if let Some(bucket) = shard.table(key).and_then(|table| table.approach(key.hash())) {
-                then(bucket);
+                then(&shard, bucket);
             }
         }
     }

@@ -148,6 +148,13 @@ impl<R> Table<R> {
         next
     }
 
+    /// A step of a scan that visits nothing, but asks for the cache line that a visit will read first.
+    pub(crate) fn approach_scan(&self, cursor: u64) -> u64 {
+        let Some((bucket, next)) = self.scanned(cursor) else { return 0 };
+        fetch_line(self.buckets.get(bucket));
+        next
+    }
+
     /// Visits one bucket as [`Self::scan`] does, and moves those of its blocks of memory that are to be moved. `compact` does so with
     /// what belongs to a record.
     pub(crate) fn compact(
@@ -297,8 +304,9 @@ pub(crate) struct Approach<'t, R> {
 
 impl<R> Approach<'_, R> {
     /// Visits the records that are probably looked for. If there are none in the first bucket, asks for the one behind it.
+    /// Tells whether there are any.
     #[inline]
-    pub(crate) fn visit_likely(&self, mut visit: impl FnMut(&R)) {
+    pub(crate) fn visit_likely(&self, mut visit: impl FnMut(&R)) -> bool {
         let mut any = false;
         for (_, record) in self.bucket.candidates(self.tag) {
             any = true;
@@ -307,6 +315,7 @@ impl<R> Approach<'_, R> {
         if !any {
             self.bucket.link().into_iter().for_each(|next| fetch_line(next));
         }
+        any
     }
 }
 

@@ -4,6 +4,8 @@
 //! the fewest uses. A tenth of a cell's bits tells keys apart, so now and then one inherits from another: that costs a
 //! little of the hit ratio and nothing else.
 
+use crate::prefetch::fetch_line;
+
 /// The most uses that are remembered.
 pub(super) const MOST: u8 = (1 << USES_BITS) - 1;
 
@@ -57,12 +59,25 @@ impl Ghosts {
         set.iter_mut().find(known).map_or(0, |cell| (std::mem::take(cell) & USES_MASK) as u8)
     }
 
+    /// Asks for the cache line where [`Self::remember`] and [`Self::recall`] will look. The lower half of a hash will do.
+    #[inline]
+    pub(super) fn approach(&self, hash: u64) {
+        if let Some(set) = self.sets.get(self.index_of(hash)) {
+            fetch_line(set);
+        }
+    }
+
+    #[inline]
     fn set_of(&mut self, hash: u64) -> Option<(&mut [u16; SET], u16)> {
-        // The upper half of the product with a number of n sets is evenly spread over 0…n−1; the low bits, which tell
-        // keys apart, have the least part in it.
-        let index = ((u128::from(hash) * self.sets.len() as u128) >> u64::BITS) as usize;
-        let tag = (hash as u16) << USES_BITS;
+        let tag = ((hash >> u32::BITS) as u16) << USES_BITS;
+        let index = self.index_of(hash);
         Some((self.sets.get_mut(index)?, tag))
+    }
+
+    /// The upper half of the product of 32 bits with a number of n sets is evenly spread over 0…n−1.
+    #[inline]
+    fn index_of(&self, hash: u64) -> usize {
+        ((u64::from(hash as u32) * self.sets.len() as u64) >> u32::BITS) as usize
     }
 }
 

@@ -1,26 +1,24 @@
 //! A shard's evictions: a hand goes round its entries, and the least worthy of those that it has passed lately goes.
 //!
 //! Comparing a few at a time and remembering the worst comes close to sorting all entries; the idea is from Redis 3.0's
-//! approximate LRU (<https://redis.io/docs/latest/develop/reference/eviction/>). A hand instead of chance: it looks at every
-//! entry equally often, a whole bucket at a time, and the next bucket's entries are on their way to the processor when it gets
-//! there. The index places entries by their hash, so their order is as good as random.
-
-use smallvec::SmallVec;
+//! approximate LRU (<https://redis.io/docs/latest/develop/reference/eviction/>), with a hand in place of chance.
+//!
+//! An eviction costs cache misses more than instructions. So evictions come in rows, and what a row is going to touch is asked
+//! for at its beginning.
 
 use super::ghosts::Ghosts;
-use super::newcomers::{Newcomer, Newcomers};
+use super::hand::Hand;
+use super::newcomers::{Newcomers, TRACE};
 use super::pace::Pace;
+use super::pool::{Candidate, Pool};
 use super::{EvictionPolicy, Moment};
 use crate::UnixMillis;
-use crate::database::{Database, NEVER};
 use crate::entry::Entry;
 use crate::garbage::Garbage;
 use crate::key::Key;
 use crate::shard::Shard;
-use crate::table::Place;
+use crate::table::{Approach, Place};
 
-/// How many of the least worthy entries seen are remembered.
-const POOL: usize = 8;
 /// Buckets looked at for an eviction at most, where hardly any entry may be evicted.
 const MOST_BUCKETS: usize = 64;
 
@@ -28,30 +26,14 @@ const MOST_BUCKETS: usize = 64;
 pub(crate) struct Sweep {
     policy: EvictionPolicy,
     hand: Hand,
+    /// Entries that the hand is behind by.
+    behind: usize,
+    /// Buckets that it passed in the latest row.
+    stride: usize,
     pool: Pool,
     newcomers: Newcomers,
     ghosts: Ghosts,
     pace: Pace,
-}
-
-/// Where the next bucket to look at is.
-#[derive(Default)]
-struct Hand {
-    db: u16,
-    slot: usize,
-    position: u64,
-}
-
-/// The least worthy last.
-#[derive(Default)]
-struct Pool(SmallVec<[Candidate; POOL]>);
-
-#[derive(Clone, Copy, Debug)]
-struct Candidate {
-    hash: u64,
-    worth: u64,
-    slot: u16,
-    db: u16,
 }
 
 /// An entry, found again.
@@ -76,6 +58,8 @@ impl Shard {
         let kept = self.sweep.take().filter(|sweep| sweep.policy == policy);
         let mut sweep = kept.unwrap_or_else(|| Box::new(Sweep::new(policy, self, moment)));
         sweep.prepare(self, moment);
+        sweep.approach(self, budget);
+        sweep.stride = 0;
         let evicted = (0..budget).take_while(|_| sweep.evict_one(self, moment, garbage)).count();
         self.set_due(sweep.newcomers.due(self.entries()));
         self.sweep = Some(sweep);
@@ -92,6 +76,14 @@ impl Shard {
         }
     }
 
+    /// Asks for what [`Self::admit`] will read.
+    #[inline]
+    pub(crate) fn approach_arrival(&self, key: &Key<'_>) {
+        if let Some(sweep) = &self.sweep {
+            sweep.ghosts.approach(key.hash());
+        }
+    }
+
     /// Told of an entry that was written for the first time.
     pub(crate) fn welcome(&mut self, key: &Key<'_>, moment: &Moment<'_>) {
         self.observe_arrival(key, moment);
@@ -101,7 +93,7 @@ impl Shard {
         let (policy, surplus) = (sweep.policy, sweep.newcomers.pop_surplus(entries));
         let due = sweep.newcomers.due(entries);
         self.set_due(due);
-        if let Some(settled) = surplus.and_then(|newcomer| self.spot(newcomer.db, newcomer.slot, newcomer.hash)) {
+        if let Some(settled) = surplus.and_then(|newcomer| self.spot(newcomer.db, newcomer.slot, newcomer.trace())) {
             self.settle(policy, &settled);
         }
     }
@@ -113,12 +105,24 @@ impl Shard {
         }
     }
 
-    /// An entry by the hash of its key; one of another key with the same hash is as good.
-    fn spot(&self, db: u16, slot: u16, hash: u64) -> Option<Spotted> {
+    /// An entry by the [`TRACE`] of its hash; another one with the same is as good.
+    fn spot(&self, db: u16, slot: u16, trace: u64) -> Option<Spotted> {
         let (database, slot, seed) = (self.database(db)?, usize::from(slot), self.seed());
-        let place = database.table(slot).find(hash, |entry| seed.hash(entry.key()) == hash)?;
-        let entry = database.table(slot).at(place)?;
-        Some(Spotted { db, slot, hash, place, access: entry.access(), deadline: entry.deadline() })
+        let (mut hash, mut access, mut deadline) = (0, 0, None);
+        let place = database.table(slot).find(trace, |entry| {
+            hash = seed.hash(entry.key());
+            let found = hash & TRACE == trace;
+            if found {
+                (access, deadline) = (entry.access(), entry.deadline());
+            }
+            found
+        })?;
+        Some(Spotted { db, slot, hash, place, access, deadline })
+    }
+
+    #[inline]
+    fn approach_spot(&self, db: u16, slot: u16, trace: u64) -> Option<Approach<'_, Entry>> {
+        self.database(db)?.table(usize::from(slot)).approach(trace)
     }
 
     fn evict_spotted(&mut self, spotted: &Spotted, garbage: &mut Garbage) {
@@ -132,6 +136,8 @@ impl Sweep {
         Sweep {
             policy,
             hand: Hand::default(),
+            behind: 0,
+            stride: 0,
             pool: Pool::default(),
             newcomers: Newcomers::default(),
             ghosts: Ghosts::default(),
@@ -142,7 +148,7 @@ impl Sweep {
     /// Exchanges two databases.
     pub(crate) fn swap(&mut self, a: u16, b: u16) {
         self.newcomers.swap(a, b);
-        self.pool.0.clear();
+        self.pool.clear();
     }
 
     /// Fits what is kept to what has happened since the last time.
@@ -156,7 +162,27 @@ impl Sweep {
         }
     }
 
+    /// Asks for what so many evictions will read, so that their cache misses overlap; as [`Store::prefetch`] does for keys.
+    ///
+    /// [`Store::prefetch`]: crate::Store::prefetch
+    fn approach(&self, shard: &Shard, evictions: usize) {
+        let (policy, entries) = (self.policy, shard.entries());
+        let due = || self.newcomers.next_due(entries, evictions);
+        self.hand.approach_buckets(shard, policy.is_volatile_only(), self.stride);
+        for newcomer in due() {
+            self.ghosts.approach(newcomer.trace());
+            shard.approach_spot(newcomer.db, newcomer.slot, newcomer.trace());
+        }
+        self.hand.approach_entries(shard, policy.is_volatile_only(), self.stride);
+        for newcomer in due() {
+            if let Some(bucket) = shard.approach_spot(newcomer.db, newcomer.slot, newcomer.trace()) {
+                bucket.visit_likely(Entry::prefetch);
+            }
+        }
+    }
+
     fn evict_one(&mut self, shard: &mut Shard, moment: &Moment<'_>, garbage: &mut Garbage) -> bool {
+        self.behind += 1;
         self.look_around(shard, moment);
         let Some(goes) = self.choose(shard, moment) else {
             return false;
@@ -171,8 +197,9 @@ impl Sweep {
             return self.any_newcomer(shard);
         };
         let outranked = self.outranked_newcomer(shard, &least_worthy, moment);
-        if outranked.is_some() {
-            self.pool.offer(Candidate::of(&least_worthy, self.policy, moment));
+        match outranked {
+            Some(_) => self.pool.offer(Candidate::of(&least_worthy, self.policy, moment)),
+            None => self.behind = moment.settings.maxmemory_samples(),
         }
         outranked.or(Some(least_worthy))
     }
@@ -180,17 +207,27 @@ impl Sweep {
     /// Where all that may go are on probation, the first goes before its time.
     fn any_newcomer(&mut self, shard: &Shard) -> Option<Spotted> {
         let newcomers = std::iter::from_fn(|| self.newcomers.pop());
-        let mut found = newcomers.filter_map(|newcomer| shard.spot(newcomer.db, newcomer.slot, newcomer.hash));
+        let mut found = newcomers.filter_map(|newcomer| shard.spot(newcomer.db, newcomer.slot, newcomer.trace()));
         found.find(|newcomer| self.policy.may_take(newcomer.deadline))
     }
 
-    /// Lets the hand pass at least as many entries as an eviction is to compare.
+    /// Lets the hand pass the entries that it is behind by, a bucket at a time, as soon as they are as many as an eviction is to
+    /// compare. It falls behind by so many with every entry that is taken out of the pool; by one with any other eviction,
+    /// so that the pool keeps up with what changes.
     fn look_around(&mut self, shard: &Shard, moment: &Moment<'_>) {
         let (policy, since) = (self.policy, self.newcomers.since(moment.now));
         let (samples, pool) = (moment.settings.maxmemory_samples(), &mut self.pool);
-        let (mut passed, mut buckets) = (0, 0);
-        while passed < samples && buckets < MOST_BUCKETS {
+        if pool.is_empty() {
+            self.behind = samples;
+        }
+        if self.behind < samples {
+            return;
+        }
+        let mut buckets = 0;
+        while self.behind > 0 && buckets < MOST_BUCKETS {
             buckets += 1;
+            self.stride += 1;
+            let mut passed = 0;
             let found = self.hand.pass(shard, policy.is_volatile_only(), |db, slot, entry| {
                 let (access, deadline) = (entry.access(), entry.deadline());
                 if policy.may_take(deadline) && !policy.is_on_probation(access, since, moment) {
@@ -198,6 +235,7 @@ impl Sweep {
                     pool.consider(policy.worth(access, deadline, moment), db, slot, || shard.seed().hash(entry.key()));
                 }
             });
+            self.behind = self.behind.saturating_sub(passed);
             if !found {
                 return;
             }
@@ -206,12 +244,13 @@ impl Sweep {
 
     /// Takes the least worthy entry out of the pool that is still there and has not been used since.
     fn least_worthy(&mut self, shard: &Shard, moment: &Moment<'_>) -> Option<Spotted> {
-        while let Some(candidate) = self.pool.0.pop() {
-            let Some(spotted) = shard.spot(candidate.db, candidate.slot, candidate.hash) else { continue };
+        while let Some(candidate) = self.pool.pop() {
+            let Some(spotted) = shard.spot(candidate.db, candidate.slot, candidate.hash & TRACE) else { continue };
             let worth = self.policy.worth(spotted.access, spotted.deadline, moment);
             if worth <= candidate.worth && self.policy.may_take(spotted.deadline) {
                 return Some(spotted);
             }
+            self.behind = moment.settings.maxmemory_samples();
         }
         None
     }
@@ -235,80 +274,13 @@ impl Sweep {
 
     fn next_newcomer(&mut self, shard: &Shard) -> Option<Spotted> {
         loop {
-            let Newcomer { db, slot, hash, .. } = self.newcomers.pop_due(shard.entries())?;
+            let newcomer = self.newcomers.pop_due(shard.entries())?;
             // It may be gone, or have settled when it came a second time.
-            let newcomer = shard.spot(db, slot, hash);
+            let newcomer = shard.spot(newcomer.db, newcomer.slot, newcomer.trace());
             if newcomer.as_ref().is_some_and(|newcomer| self.policy.settled(newcomer.access) != newcomer.access) {
                 return newcomer;
             }
         }
-    }
-}
-
-impl Hand {
-    /// Shows the entries of the next bucket, with the database and the slot that they are in. Says whether there was one that
-    /// has any of the kind in question.
-    fn pass(&mut self, shard: &Shard, volatile_only: bool, mut show: impl FnMut(u16, usize, &Entry)) -> bool {
-        let Some(database) = self.find_slot(shard, volatile_only) else {
-            return false;
-        };
-        let (db, slot, table) = (self.db, self.slot, database.table(self.slot));
-        self.position = table.scan(self.position, |entry| show(db, slot, entry));
-        match self.position {
-            0 => self.slot += 1,
-            next => drop(table.scan(next, Entry::prefetch)),
-        }
-        true
-    }
-
-    /// Goes on to the next slot that has any of the kind, which may be the one where the hand is.
-    fn find_slot<'s>(&mut self, shard: &'s Shard, volatile_only: bool) -> Option<&'s Database> {
-        let databases = shard.database_count();
-        // Once more than there are: the slots of the first that lie before the hand come last.
-        for _ in 0..=databases {
-            if let Some(database) = shard.database(self.db) {
-                if self.find_slot_of(database, volatile_only) {
-                    return Some(database);
-                }
-            }
-            *self = Hand { db: (self.db + 1) % databases, slot: 0, position: 0 };
-        }
-        None
-    }
-
-    fn find_slot_of(&mut self, database: &Database, volatile_only: bool) -> bool {
-        let has_any = |slot: &usize| match volatile_only {
-            true => database.next_death(*slot) != NEVER,
-            false => !database.table(*slot).is_empty(),
-        };
-        let found = (self.slot..database.slots()).find(has_any);
-        if found != Some(self.slot) {
-            self.position = 0;
-        }
-        self.slot = found.unwrap_or(database.slots());
-        found.is_some()
-    }
-}
-
-impl Pool {
-    /// Remembers an entry if it is among the least worthy. The hash of its key is worked out only then.
-    #[inline]
-    fn consider(&mut self, worth: u64, db: u16, slot: usize, hash: impl FnOnce() -> u64) {
-        if self.0.len() < POOL || self.0.first().is_some_and(|worthiest| worth < worthiest.worth) {
-            self.offer(Candidate { hash: hash(), worth, slot: slot as u16, db });
-        }
-    }
-
-    fn offer(&mut self, candidate: Candidate) {
-        let is_known = |other: &Candidate| other.hash == candidate.hash && other.db == candidate.db;
-        if self.0.iter().any(is_known) {
-            return;
-        }
-        if self.0.len() == POOL {
-            self.0.remove(0);
-        }
-        let at = self.0.partition_point(|other| other.worth > candidate.worth);
-        self.0.insert(at, candidate);
     }
 }
 
