@@ -284,6 +284,85 @@ as = "json"
     assert_eq!(client.command("GET doc:7"), bulk(r#"{"n":7,"name":"doc 7"}"#));
 }
 
+#[test]
+fn what_a_command_builds_on_is_loaded_before_it_changes_anything() {
+    let directory = tempfile::TempDir::new().expect("a temporary directory");
+    let url = format!("sqlite://{}?mode=rwc", directory.path().join("origin.db").display());
+    let groups = r#"
+[[group]]
+name = "ten"
+key = "ten:{n}"
+load = "SELECT CAST($1 AS INTEGER) * 10 AS ten WHERE CAST($1 AS INTEGER) < 1000"
+as = "string"
+ttl = "10m"
+
+[[group]]
+name = "row"
+key = "row:{n}"
+load = "SELECT CAST($1 AS INTEGER) AS n, 'row ' || $1 AS name WHERE CAST($1 AS INTEGER) < 1000"
+as = "hash"
+"#;
+    let server = Forebay::start(ForebayOptions::in_front_of(&url, groups)).unwrap_or_else(|error| panic!("{error}"));
+    let mut client = server.connect();
+    let [zero, one, ok] = [Reply::Integer(0), Reply::Integer(1), Reply::Simple(b"OK".to_vec())];
+    let lines = [
+        ("INCR ten:1", Reply::Integer(11)),
+        ("DECR ten:2", Reply::Integer(19)),
+        ("INCRBY ten:3 5", Reply::Integer(35)),
+        ("DECRBY ten:4 5", Reply::Integer(35)),
+        ("INCRBYFLOAT ten:5 0.5", bulk("50.5")),
+        ("APPEND ten:6 x", Reply::Integer(3)),
+        ("SETRANGE ten:7 2 x", Reply::Integer(3)),
+        ("GET ten:7", bulk("70x")),
+        ("SETBIT ten:8 0 0", zero.clone()),
+        ("GET ten:8", bulk("80")),
+        ("BITFIELD ten:9 GET u8 0", Reply::Array(vec![Reply::Integer(b'9'.into())])),
+        ("BITFIELD ten:10 SET u8 0 50", Reply::Array(vec![Reply::Integer(b'1'.into())])),
+        ("GET ten:10", bulk("200")),
+        ("GETSET ten:11 x", bulk("110")),
+        ("SETNX ten:12 x", zero.clone()),
+        ("SET ten:13 x NX", Reply::NilBulk),
+        ("SET ten:14 x XX", ok.clone()),
+        ("SET ten:15 x GET", bulk("150")),
+        ("SET ten:16 x KEEPTTL", ok.clone()),
+        ("PERSIST ten:16", one.clone()),
+        ("PERSIST ten:17", one.clone()),
+        ("EXPIRE ten:18 50", one.clone()),
+        ("PEXPIRE ten:19 50000", one.clone()),
+        ("EXPIREAT ten:20 99999999999", one.clone()),
+        ("PEXPIREAT ten:21 99999999999000", one.clone()),
+        ("HDEL row:1 name", one.clone()),
+        ("HGETALL row:1", Reply::Array(["n", "1"].map(bulk).to_vec())),
+        ("HINCRBY row:2 n 1", Reply::Integer(3)),
+        ("HINCRBYFLOAT row:3 n 0.5", bulk("3.5")),
+        ("HSET row:4 n 5 more 6", one.clone()),
+        ("HGETALL row:4", Reply::Array(["n", "5", "name", "row 4", "more", "6"].map(bulk).to_vec())),
+        ("HMSET row:5 more 6", ok),
+        ("HLEN row:5", Reply::Integer(3)),
+        ("HSETNX row:6 name x", zero.clone()),
+        ("MSETNX new x ten:22 x", zero.clone()),
+        ("EXISTS new", zero.clone()),
+        ("SET mine x", Reply::Simple(b"OK".to_vec())),
+        ("RENAMENX mine ten:23", zero.clone()),
+        ("COPY mine ten:24", zero.clone()),
+        ("BITOP OR both ten:25 ten:26", Reply::Integer(3)),
+        // Of these the database has none.
+        ("INCR ten:1001", one.clone()),
+        ("APPEND ten:1002 x", one.clone()),
+        ("SETNX ten:1003 x", one.clone()),
+        ("GETSET ten:1004 x", Reply::NilBulk),
+        ("PERSIST ten:1005", zero.clone()),
+        ("HSET row:1001 f v", one.clone()),
+        ("HDEL row:1002 f", zero),
+        // And these are of no group.
+        ("INCR number", one.clone()),
+        ("HSET hash f v", one),
+    ];
+    for (line, expected) in lines {
+        assert_eq!(client.command(line), expected, "{line}");
+    }
+}
+
 fn start(database: &Database, groups: &str) -> Forebay {
     Forebay::start(ForebayOptions::in_front_of(&database.url(), groups)).unwrap_or_else(|error| panic!("{error}"))
 }

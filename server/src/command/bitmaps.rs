@@ -33,7 +33,7 @@ pub(super) static TABLE: &[Spec] = &[
             KeySpec::range(KeyUse::OW.union(KeyUse::UPDATE), 2, 0, 1),
             KeySpec::range(KeyUse::RO.union(KeyUse::ACCESS), 3, -1, 1),
         ])
-        .load(Load::Before)
+        .load(Load::AllBefore)
         .on_keys(bitop)
         .docs(
             "bitmap",

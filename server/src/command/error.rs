@@ -41,6 +41,8 @@ pub enum CommandError {
     Origin(String),
     /// A key of the request changed every time that it was loaded.
     Unsettled,
+    /// A key has to be loaded before it can be changed. No client is told: the engine loads it and runs the command again.
+    Unknown,
     /// Any other error, code word first.
     Other(Cow<'static, str>),
 }
@@ -80,7 +82,23 @@ impl From<forebay_store::AddError> for CommandError {
             forebay_store::AddError::WrongType => forebay_store::WrongType.into(),
             forebay_store::AddError::NotAnInteger => CommandError::NotAnInteger,
             forebay_store::AddError::Overflow => CommandError::text("ERR increment or decrement would overflow"),
+            forebay_store::AddError::Unknown => CommandError::Unknown,
         }
+    }
+}
+
+impl From<forebay_store::UpdateError> for CommandError {
+    fn from(error: forebay_store::UpdateError) -> CommandError {
+        match error {
+            forebay_store::UpdateError::WrongType => CommandError::WrongType,
+            forebay_store::UpdateError::Unknown => CommandError::Unknown,
+        }
+    }
+}
+
+impl From<forebay_store::Unknown> for CommandError {
+    fn from(_: forebay_store::Unknown) -> CommandError {
+        CommandError::Unknown
     }
 }
 
@@ -121,6 +139,7 @@ impl fmt::Display for CommandError {
             CommandError::Unsettled => {
                 f.write_str("TRYAGAIN the keys of this request changed every time that they were loaded")
             }
+            CommandError::Unknown => write!(f, "TRYAGAIN {}", forebay_store::Unknown),
             CommandError::Other(text) => f.write_str(text),
         }
     }

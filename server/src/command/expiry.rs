@@ -1,6 +1,6 @@
 //! Deadlines: setting, taking away and telling the time at which a key expires.
 
-use forebay_store::Keyspace;
+use forebay_store::{Key, Keyspace, UnixMillis, Unknown};
 
 use super::call::Call;
 use super::error::CommandError;
@@ -95,7 +95,7 @@ fn expire(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>, form: TimeForm) -> R
     let deadline =
         form.deadline(call.integer(2)?, call.now).ok_or(CommandError::InvalidExpire(call.command.full_name))?;
     let key = &call.keys[0];
-    let admitted = keyspace.deadline(key).is_some_and(|current| condition.admits(deadline, current));
+    let admitted = known_deadline(keyspace, key)?.is_some_and(|current| condition.admits(deadline, current));
     let changed = match admitted {
         true if deadline <= call.now => keyspace.remove(key),
         true => keyspace.set_deadline(key, Some(deadline)),
@@ -103,6 +103,15 @@ fn expire(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>, form: TimeForm) -> R
     };
     call.reply.integer(i64::from(changed));
     Ok(())
+}
+
+/// The deadline that a command is about to change: `None` if there is no such key, `Some(None)` if it has none.
+fn known_deadline(keyspace: &mut Keyspace<'_>, key: &Key<'_>) -> Result<Option<Option<UnixMillis>>, Unknown> {
+    let deadline = keyspace.deadline(key);
+    if deadline.is_none() {
+        keyspace.expect_known(key)?;
+    }
+    Ok(deadline)
 }
 
 fn tell(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>, form: TimeForm) -> Result<(), CommandError> {
@@ -118,7 +127,7 @@ fn tell(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>, form: TimeForm) -> Res
 
 fn persist(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), CommandError> {
     let key = &call.keys[0];
-    let had_one = keyspace.deadline(key).flatten().is_some();
+    let had_one = known_deadline(keyspace, key)?.flatten().is_some();
     let taken_away = had_one && keyspace.set_deadline(key, None);
     call.reply.integer(i64::from(taken_away));
     Ok(())

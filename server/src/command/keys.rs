@@ -21,7 +21,7 @@ const PER_KEY: &str = "O(N), N being the number of keys";
 pub(super) const TABLE: &[Spec] = &[
     Spec::new("copy", -3, Flags::WRITE.union(Flags::DENYOOM), Categories::KEYSPACE)
         .keys(&[KeySpec::at(KeyUse::RO.union(KeyUse::ACCESS), 1), KeySpec::at(KeyUse::OW.union(KeyUse::UPDATE), 2)])
-        .load(Load::Before)
+        .load(Load::AllBefore)
         .on_keys(copy)
         .docs(
             "generic",
@@ -55,7 +55,7 @@ pub(super) const TABLE: &[Spec] = &[
         .docs("generic", "1.0.0", "O(1)", "Gives a key another name; a key of that name is replaced.", "key newkey"),
     Spec::new("renamenx", 3, Flags::WRITE.union(Flags::FAST), Categories::KEYSPACE)
         .keys(&[KeySpec::at(TAKEN, 1), KeySpec::at(KeyUse::OW.union(KeyUse::INSERT), 2)])
-        .load(Load::Before)
+        .load(Load::AllBefore)
         .on_keys(renamenx)
         .docs("generic", "1.0.0", "O(1)", "Gives a key another name unless a key has that name.", "key newkey"),
     Spec::new("touch", -2, FAST_READ, Categories::KEYSPACE)

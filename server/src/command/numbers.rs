@@ -79,6 +79,7 @@ fn incrbyfloat(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), C
 
 fn float_at(keyspace: &mut Keyspace<'_>, key: &Key<'_>) -> Result<LongDouble, CommandError> {
     let Some(value) = current(keyspace, key)? else {
+        keyspace.expect_known(key)?;
         return Ok(LongDouble::ZERO);
     };
     match value.is_integer() {

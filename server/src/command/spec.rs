@@ -126,10 +126,13 @@ pub enum Load {
     Never,
     /// When the command read a key and found nothing. That run is discarded, so it must not have changed anything.
     OnMiss,
-    /// Before the command runs, since it builds on the current value.
+    /// Before the command changes its one key, since it builds on the current value. Where the handler finds none, it asks
+    /// [`Keyspace::expect_known`] or leaves that to the store's updates, and has changed nothing yet. So a hit finds its key once.
     Before,
     /// `Before` when these arguments make it depend on the current value (`SET … GET`), else `Never`.
     BeforeWhen(fn(Args<'_>) -> bool),
+    /// Before the command runs: it has several keys, and may change one before it looks at another.
+    AllBefore,
 }
 
 /// What runs the command.

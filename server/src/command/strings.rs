@@ -1,7 +1,7 @@
 //! Strings as a whole: reading, replacing and taking them.
 
 use forebay_resp::{Args, Reply};
-use forebay_store::{Expiry, Key, Keyspace, Presence, StringRef, StringView, ValueRef, WrongType};
+use forebay_store::{Expiry, Key, Keyspace, Presence, StringRef, StringView, Unknown, ValueRef, WrongType};
 
 use super::call::Call;
 use super::error::CommandError;
@@ -69,7 +69,7 @@ pub(super) static TABLE: &[Spec] = &[
         ),
     Spec::new("msetnx", -3, GROW, Categories::STRING)
         .keys(&[KeySpec::range(KeyUse::OW.union(KeyUse::INSERT), 1, -1, 2)])
-        .load(Load::Before)
+        .load(Load::AllBefore)
         .on_keys(msetnx)
         .tips(&["request_policy:multi_shard", "response_policy:agg_min"])
         .docs(
@@ -146,7 +146,7 @@ fn mget(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), CommandE
 
 fn getset(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), CommandError> {
     let key = &call.keys[0];
-    answer_or_null(call.reply, keyspace.read_string(key)?);
+    answer_current(call, keyspace, key)?;
     call.set_string(keyspace, key, 2, Expiry::None);
     Ok(())
 }
@@ -262,8 +262,8 @@ impl Condition {
         }
     }
 
-    fn holds(self, keyspace: &mut Keyspace<'_>, key: &Key<'_>) -> bool {
-        exists(keyspace, key) == (self == Condition::IfPresent)
+    fn holds(self, keyspace: &mut Keyspace<'_>, key: &Key<'_>) -> Result<bool, Unknown> {
+        Ok(is_known_to_exist(keyspace, key)? == (self == Condition::IfPresent))
     }
 }
 
@@ -282,9 +282,13 @@ fn set(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), CommandEr
         Lifetime::Unsaid | Lifetime::Persist => Expiry::None,
     };
     if options.get {
-        answer_or_null(call.reply, keyspace.read_string(key)?);
+        answer_current(call, keyspace, key)?;
     }
-    let sets = options.condition.is_none_or(|condition| condition.holds(keyspace, key));
+    let sets = match options.condition {
+        Some(condition) => condition.holds(keyspace, key)?,
+        None if expiry == Expiry::Keep => keyspace.expect_known(key).map(|()| true)?,
+        None => true,
+    };
     if sets {
         call.set_string(keyspace, key, 2, expiry);
     }
@@ -298,7 +302,7 @@ fn set(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), CommandEr
 
 fn setnx(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), CommandError> {
     let key = &call.keys[0];
-    let sets = !exists(keyspace, key);
+    let sets = !is_known_to_exist(keyspace, key)?;
     if sets {
         call.set_string(keyspace, key, 2, Expiry::None);
     }
@@ -353,12 +357,34 @@ fn set_pairs(call: &Call<'_>, keyspace: &mut Keyspace<'_>) {
     }
 }
 
+/// Answers the string that a command is about to replace.
+fn answer_current(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>, key: &Key<'_>) -> Result<(), CommandError> {
+    match keyspace.read_string(key)? {
+        Some(value) => answer(call.reply, value),
+        None => {
+            keyspace.expect_known(key)?;
+            call.reply.null();
+        }
+    }
+    Ok(())
+}
+
+/// As [`exists`], for a change that depends on it.
+fn is_known_to_exist(keyspace: &mut Keyspace<'_>, key: &Key<'_>) -> Result<bool, Unknown> {
+    let exists = exists(keyspace, key);
+    if !exists {
+        keyspace.expect_known(key)?;
+    }
+    Ok(exists)
+}
+
 /// Whether the key exists, without that being a use of it.
 fn exists(keyspace: &mut Keyspace<'_>, key: &Key<'_>) -> bool {
     keyspace.presence(key) == Presence::Present
 }
 
-/// The string that a command is about to change: looked at, but not read by a client.
+/// The string that a command is about to change: looked at, but not read by a client. Where there is none, the command asks
+/// [`Keyspace::expect_known`].
 pub(super) fn current<'k>(keyspace: &'k mut Keyspace<'_>, key: &Key<'_>) -> Result<Option<StringRef<'k>>, WrongType> {
     match keyspace.peek(key).map(|entry| entry.value()) {
         None => Ok(None),

@@ -85,7 +85,10 @@ fn append(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), Comman
 fn setrange(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), CommandError> {
     let (key, value) = (&call.keys[0], call.arg(3));
     let offset = usize::try_from(call.integer(2)?).map_err(|_| CommandError::text("ERR offset is out of range"))?;
-    let present = current(keyspace, key)?.map_or(0, |string| string.len());
+    let present = match current(keyspace, key)? {
+        Some(string) => string.len(),
+        None => keyspace.expect_known(key).map(|()| 0)?,
+    };
     let length = if value.is_empty() {
         present
     } else {

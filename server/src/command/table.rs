@@ -197,7 +197,7 @@ fn unknown(args: Args<'_>) -> CommandError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::spec::{Find, Flags};
+    use crate::command::spec::{Find, Flags, Load};
 
     #[test]
     fn names_are_lower_case_and_short_enough_to_be_found() {
@@ -229,6 +229,11 @@ mod tests {
                 );
             }
             assert!(!spec.flags.contains(Flags::WRITE | Flags::READONLY), "{}", command.full_name);
+            assert!(
+                !matches!(spec.load, Load::Before | Load::BeforeWhen(_)) || command.has_one_key,
+                "{} may change one key before it finds that another is to be loaded",
+                command.full_name
+            );
             command.subcommands.iter().for_each(check);
         }
         Table::get().commands().for_each(check);

@@ -1,7 +1,7 @@
 //! The hall: every request, from whatever door, enters by [`Engine::begin`].
 //!
 //! A request passes the gates, its keys are placed, and it runs here under the locks of its slots. A run that found a loadable key
-//! missing is discarded: its keys are loaded outside any lock and it runs again ([`Engine::finish`]). So a hit never awaits, and
+//! missing is discarded, having changed nothing: its keys are loaded outside any lock and it runs again ([`Engine::finish`]). So a hit never awaits, and
 //! [`Engine::begin`] is not async.
 
 mod account;
@@ -193,7 +193,7 @@ impl Engine {
     fn loads(&self, session: &Session, command: &Command, args: Args<'_>) -> bool {
         let wanted = match command.spec.load {
             Load::Never => false,
-            Load::OnMiss | Load::Before => true,
+            Load::OnMiss | Load::Before | Load::AllBefore => true,
             Load::BeforeWhen(depends) => depends(args),
         };
         // Groups apply to database 0 alone.
@@ -280,15 +280,21 @@ impl Engine {
             return Err(CommandError::SlotAway { slot, owner });
         }
         let now = session.now;
+        let is_loadable = |key: &Key<'_>| self.node.is_of_a_group(key.bytes());
         let mut keyspace = self.lock(keys, session);
         let lent = match brought {
             [] => None,
             brought => Some(self.lend(&mut keyspace, request, keys, brought)),
         };
-        let mut missing = match command.spec.load {
-            Load::Never | Load::OnMiss => None,
-            Load::Before | Load::BeforeWhen(_) => self.missing(&mut keyspace, session, request, keys),
-        };
+        let mut missing = None;
+        match command.spec.load {
+            Load::Never | Load::OnMiss => {}
+            Load::Before | Load::BeforeWhen(_) if self.loads(session, command, args) => {
+                keyspace.load_first(&is_loadable)
+            }
+            Load::Before | Load::BeforeWhen(_) => {}
+            Load::AllBefore => missing = self.missing(&mut keyspace, session, request, keys),
+        }
         let mut result = Ok(());
         if missing.is_none() {
             let mut call = Call { command, args, keys, session, reply, node: &self.node, now };

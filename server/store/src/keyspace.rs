@@ -1,7 +1,9 @@
 //! A locked view of some keys: what a command works on.
 
+mod errors;
 mod fills;
 mod hashes;
+mod load_first;
 mod strings;
 mod transfer;
 mod writes;
@@ -20,8 +22,9 @@ use crate::shard::{Found, Shard};
 use crate::store::Store;
 use crate::table::Place;
 
+pub use errors::{AddError, Unknown, UpdateError, WrongType};
 pub use fills::{Fill, FillOutcome, FillValue};
-pub use strings::AddError;
+use load_first::Loadable;
 pub use transfer::OwnedEntry;
 
 /// The shards of one or more slots, locked, at one moment in time. Made by [`Store::lock`] and [`Store::lock_slots`].
@@ -34,6 +37,8 @@ pub struct Keyspace<'s> {
     garbage: Garbage,
     now: UnixMillis,
     access: Access,
+    /// See [`Self::load_first`].
+    is_loadable: Option<&'s Loadable<'s>>,
     changes: u64,
     missed: bool,
     refresh_due: bool,
@@ -78,18 +83,6 @@ pub enum Expiry {
     At(UnixMillis),
 }
 
-/// The key holds a value of another type than was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WrongType;
-
-impl std::fmt::Display for WrongType {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the key holds a value of another type")
-    }
-}
-
-impl std::error::Error for WrongType {}
-
 impl<'s> Keyspace<'s> {
     #[inline]
     pub(crate) fn new(store: &'s Store, shards: LockedShards<'s>, now: UnixMillis) -> Self {
@@ -99,6 +92,7 @@ impl<'s> Keyspace<'s> {
             garbage: Garbage::default(),
             now,
             access: Access::default(),
+            is_loadable: None,
             changes: 0,
             missed: false,
             refresh_due: false,
@@ -131,7 +125,8 @@ impl<'s> Keyspace<'s> {
         self.changes
     }
 
-    /// Whether a read met a key of which nothing is known, since the view was made or [`Self::clear_missed`].
+    /// Whether a read met a key of which nothing is known, or a change was refused as [`Unknown`], since the view was made or
+    /// [`Self::clear_missed`].
     pub fn missed(&self) -> bool {
         self.missed
     }

@@ -60,7 +60,10 @@ pub use garbage::Garbage;
 pub use hash::{HashMut, HashRef, Pairs};
 pub use integer::{LONGEST_INTEGER, parse_integer};
 pub use key::Key;
-pub use keyspace::{Access, AddError, Expiry, Fill, FillOutcome, FillValue, Keyspace, OwnedEntry, Presence, WrongType};
+pub use keyspace::{
+    Access, AddError, Expiry, Fill, FillOutcome, FillValue, Keyspace, OwnedEntry, Presence, Unknown, UpdateError,
+    WrongType,
+};
 pub use loads::Fence;
 pub use object_type::{Encoding, ObjectType};
 pub use placement::SLOTS;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use forebay_store::{
     Access, AddError, Expiry, ExpiryShare, Fence, Fill, FillOutcome, FillValue, Garbage, Key, Presence, Store,
-    StoreConfig, StringView, UnixMillis, ValueRef, WrongType,
+    StoreConfig, StringView, UnixMillis, UpdateError, ValueRef,
 };
 use proptest::prelude::*;
 
@@ -63,7 +63,7 @@ impl Model {
         &mut self,
         place: (u16, u8),
         present: Option<Entry>,
-        answer: Result<usize, WrongType>,
+        answer: Result<usize, UpdateError>,
         change: impl FnOnce(&mut Vec<u8>),
     ) {
         let (mut string, deadline) = match present {

@@ -1,7 +1,7 @@
 //! Hashes, as commands use them.
 
 use super::writes::Edited;
-use super::{Expiry, Keyspace, WrongType};
+use super::{Expiry, Keyspace, Unknown, UpdateError, WrongType};
 use crate::entry_ref::ValueRef;
 use crate::hash::{CompactLimits, HashMut, HashRef, NewHash};
 use crate::key::Key;
@@ -24,12 +24,12 @@ impl Keyspace<'_> {
         key: &Key<'_>,
         create: bool,
         change: impl FnOnce(&mut HashMut<'_>) -> R,
-    ) -> Result<Option<R>, WrongType> {
+    ) -> Result<Option<R>, UpdateError> {
         let (limits, seed) = (CompactLimits::from_settings(self.settings()), self.store.seed());
         let mut emptied = false;
         let edited = self.edit_live(key, change, |entry, change| {
             let Some(mut hash) = HashMut::of_entry(entry, limits, seed) else {
-                return Edited { changed: false, result: Err(WrongType) };
+                return Edited { changed: false, result: Err(UpdateError::WrongType) };
             };
             let result = Ok(Some(change(&mut hash)));
             emptied = hash.is_emptied();
@@ -40,14 +40,14 @@ impl Keyspace<'_> {
         }
         match edited {
             Ok(result) => result,
-            Err(_) if !create => Ok(None),
-            Err(change) => Ok(Some(self.create_hash(key, change))),
+            Err(_) if !create => self.expect_known(key).map(|()| None).map_err(UpdateError::from),
+            Err(change) => self.create_hash(key, change).map(Some).map_err(UpdateError::from),
         }
     }
 
     /// Where there is no live entry.
-    fn create_hash<R>(&mut self, key: &Key<'_>, change: impl FnOnce(&mut HashMut<'_>) -> R) -> R {
-        let found = self.lookup(key);
+    fn create_hash<R>(&mut self, key: &Key<'_>, change: impl FnOnce(&mut HashMut<'_>) -> R) -> Result<R, Unknown> {
+        let found = self.find_to_create(key)?;
         let (limits, seed) = (CompactLimits::from_settings(self.settings()), self.store.seed());
         let mut hash = NewHash::new(std::mem::take(&mut self.shard_mut(key).scratch));
         let result = change(&mut HashMut::of_new(&mut hash, limits, seed));
@@ -61,6 +61,6 @@ impl Keyspace<'_> {
         if exists {
             self.changed(key, 1);
         }
-        result
+        Ok(result)
     }
 }

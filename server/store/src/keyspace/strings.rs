@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::writes::Edited;
-use super::{Expiry, Keyspace, WrongType};
+use super::{AddError, Expiry, Keyspace, Unknown, UpdateError, WrongType};
 use crate::entry::{Entry, Value, ValueMut, ValueView};
 use crate::entry_ref::ValueRef;
 use crate::integer::parse_integer;
@@ -57,19 +57,19 @@ impl Keyspace<'_> {
         key: &Key<'_>,
         create: bool,
         change: impl FnOnce(&mut StringMut<'_>) -> R,
-    ) -> Result<Option<R>, WrongType> {
+    ) -> Result<Option<R>, UpdateError> {
         let mut buffer = std::mem::take(&mut self.shard_mut(key).scratch);
         let edited = self.edit_live(key, change, |entry, change| match entry.value() {
             ValueView::Absent | ValueView::CompactHash(_) | ValueView::HashTable(_) => {
-                Edited { changed: false, result: Err(WrongType) }
+                Edited { changed: false, result: Err(UpdateError::WrongType) }
             }
             ValueView::Big(_) => change_big(entry, change).map(Ok),
             ValueView::Integer(_) | ValueView::Short { .. } => change_short(entry, &mut buffer, change).map(Ok),
         });
         let result = match edited {
             Ok(result) => result.map(Some),
-            Err(_) if !create => Ok(None),
-            Err(change) => Ok(Some(self.create_string(key, &mut buffer, change))),
+            Err(_) if !create => self.expect_known(key).map(|()| None).map_err(UpdateError::from),
+            Err(change) => self.create_string(key, &mut buffer, change).map(Some).map_err(UpdateError::from),
         };
         self.shard_mut(key).scratch = buffer;
         result
@@ -82,16 +82,16 @@ impl Keyspace<'_> {
             let result = add_to(entry, increment);
             Edited { changed: result.is_ok(), result }
         });
-        edited.unwrap_or_else(|first| Ok(self.start_counting(key, first)))
+        edited.unwrap_or_else(|first| Ok(self.start_counting(key, first)?))
     }
 
     /// Sets a key without a live entry to a number, as the sum of that and nothing.
     #[cold]
-    fn start_counting(&mut self, key: &Key<'_>, first: i64) -> i64 {
-        let found = self.lookup(key);
+    fn start_counting(&mut self, key: &Key<'_>, first: i64) -> Result<i64, Unknown> {
+        let found = self.find_to_create(key)?;
         self.store_value(key, found, Expiry::None, None, Value::Integer(first));
         self.changed(key, 1);
-        first
+        Ok(first)
     }
 
     /// Puts a string together in the buffer, where there is no live entry.
@@ -100,8 +100,8 @@ impl Keyspace<'_> {
         key: &Key<'_>,
         buffer: &mut Vec<u8>,
         change: impl FnOnce(&mut StringMut<'_>) -> R,
-    ) -> R {
-        let found = self.lookup(key);
+    ) -> Result<R, Unknown> {
+        let found = self.find_to_create(key)?;
         buffer.clear();
         let mut string = StringMut::new(buffer);
         let result = change(&mut string);
@@ -109,32 +109,9 @@ impl Keyspace<'_> {
             self.store_value(key, found, Expiry::None, None, changed_value(buffer));
             self.changed(key, 1);
         }
-        result
+        Ok(result)
     }
 }
-
-/// Why nothing was added to a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AddError {
-    /// It is no string.
-    WrongType,
-    /// It is a string that is no integer.
-    NotAnInteger,
-    /// The sum is no 64-bit integer.
-    Overflow,
-}
-
-impl std::fmt::Display for AddError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            AddError::WrongType => WrongType.fmt(f),
-            AddError::NotAnInteger => f.write_str("the string is no integer"),
-            AddError::Overflow => f.write_str("the sum is no 64-bit integer"),
-        }
-    }
-}
-
-impl std::error::Error for AddError {}
 
 #[inline]
 fn add_to(entry: &mut Entry, increment: i64) -> Result<i64, AddError> {

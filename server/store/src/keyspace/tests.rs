@@ -182,7 +182,7 @@ fn strings_change_in_place() {
     assert_eq!(text(keyspace.read(&key)).map(|text| text.len()), Some(3004));
     assert_eq!(keyspace.deadline(&key), Some(Some(NOW + 9)));
     let fields = keyspace.update_hash(&key, true, |_| ());
-    assert_eq!(fields, Err(WrongType));
+    assert_eq!(fields, Err(UpdateError::WrongType));
 }
 
 fn shared(keyspace: &mut Keyspace<'_>, key: &Key<'_>) -> Bytes {
