@@ -9,7 +9,7 @@ use forebay::check;
 use forebay::config::{Config, ConfigError, Invocation, Task};
 use forebay::demo;
 use forebay::logging;
-use forebay::memory::CountingAllocator;
+use forebay::memory::{self, CountingAllocator};
 use forebay::signals::Signals;
 use forebay_origin::Fault;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -67,6 +67,7 @@ fn run(invocation: &Invocation, runtime: &Runtime) -> Result<ExitCode, Box<dyn E
 fn prepare(config: &Config) -> Result<Runtime, Box<dyn Error>> {
     // Whoever asked for TLS first would otherwise decide for all; an error means that it is installed already.
     let _installed = rustls::crypto::ring::default_provider().install_default();
+    memory::check_blocks()?;
     logging::start(config.log)?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(BACKGROUND_THREADS)

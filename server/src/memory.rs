@@ -7,11 +7,12 @@
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 use std::ffi::c_void;
+use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
-use forebay_store::{allocated_layout, natural_alignment};
+use forebay_store::{allocated_layout, allocated_size, natural_alignment};
 use libmimalloc_sys::{
-    mi_free, mi_malloc, mi_malloc_aligned, mi_realloc, mi_realloc_aligned, mi_zalloc, mi_zalloc_aligned,
+    mi_free, mi_good_size, mi_malloc, mi_malloc_aligned, mi_realloc, mi_realloc_aligned, mi_zalloc, mi_zalloc_aligned,
 };
 
 /// Bytes that a thread may have allocated or freed without the total knowing.
@@ -81,6 +82,28 @@ pub fn of_machine() -> u64 {
         .map_or(0, |kib| kib * 1024)
 }
 
+/// Checks that mimalloc's blocks are as large as they are counted, which they are only if it was built by this workspace's settings.
+///
+/// # Errors
+/// When they are not: then `maxmemory` would be kept by wrong figures.
+pub fn check_blocks() -> Result<(), ForeignBlocks> {
+    // SAFETY: it computes a number from a number.
+    let agrees = |size: usize| unsafe { mi_good_size(size) } == allocated_size(size);
+    if (1..=1024).all(agrees) { Ok(()) } else { Err(ForeignBlocks) }
+}
+
+/// The allocator was built in another way than it is counted.
+#[derive(Debug)]
+pub struct ForeignBlocks;
+
+impl fmt::Display for ForeignBlocks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the allocator's blocks are not as large as they are counted: build with the settings of .cargo/config.toml")
+    }
+}
+
+impl std::error::Error for ForeignBlocks {}
+
 /// Bytes of a page on the systems that we run on (x86-64, and aarch64 as ECS has it).
 const PAGE: u64 = 4096;
 
@@ -112,7 +135,7 @@ fn is_aligned_anyway(size: usize, layout: Layout) -> bool {
 }
 
 /// Beyond this mimalloc gives no promise about a block's alignment, so that it is looked at.
-const PROMISED_ALIGNMENT: usize = 16;
+const PROMISED_ALIGNMENT: usize = 8;
 
 #[inline]
 fn is_misaligned(block: *mut c_void, layout: Layout) -> bool {
@@ -196,6 +219,11 @@ mod tests {
         assert_eq!(most, LIMIT / 4);
         let none = (0..1_000).fold(most, |before, _| withheld(LIMIT, LIMIT, before));
         assert_eq!(none, 0);
+    }
+
+    #[test]
+    fn the_allocator_is_built_as_it_is_counted() {
+        assert!(check_blocks().is_ok());
     }
 
     #[test]

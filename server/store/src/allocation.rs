@@ -1,13 +1,13 @@
 //! What an allocation really costs.
 //!
-//! Memory is accounted by what the allocator hands out, not by what was asked for. The server runs on mimalloc, whose
-//! bins are modelled here; the source is `mi_bin` and `mi_good_size` in mimalloc 3's `src/page-queue.c`, and
-//! `src/alloc-aligned.c` for what asks to be aligned.
+//! Memory is accounted by what the allocator hands out, not by what was asked for. The server runs on mimalloc, built to align
+//! blocks to a word (`.cargo/config.toml`), whose bins are modelled here; the source is `mi_bin` and `mi_good_size` in mimalloc
+//! 3's `src/page-queue.c`, and `src/alloc-aligned.c` for what asks to be aligned.
 
 use std::alloc::Layout;
 
 const WORD: usize = 8;
-/// Below this, bins are two words apart (mimalloc keeps every block aligned to 16 bytes).
+/// Up to this, bins are a word apart.
 const FINE_BINS_END: usize = 8 * WORD;
 /// Above this (`MI_LARGE_MAX_OBJ_SIZE`), an allocation gets its own run of operating system pages.
 const BINS_END: usize = 512 * 1024;
@@ -23,10 +23,8 @@ pub(crate) const SMALL_PAGE: usize = 64 * 1024;
 pub const fn allocated_size(size: usize) -> usize {
     if size == 0 {
         0
-    } else if size <= WORD {
-        WORD
     } else if size <= FINE_BINS_END {
-        size.next_multiple_of(2 * WORD)
+        size.next_multiple_of(WORD)
     } else if size <= BINS_END {
         size.next_multiple_of(coarse_step(size))
     } else {
@@ -41,7 +39,7 @@ pub const fn allocated_layout(layout: Layout) -> usize {
     if size == 0 || align <= natural_alignment(size) {
         return allocated_size(size);
     }
-    let at_least = if size < 2 * WORD { 2 * WORD } else { size };
+    let at_least = if size < WORD { WORD } else { size };
     allocated_size(at_least + align - 1)
 }
 
@@ -69,9 +67,9 @@ mod tests {
             (0, 0),
             (1, 8),
             (9, 16),
-            (17, 32),
+            (17, 24),
             (32, 32),
-            (33, 48),
+            (33, 40),
             (64, 64),
             (65, 80),
             (81, 96),
@@ -90,7 +88,7 @@ mod tests {
     fn room_to_be_aligned_is_counted() {
         let layouts = [
             (86, 8, 96),
-            (8, 16, 32),
+            (8, 16, 24),
             (90, 32, 96),
             (90, 64, 160),
             (64, 64, 64),

@@ -405,10 +405,10 @@ fn memory_usage_is_what_was_allocated() {
     let small = store.key(0, SLOT, b"user:1234567890");
     keyspace.set_string(&small, b"12345678xy", Expiry::None);
     // One entry of 33 bytes, and the slot's only bucket.
-    assert_eq!(keyspace.peek(&small).unwrap().memory_usage(None), 48 + 64);
+    assert_eq!(keyspace.peek(&small).unwrap().memory_usage(None), 40 + 64);
     let big = store.key(0, SLOT, b"big");
     keyspace.set_string(&big, &[b'x'; 5000], Expiry::None);
-    assert_eq!(keyspace.peek(&big).unwrap().memory_usage(None), 32 + 48 + 5120 + 32);
+    assert_eq!(keyspace.peek(&big).unwrap().memory_usage(None), 24 + 40 + 5120 + 32);
 }
 
 #[test]
