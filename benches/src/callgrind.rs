@@ -63,6 +63,7 @@ impl Counter {
         let contender = start_counted(kind, &flags)?;
         // Under valgrind, and on a busy machine, many a command is slow.
         wire::keep_no_slow_log(contender.address()).map_err(Failure::Figures)?;
+        wire::keep_values_in_place(contender.address()).map_err(Failure::Figures)?;
         Ok(Counter { contender, marks: 0 })
     }
 

@@ -37,6 +37,11 @@ pub(crate) fn keep_no_slow_log(address: SocketAddr) -> io::Result<()> {
     ask(address, "CONFIG SET slowlog-log-slower-than -1").map(|_reply| ())
 }
 
+/// Has a Forebay leave its values where they are: under valgrind far more is resident than it has allocated, which it would try to gain.
+pub(crate) fn keep_values_in_place(address: SocketAddr) -> io::Result<()> {
+    ask(address, "CONFIG SET activedefrag no").map(|_reply| ())
+}
+
 /// The figures that the server tells of itself, as `name` and `value`.
 pub(crate) fn figures(address: SocketAddr, wire: Wire) -> io::Result<Vec<(String, String)>> {
     let (request, last) = match wire {
