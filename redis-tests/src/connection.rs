@@ -119,6 +119,8 @@ impl Connection {
                 self.unread.extend_from_slice(&chunk[..length]);
                 Ok(())
             }
+            // A read with a timeout is not resumed by the kernel when the process has been stopped for a moment (signal(7)).
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.receive(deadline),
             Err(error) => Err(self.read_error(error)),
         }
     }
