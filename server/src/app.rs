@@ -89,7 +89,7 @@ impl App {
     ) -> io::Result<App> {
         let ports = Ports::of(&listeners);
         let engine = Arc::new(Engine::new(Arc::clone(&node), background.clone()));
-        let (workers, threads) = resp::Workers::start(node.identity.worker_threads, &engine, tls.as_ref())?;
+        let (workers, threads) = resp::Workers::start(node.identity.worker_threads, &engine, tls.as_ref(), background)?;
         let workers = Arc::new(workers);
         let mut doors = JoinSet::new();
         for listener in std::iter::once(listeners.open).chain(listeners.direct) {

@@ -2,6 +2,8 @@
 
 mod bench;
 mod connection;
+mod scheduler;
+mod socket;
 mod workers;
 
 use std::io;

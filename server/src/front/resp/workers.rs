@@ -9,11 +9,14 @@ use std::thread::JoinHandle;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
 use super::Listed;
 use super::connection::{Connection, unless_killed};
+use super::scheduler::{Scheduler, Spawner};
+use super::socket::Socket;
 use crate::compaction;
 use crate::engine::Engine;
 use crate::expiry::expire;
@@ -38,21 +41,30 @@ struct Arrival {
 }
 
 impl Workers {
-    /// Starts `count` threads. They end when the returned [`Workers`] is dropped and their connections have ended.
+    /// Starts `count` threads. They end when the returned [`Workers`] is dropped and their connections have ended. What sleeps on
+    /// them is woken by `timers`, a runtime that must not end before they do.
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub fn start(count: usize, engine: &Arc<Engine>, tls: Option<&TlsAcceptor>) -> io::Result<(Workers, Threads)> {
+    pub fn start(
+        count: usize,
+        engine: &Arc<Engine>,
+        tls: Option<&TlsAcceptor>,
+        timers: &Handle,
+    ) -> io::Result<(Workers, Threads)> {
         let mut hands = Vec::with_capacity(count);
         let mut threads = Vec::with_capacity(count);
         for lane in 0..count {
             let (hand, arrivals) = mpsc::channel(HANDOVER);
             let worker =
                 Worker { engine: Arc::clone(engine), lane, tls: tls.cloned(), bulk: Arc::new(Semaphore::new(1)) };
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let thread = std::thread::Builder::new()
-                .name(format!("worker-{lane}"))
-                .spawn(move || runtime.block_on(work(arrivals, worker)))?;
+            let (scheduler, timers) = (Scheduler::new()?, timers.clone());
+            let thread = std::thread::Builder::new().name(format!("worker-{lane}")).spawn(move || {
+                let _timers = timers.enter();
+                if let Err(error) = scheduler.run(|spawner| work(arrivals, worker, spawner)) {
+                    tracing::error!(%error, "a worker does not hear of its connections any more");
+                }
+            })?;
             hands.push(hand);
             threads.push(thread);
         }
@@ -80,10 +92,10 @@ impl Threads {
 }
 
 /// Serves connections, and tends the store between their requests, until no more connections come and the last one has ended.
-async fn work(arrivals: mpsc::Receiver<Arrival>, worker: Worker) {
+async fn work(arrivals: mpsc::Receiver<Arrival>, worker: Worker, spawner: Spawner) {
     let worker = Arc::new(worker);
     tokio::select! {
-        () = serve_all(arrivals, &worker) => {}
+        () = serve_all(arrivals, &worker, &spawner) => {}
         never = tend(&worker) => match never {},
     }
 }
@@ -101,15 +113,17 @@ async fn tend(worker: &Worker) -> Infallible {
     }
 }
 
-async fn serve_all(mut arrivals: mpsc::Receiver<Arrival>, worker: &Arc<Worker>) {
+async fn serve_all(mut arrivals: mpsc::Receiver<Arrival>, worker: &Arc<Worker>, spawner: &Spawner) {
     let connections = TaskTracker::new();
     while let Some(Arrival { stream, listed }) = arrivals.recv().await {
-        let worker = Arc::clone(worker);
-        connections.spawn(async move {
-            if let Err(error) = worker.serve(stream, &listed).await {
-                tracing::debug!(%error, "a connection could not be taken up");
-            }
+        let stream = mio::net::TcpStream::from_std(stream);
+        let taken_up = spawner.spawn(stream, |socket| {
+            let worker = Arc::clone(worker);
+            connections.track_future(async move { worker.serve(socket, &listed).await })
         });
+        if let Err(error) = taken_up {
+            tracing::debug!(%error, "a connection could not be taken up");
+        }
     }
     connections.close();
     connections.wait().await;
@@ -125,18 +139,20 @@ struct Worker {
 }
 
 impl Worker {
-    async fn serve(&self, stream: std::net::TcpStream, listed: &Listed) -> io::Result<()> {
-        let stream = TcpStream::from_std(stream)?;
+    async fn serve(&self, socket: Socket, listed: &Listed) {
         match &self.tls {
-            None => self.converse(stream, listed).await,
+            None => self.converse(socket, listed).await,
             // In a box: what TLS needs is many times what a plain connection does, and a future is as large as the largest of its ways.
-            Some(tls) => Box::pin(self.serve_tls(tls, stream, listed)).await?,
+            Some(tls) => {
+                if let Err(error) = Box::pin(self.serve_tls(tls, socket, listed)).await {
+                    tracing::debug!(%error, "a connection could not be taken up");
+                }
+            }
         }
-        Ok(())
     }
 
-    async fn serve_tls(&self, tls: &TlsAcceptor, stream: TcpStream, listed: &Listed) -> io::Result<()> {
-        let handshake = Box::pin(tokio::time::timeout(HANDSHAKE, tls.accept(stream)));
+    async fn serve_tls(&self, tls: &TlsAcceptor, socket: Socket, listed: &Listed) -> io::Result<()> {
+        let handshake = Box::pin(tokio::time::timeout(HANDSHAKE, tls.accept(socket)));
         if let Ok(agreed) = unless_killed(&listed.client, handshake).await {
             self.converse(agreed??, listed).await;
         }
@@ -157,15 +173,11 @@ mod tests {
     /// The most that a plain connection's task may take of the 2 KiB that an idle connection may cost.
     const TASK_BYTES: usize = 1024;
 
-    fn task<'w>(
-        worker: &'w Worker,
-        stream: std::net::TcpStream,
-        listed: &'w Listed,
-    ) -> impl Future<Output = io::Result<()>> {
-        worker.serve(stream, listed)
+    fn task<'w>(worker: &'w Worker, socket: Socket, listed: &'w Listed) -> impl Future<Output = ()> {
+        worker.serve(socket, listed)
     }
 
-    fn size_of_task<'w, F>(_: fn(&'w Worker, std::net::TcpStream, &'w Listed) -> F) -> usize {
+    fn size_of_task<'w, F>(_: fn(&'w Worker, Socket, &'w Listed) -> F) -> usize {
         size_of::<F>()
     }
 

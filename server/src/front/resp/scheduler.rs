@@ -1,0 +1,234 @@
+//! A worker's scheduler: one thread that polls the tasks of its connections when the system has news of their sockets.
+//!
+//! With a general runtime, a connection's one small request spends a fifth of its time outside the kernel on locks and reference
+//! counts: of the socket's readiness, of the task, of the queue between them. Here an event's token is the task. Who is woken
+//! otherwise, by another thread or by itself, comes through a list that is looked at once a round.
+//!
+//! There are no timers here: what sleeps on the thread sleeps by the clock of the runtime that the thread has entered.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::future::Future;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::AcqRel};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Registry, Token};
+use parking_lot::Mutex;
+use slab::Slab;
+
+use super::socket::{Readiness, Socket};
+
+/// Events of one round. More are found by the next one.
+const EVENTS: usize = 256;
+
+/// The key of the future that a scheduler runs for, and the token of its waker: no task's.
+const MAIN: usize = usize::MAX;
+
+/// A scheduler that does not run yet.
+pub(super) struct Scheduler {
+    poll: mio::Poll,
+    woken: Arc<Woken>,
+}
+
+/// By which tasks are added to a scheduler from its own thread.
+pub(super) struct Spawner {
+    tasks: Rc<Tasks>,
+    woken: Arc<Woken>,
+}
+
+struct Tasks {
+    registry: Registry,
+    /// `None` while a task is polled, or about to be there.
+    by_key: RefCell<Slab<Option<Task>>>,
+}
+
+struct Task {
+    future: Pin<Box<dyn Future<Output = ()>>>,
+    readiness: Rc<Readiness>,
+    waker: Waker,
+}
+
+/// What the wakers of a scheduler's tasks and its thread have in common.
+struct Woken {
+    list: Mutex<List>,
+    alarm: mio::Waker,
+}
+
+#[derive(Default)]
+struct List {
+    tasks: Vec<Arc<TaskWaker>>,
+    /// Whether the thread sleeps until something happens; who adds to the list then has to rouse it.
+    asleep: bool,
+}
+
+/// Wakes one task.
+struct TaskWaker {
+    key: usize,
+    woken: Arc<Woken>,
+    /// Whether it is in the list. Both sides exchange it, so that the task sees what was written before it was woken.
+    is_listed: AtomicBool,
+}
+
+impl Scheduler {
+    /// # Errors
+    /// When the system does not provide for telling of events.
+    pub(super) fn new() -> io::Result<Scheduler> {
+        let poll = mio::Poll::new()?;
+        let alarm = mio::Waker::new(poll.registry(), Token(MAIN))?;
+        Ok(Scheduler { poll, woken: Arc::new(Woken { list: Mutex::default(), alarm }) })
+    }
+
+    /// Runs on this thread until what `main` makes is done. Tasks that are left then are dropped.
+    ///
+    /// # Errors
+    /// When the system does not tell of events.
+    pub(super) fn run<F: Future<Output = ()>>(mut self, main: impl FnOnce(Spawner) -> F) -> io::Result<()> {
+        let tasks = Rc::new(Tasks { registry: self.poll.registry().try_clone()?, by_key: RefCell::default() });
+        let mut main = pin!(main(Spawner { tasks: Rc::clone(&tasks), woken: Arc::clone(&self.woken) }));
+        let waker = TaskWaker::waker(MAIN, &self.woken);
+        waker.wake_by_ref();
+        let mut events = Events::with_capacity(EVENTS);
+        let mut called = Vec::new();
+        loop {
+            let patience = if self.woken.sleep_unless_any() { None } else { Some(Duration::ZERO) };
+            match self.poll.poll(&mut events, patience) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
+                outcome => outcome?,
+            }
+            self.woken.take(&mut called);
+            tasks.answer(&events);
+            for task in called.drain(..) {
+                task.is_listed.swap(false, AcqRel);
+                if task.key != MAIN {
+                    tasks.poll(task.key);
+                } else if main.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+impl Spawner {
+    /// Starts the task that `serve` makes of the socket over `stream`, which must not block. It is first polled in the next round.
+    ///
+    /// # Errors
+    /// When the system does not want to tell of the socket.
+    pub(super) fn spawn<F>(&self, mut stream: TcpStream, serve: impl FnOnce(Socket) -> F) -> io::Result<()>
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        let mut by_key = self.tasks.by_key.borrow_mut();
+        let place = by_key.vacant_entry();
+        let key = place.key();
+        self.tasks.registry.register(&mut stream, Token(key), Interest::READABLE | Interest::WRITABLE)?;
+        let readiness = Rc::<Readiness>::default();
+        let waker = TaskWaker::waker(key, &self.woken);
+        // A new socket can be written, so there is news of it at once.
+        let future = Box::pin(serve(Socket::new(stream, Rc::clone(&readiness))));
+        place.insert(Some(Task { future, readiness, waker }));
+        Ok(())
+    }
+}
+
+impl Tasks {
+    /// Polls those that the events are about.
+    fn answer(&self, events: &Events) {
+        for event in events.iter().filter(|event| event.token() != Token(MAIN)) {
+            let key = event.token().0;
+            self.note(key, event);
+            self.poll(key);
+        }
+    }
+
+    fn note(&self, key: usize, event: &Event) {
+        if let Some(Some(task)) = self.by_key.borrow().get(key) {
+            task.readiness.note(event);
+        }
+    }
+
+    /// Polls a task, unless it has ended. A panic ends it and nothing else.
+    fn poll(&self, key: usize) {
+        let Some(mut task) = self.by_key.borrow_mut().get_mut(key).and_then(Option::take) else {
+            return;
+        };
+        let mut context = Context::from_waker(&task.waker);
+        match catch_unwind(AssertUnwindSafe(|| task.future.as_mut().poll(&mut context))) {
+            Ok(Poll::Pending) => self.by_key.borrow_mut()[key] = Some(task),
+            Ok(Poll::Ready(())) => self.end(key, task),
+            Err(panic) => {
+                tracing::error!(panic = told(&*panic), "a connection ended by a panic");
+                self.end(key, task);
+            }
+        }
+    }
+
+    fn end(&self, key: usize, task: Task) {
+        drop(task);
+        self.by_key.borrow_mut().remove(key);
+    }
+}
+
+impl Woken {
+    /// Counts the thread as asleep from now on, if the list is empty. Tells whether it is.
+    fn sleep_unless_any(&self) -> bool {
+        let mut list = self.list.lock();
+        list.asleep = list.tasks.is_empty();
+        list.asleep
+    }
+
+    /// The thread is awake. Appends the list to `called` and empties it.
+    fn take(&self, called: &mut Vec<Arc<TaskWaker>>) {
+        let mut list = self.list.lock();
+        list.asleep = false;
+        called.append(&mut list.tasks);
+    }
+
+    fn rouse(&self) {
+        if let Err(error) = self.alarm.wake() {
+            tracing::error!(%error, "a worker cannot be roused");
+        }
+    }
+}
+
+impl TaskWaker {
+    fn waker(key: usize, woken: &Arc<Woken>) -> Waker {
+        Waker::from(Arc::new(TaskWaker { key, woken: Arc::clone(woken), is_listed: AtomicBool::new(false) }))
+    }
+}
+
+impl Wake for TaskWaker {
+    fn wake(self: Arc<TaskWaker>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<TaskWaker>) {
+        if self.is_listed.swap(true, AcqRel) {
+            return;
+        }
+        let mut list = self.woken.list.lock();
+        list.tasks.push(Arc::clone(self));
+        let asleep = std::mem::take(&mut list.asleep);
+        drop(list);
+        if asleep {
+            self.woken.rouse();
+        }
+    }
+}
+
+/// What a panic says.
+fn told(panic: &(dyn Any + Send)) -> &str {
+    let owned = panic.downcast_ref::<String>().map(String::as_str);
+    owned.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no words")
+}
+
+#[cfg(test)]
+mod tests;
