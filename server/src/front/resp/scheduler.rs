@@ -15,14 +15,13 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::AcqRel};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Registry, Token};
 use parking_lot::Mutex;
-use slab::Slab;
+use slab::{Slab, VacantEntry};
 
 use super::socket::{Readiness, Socket};
 
@@ -31,6 +30,9 @@ const EVENTS: usize = 256;
 
 /// The key of the future that a scheduler runs for, and the token of its waker: no task's.
 const MAIN: usize = usize::MAX;
+
+/// Tasks of one block of the table.
+const BLOCK: usize = 256;
 
 /// A scheduler that does not run yet.
 pub(super) struct Scheduler {
@@ -46,8 +48,14 @@ pub(super) struct Spawner {
 
 struct Tasks {
     registry: Registry,
-    /// `None` while a task is polled, or about to be there.
-    by_key: RefCell<Slab<Option<Task>>>,
+    by_key: RefCell<Table>,
+}
+
+/// The tasks by their keys. In blocks, for a table in one piece is moved when it grows, and leaves holes of its size behind.
+#[derive(Default)]
+struct Table {
+    /// Each of [`BLOCK`] places. `None` while a task is polled.
+    blocks: Vec<Slab<Option<Task>>>,
 }
 
 struct Task {
@@ -108,7 +116,7 @@ impl Scheduler {
             for task in called.drain(..) {
                 task.is_listed.swap(false, AcqRel);
                 if task.key != MAIN {
-                    tasks.poll(task.key);
+                    tasks.poll_woken(task.key);
                 } else if main.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
                     return Ok(());
                 }
@@ -127,8 +135,7 @@ impl Spawner {
         F: Future<Output = ()> + 'static,
     {
         let mut by_key = self.tasks.by_key.borrow_mut();
-        let place = by_key.vacant_entry();
-        let key = place.key();
+        let (key, place) = by_key.vacant();
         self.tasks.registry.register(&mut stream, Token(key), Interest::READABLE | Interest::WRITABLE)?;
         let readiness = Rc::<Readiness>::default();
         let waker = TaskWaker::waker(key, &self.woken);
@@ -139,41 +146,69 @@ impl Spawner {
     }
 }
 
+impl Table {
+    /// A place for a task, and its key.
+    fn vacant(&mut self) -> (usize, VacantEntry<'_, Option<Task>>) {
+        let block = self.blocks.iter().position(|block| block.len() < BLOCK).unwrap_or_else(|| {
+            self.blocks.push(Slab::with_capacity(BLOCK));
+            self.blocks.len() - 1
+        });
+        let place = self.blocks[block].vacant_entry();
+        (block * BLOCK + place.key(), place)
+    }
+
+    /// The place of a task that has not ended.
+    #[inline]
+    fn get_mut(&mut self, key: usize) -> Option<&mut Option<Task>> {
+        self.blocks.get_mut(key / BLOCK)?.get_mut(key % BLOCK)
+    }
+
+    fn remove(&mut self, key: usize) {
+        self.blocks[key / BLOCK].remove(key % BLOCK);
+    }
+}
+
 impl Tasks {
     /// Polls those that the events are about.
     fn answer(&self, events: &Events) {
         for event in events.iter().filter(|event| event.token() != Token(MAIN)) {
             let key = event.token().0;
-            self.note(key, event);
-            self.poll(key);
-        }
-    }
-
-    fn note(&self, key: usize, event: &Event) {
-        if let Some(Some(task)) = self.by_key.borrow().get(key) {
-            task.readiness.note(event);
-        }
-    }
-
-    /// Polls a task, unless it has ended. A panic ends it and nothing else.
-    fn poll(&self, key: usize) {
-        let Some(mut task) = self.by_key.borrow_mut().get_mut(key).and_then(Option::take) else {
-            return;
-        };
-        let mut context = Context::from_waker(&task.waker);
-        match catch_unwind(AssertUnwindSafe(|| task.future.as_mut().poll(&mut context))) {
-            Ok(Poll::Pending) => self.by_key.borrow_mut()[key] = Some(task),
-            Ok(Poll::Ready(())) => self.end(key, task),
-            Err(panic) => {
-                tracing::error!(panic = told(&*panic), "a connection ended by a panic");
-                self.end(key, task);
+            if let Some(task) = self.take(key) {
+                task.readiness.note(event);
+                self.poll(key, task);
             }
         }
     }
 
-    fn end(&self, key: usize, task: Task) {
-        drop(task);
-        self.by_key.borrow_mut().remove(key);
+    /// Polls a task that was woken, unless it has ended.
+    fn poll_woken(&self, key: usize) {
+        if let Some(task) = self.take(key) {
+            self.poll(key, task);
+        }
+    }
+
+    #[inline]
+    fn take(&self, key: usize) -> Option<Task> {
+        self.by_key.borrow_mut().get_mut(key)?.take()
+    }
+
+    /// Polls a task. A panic ends it and nothing else.
+    fn poll(&self, key: usize, mut task: Task) {
+        let mut context = Context::from_waker(&task.waker);
+        let over = match catch_unwind(AssertUnwindSafe(|| task.future.as_mut().poll(&mut context))) {
+            Ok(polled) => polled.is_ready(),
+            Err(panic) => {
+                tracing::error!(panic = told(&*panic), "a connection ended by a panic");
+                true
+            }
+        };
+        if over {
+            // Before its key may become another's.
+            drop(task);
+            self.by_key.borrow_mut().remove(key);
+        } else if let Some(place) = self.by_key.borrow_mut().get_mut(key) {
+            *place = Some(task);
+        }
     }
 }
 
