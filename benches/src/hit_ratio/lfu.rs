@@ -1,8 +1,9 @@
 //! LFU: the least frequently used key goes, and of several the least recently used.
 //!
-//! *Perfect* counts from the start and also while a key is not in the cache. *Ageing* counts while a key is in the cache, and a
-//! newcomer begins with the count of the last that went, so that old fame fades (LFU-DA; M. Arlitt et al., "Evaluating Content
-//! Management Techniques for Web Proxy Caches", SIGMETRICS Performance Evaluation Review 27(4), 2000).
+//! *Perfect* counts from the start and also while a key is not in the cache. *In-cache* counts while a key is in the cache, as
+//! caches do that keep the counter in the entry. So does *ageing*, and a newcomer begins with the count of the last that went, so
+//! that old fame fades (LFU-DA; M. Arlitt et al., "Evaluating Content Management Techniques for Web Proxy Caches", SIGMETRICS
+//! Performance Evaluation Review 27(4), 2000).
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -10,9 +11,9 @@ use super::Cache;
 
 pub(super) struct Lfu {
     capacity: usize,
-    is_perfect: bool,
+    kind: Kind,
     clock: u64,
-    /// The count of the last key that went, for those that age.
+    /// What a newcomer's count begins with.
     age: u64,
     /// Counts, and the times of the last uses.
     past: HashMap<u64, (u64, u64)>,
@@ -20,20 +21,25 @@ pub(super) struct Lfu {
     cached: BTreeSet<(u64, u64, u64)>,
 }
 
-impl Lfu {
-    pub(super) fn perfect(capacity: usize) -> Self {
-        Lfu { capacity, is_perfect: true, clock: 0, age: 0, past: HashMap::new(), cached: BTreeSet::new() }
-    }
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Perfect,
+    InCache,
+    Ageing,
+}
 
-    pub(super) fn ageing(capacity: usize) -> Self {
-        Lfu { is_perfect: false, ..Lfu::perfect(capacity) }
+impl Lfu {
+    pub(super) fn new(kind: Kind, capacity: usize) -> Self {
+        Lfu { capacity, kind, clock: 0, age: 0, past: HashMap::new(), cached: BTreeSet::new() }
     }
 
     fn evict(&mut self) {
         let Some((count, _, key)) = self.cached.pop_first() else { return };
-        if !self.is_perfect {
-            self.age = count;
+        if self.kind != Kind::Perfect {
             self.past.remove(&key);
+        }
+        if self.kind == Kind::Ageing {
+            self.age = count;
         }
     }
 }

@@ -19,8 +19,8 @@ const CELLS_PER_EIGHT: usize = 7;
 #[derive(Default)]
 pub(super) struct Ghosts {
     sets: Box<[[u16; SET]]>,
-    /// The half-life up to which the uses are halved.
-    half_life: u32,
+    /// In ticks: the time up to which the uses are halved.
+    aged_at: u32,
 }
 
 impl Ghosts {
@@ -33,10 +33,11 @@ impl Ghosts {
         }
     }
 
-    /// Halves all uses if another half-life has begun.
-    pub(super) fn age(&mut self, half_life: u32) {
-        let halvings = half_life.wrapping_sub(self.half_life).min(u16::BITS - 1);
-        self.half_life = half_life;
+    /// Halves all uses if another half-life has begun, which is a power of two of ticks. It may be another one each time: what is
+    /// known is aged by the time that has passed since the last time. A clock that is set back ages nothing.
+    pub(super) fn age(&mut self, now: u32, half_life_bits: u32) {
+        let halvings = (now >> half_life_bits).saturating_sub(self.aged_at >> half_life_bits).min(u16::BITS - 1);
+        self.aged_at = now;
         if halvings > 0 {
             let age = |cell: &mut u16| *cell = *cell & !USES_MASK | (*cell & USES_MASK) >> halvings;
             self.sets.iter_mut().flatten().for_each(age);
@@ -107,14 +108,25 @@ mod tests {
     #[test]
     fn uses_are_halved_with_each_half_life() {
         let mut ghosts = ghosts_of(1_000);
-        ghosts.age(7);
+        ghosts.age(7 << 4, 4);
         ghosts.remember(hash(1), 8);
-        ghosts.age(7);
-        ghosts.age(9);
+        ghosts.age((8 << 4) - 1, 4);
+        ghosts.age(9 << 4, 4);
         assert_eq!(ghosts.recall(hash(1)), 2);
         ghosts.remember(hash(1), 8);
-        ghosts.age(5);
-        assert_eq!(ghosts.recall(hash(1)), 0, "a clock that was set back ages all");
+        ghosts.age(5 << 4, 4);
+        assert_eq!(ghosts.recall(hash(1)), 8, "a clock that was set back ages nothing");
+    }
+
+    #[test]
+    fn another_half_life_forgets_nothing() {
+        let mut ghosts = ghosts_of(1_000);
+        let time = 5 << 10;
+        ghosts.age(time, 4);
+        ghosts.remember(hash(1), 8);
+        ghosts.age(time, 10);
+        ghosts.age(time + 1, 3);
+        assert_eq!(ghosts.recall(hash(1)), 8);
     }
 
     #[test]

@@ -19,6 +19,7 @@
 
 use std::sync::atomic::{AtomicI32, AtomicU8, Ordering::Relaxed};
 
+use super::ghosts::Ghosts;
 use super::{Algorithm, Moment};
 use crate::UnixMillis;
 
@@ -158,6 +159,8 @@ fn ticks(now: UnixMillis) -> u32 {
 pub(crate) struct Learned {
     /// log2 of the ticks after which past uses count half.
     half_life_bits: AtomicU8,
+    /// The mean of the half-lives that shards would have, as [`log2`] of their ticks, or [`UNKNOWN`].
+    half_life_mean: AtomicI32,
     by_recency: AtomicU8,
     lead: AtomicI32,
 }
@@ -169,6 +172,8 @@ impl Learned {
     /// Half-lives in which as many requests come as there are entries. Long, because only what is counted for long shows how
     /// often the entries are used that hardly stay; what changes faster is left to the rule by recency.
     const TURNOVERS: u64 = 64;
+    /// How many reports of turnovers make a mean, about.
+    const REPORTS: i32 = 16;
     /// How much of the lead is forgotten with each report.
     const FORGETTING: i32 = 16;
     /// The lead from which the other rule takes over: with the batches that a [`Trial`](super::Trial) reports, an advantage of
@@ -180,9 +185,9 @@ impl Learned {
         u32::from(self.half_life_bits.load(Relaxed))
     }
 
-    /// The number of the half-life that `now` is in.
-    pub(super) fn half_life(&self, now: UnixMillis) -> u32 {
-        ticks(now) >> self.half_life_bits()
+    /// Halves what is remembered of those that went, as it is halved of those that are there.
+    pub(super) fn age(&self, ghosts: &mut Ghosts, now: UnixMillis) {
+        ghosts.age(ticks(now), self.half_life_bits());
     }
 
     #[inline]
@@ -190,10 +195,21 @@ impl Learned {
         if self.by_recency.load(Relaxed) == 0 { Rule::Frequency } else { Rule::Recency }
     }
 
-    /// Told how long it took until as many requests had come as there are entries.
+    /// Told how long it took until as many requests had come to a shard as it has entries. Shards with popular keys are several
+    /// times as fast as others; so the half-life follows the mean of what is told, and only once that has clearly left the
+    /// range of the present one, or it would change all the time, and with it what past uses count. Two that tell at once
+    /// may lose one report.
     pub(super) fn note_turnover(&self, millis: u64) {
-        let half_life = (millis.saturating_mul(Self::TURNOVERS) >> TICK_BITS).max(1);
-        self.half_life_bits.store(half_life.ilog2().clamp(Self::SHORTEST, Self::LONGEST) as u8, Relaxed);
+        let reported = log2((millis.saturating_mul(Self::TURNOVERS) >> TICK_BITS).max(1));
+        let mean = match self.half_life_mean.load(Relaxed) {
+            UNKNOWN => reported,
+            mean => mean + (reported - mean) / Self::REPORTS,
+        };
+        self.half_life_mean.store(mean, Relaxed);
+        let middle = ((self.half_life_bits() << LOG_BITS) + LOG_ONE as u32 / 2) as i32;
+        if (mean - middle).abs() > LOG_ONE / 2 + LOG_ONE / 4 {
+            self.half_life_bits.store(((mean >> LOG_BITS) as u32).clamp(Self::SHORTEST, Self::LONGEST) as u8, Relaxed);
+        }
     }
 
     /// Told how many hits more the rule by frequency had in a batch of requests. Two that tell at once may lose one report.
@@ -210,8 +226,25 @@ impl Learned {
 impl Default for Learned {
     /// By frequency, over some ten minutes, until something is known.
     fn default() -> Self {
-        Learned { half_life_bits: AtomicU8::new(14), by_recency: AtomicU8::new(0), lead: AtomicI32::new(0) }
+        Learned {
+            half_life_bits: AtomicU8::new(14),
+            half_life_mean: AtomicI32::new(UNKNOWN),
+            by_recency: AtomicU8::new(0),
+            lead: AtomicI32::new(0),
+        }
     }
+}
+
+/// No logarithm.
+const UNKNOWN: i32 = -1;
+const LOG_BITS: u32 = 8;
+const LOG_ONE: i32 = 1 << LOG_BITS;
+
+/// The logarithm with [`LOG_BITS`] bits behind the point, near enough: a straight line between powers of two.
+fn log2(number: u64) -> i32 {
+    let whole = number.ilog2();
+    let fraction = (u128::from(number) << LOG_BITS >> whole) as i32 - LOG_ONE;
+    whole as i32 * LOG_ONE + fraction
 }
 
 #[cfg(test)]

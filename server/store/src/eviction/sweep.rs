@@ -158,7 +158,7 @@ impl Sweep {
         }
         if self.policy.remembers() {
             self.ghosts.fit(shard.entries());
-            self.ghosts.age(moment.settings.learned().half_life(moment.now));
+            moment.settings.learned().age(&mut self.ghosts, moment.now);
         }
     }
 

@@ -170,7 +170,7 @@ impl Model {
         }
         if self.rule == Rule::Frequency {
             self.ghosts.fit(capacity);
-            self.ghosts.age(moment.settings.learned().half_life(moment.now));
+            moment.settings.learned().age(&mut self.ghosts, moment.now);
         }
     }
 

@@ -18,6 +18,22 @@ fn at(now: UnixMillis, settings: &Settings) -> Moment<'_> {
 }
 
 #[test]
+fn the_half_life_follows_the_mean_of_the_shards_and_not_each() {
+    let settings = settings();
+    let tell = |turnover: i64, times: usize| {
+        (0..times).for_each(|_| settings.learned().note_turnover((turnover / 64) as u64));
+        settings.learned().half_life_bits()
+    };
+    // One shard in ten is twice as fast, and all are at the end of the range.
+    for _ in 0..20 {
+        assert_eq!(tell(HALF_LIFE / 2, 1), 10);
+        assert_eq!(tell(HALF_LIFE, 9), 10);
+    }
+    assert_eq!(tell(4 * HALF_LIFE, 100), 11, "twice as long would only just be right");
+    assert_eq!(tell(HALF_LIFE / 8, 200), 7);
+}
+
+#[test]
 fn uses_are_counted_and_halved_at_each_multiple_of_the_half_life() {
     let settings = settings();
     let start = START - START % HALF_LIFE;
