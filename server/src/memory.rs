@@ -51,21 +51,23 @@ pub fn resident() -> u64 {
 
 /// How much of a limit is to stay unallocated so that resident memory keeps near the limit as well, when `before` was withheld until
 /// now. The allocator holds more than it hands out: pages that are partly free, after sizes have changed or many small values
-/// were replaced. Withholding goes on in small steps as long as too much is resident, and is taken back more slowly.
+/// were replaced. What is withheld follows the excess in small steps, and in smaller ones when there is less: it would go on growing
+/// if it were added up, since pages that are merely emptier are not given back before a compaction has seen to them.
 pub fn withheld(limit: u64, resident: u64, before: u64) -> u64 {
-    let bound = limit + (limit / RESIDENT_SHARE_OVER).max(PROGRAM);
-    let withheld = match resident.checked_sub(bound) {
-        Some(excess) => before + (excess / 2).min(limit / SMOOTHING),
-        None => before.saturating_sub((bound - resident) / SMOOTHING),
-    };
-    withheld.min(limit / MOST_WITHHELD)
+    let bound = limit + (limit / 100 * RESIDENT_PERCENT_OVER).max(PROGRAM);
+    let wanted = (resident.saturating_sub(bound) * EXCESS_TAKEN).min(limit / MOST_WITHHELD);
+    let step = limit / SMOOTHING;
+    wanted.clamp(before.saturating_sub(step / 4), before + step)
 }
 
-/// Resident memory may exceed the limit by one part in so many …
-const RESIDENT_SHARE_OVER: u64 = 10;
+/// Resident memory may exceed the limit by so many hundredths …
+const RESIDENT_PERCENT_OVER: u64 = 12;
 
 /// … or, where that is less, by these bytes: the program itself, its stacks and buffers.
 const PROGRAM: u64 = 20 << 20;
+
+/// So many times what is resident beyond that is withheld: evicting leaves half of the memory in pages that are not empty.
+const EXCESS_TAKEN: u64 = 2;
 
 /// Each step is at most one part in so many of the limit, so that requests need not evict much at once for its sake.
 const SMOOTHING: u64 = 32;
@@ -217,6 +219,9 @@ mod tests {
         assert!(first > 0 && withheld(LIMIT, over, first) > first);
         let most = (0..100).fold(0, |before, _| withheld(LIMIT, over, before));
         assert_eq!(most, LIMIT / 4);
+        let a_little_over = LIMIT / 100 * 112 + (1 << 20);
+        let little = (0..100).fold(0, |before, _| withheld(LIMIT, a_little_over, before));
+        assert_eq!(little, 2 << 20);
         let none = (0..1_000).fold(most, |before, _| withheld(LIMIT, LIMIT, before));
         assert_eq!(none, 0);
     }
