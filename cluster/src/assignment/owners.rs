@@ -63,9 +63,12 @@ impl Choice<'_, '_> {
         }
     }
 
-    /// Those who still have much too many give to those whom the slot prefers and who have too few.
+    /// Those who still have much too many give to those whom the slot prefers and who have too few: first what has lost its owner, and
+    /// is on the move anyway.
     fn relieve_the_overloaded(&mut self) {
-        for slot in 0..SLOT_COUNT {
+        let (settled, orphaned): (Vec<_>, Vec<_>) =
+            (0..SLOT_COUNT).partition(|slot| self.held[usize::from(*slot)].has_owner);
+        for slot in orphaned.into_iter().chain(settled) {
             if self.loads.is_overloaded(self.owner(slot)) {
                 let taker = self.preferred(slot, |loads, seat| loads.is_below_quota(seat));
                 self.give(slot, taker);
