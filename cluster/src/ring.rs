@@ -44,11 +44,10 @@ impl Ring {
         let first = self.points.partition_point(|(point, _)| *point < place);
         let (before, behind) = self.points.split_at(first);
         let mut seen = vec![false; self.by_node.len()];
-        behind
-            .iter()
-            .chain(before)
-            .map(|(_, node)| *node)
-            .filter(move |node| !std::mem::replace(&mut seen[*node], true))
+        let in_order = behind.iter().chain(before).map(|(_, node)| *node);
+        let distinct = in_order.filter(move |node| !std::mem::replace(&mut seen[*node], true));
+        // Behind the last of them nobody is left to be found.
+        distinct.take(self.by_node.iter().filter(|points| !points.is_empty()).count())
     }
 
     /// How far a slot is from a node's next point: of two slots, the one with less prefers the node more. `None` for a node without
