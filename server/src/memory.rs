@@ -219,7 +219,7 @@ mod tests {
         assert!(first > 0 && withheld(LIMIT, over, first) > first);
         let most = (0..100).fold(0, |before, _| withheld(LIMIT, over, before));
         assert_eq!(most, LIMIT / 4);
-        let a_little_over = LIMIT / 100 * 108 + (1 << 20);
+        let a_little_over = LIMIT + LIMIT / 100 * RESIDENT_PERCENT_OVER + (1 << 20);
         let little = (0..100).fold(0, |before, _| withheld(LIMIT, a_little_over, before));
         assert_eq!(little, 2 << 20);
         let none = (0..1_000).fold(most, |before, _| withheld(LIMIT, LIMIT, before));
