@@ -189,6 +189,7 @@ fn build(config: &Config, id: NodeId, listeners: &Listeners, origin: Option<Arc<
         topology: ArcSwap::from_pointee(Topology::solo(member)),
         clients: Default::default(),
         compactions: Default::default(),
+        shortage: Default::default(),
         gates: Default::default(),
     })
 }

@@ -12,10 +12,7 @@ use tokio::sync::Notify;
 
 use crate::memory;
 use crate::node::Node;
-use crate::turns::{Rests, TURN};
-
-/// The worker that does it.
-pub const LANE: usize = 0;
+use crate::turns::{FIRST_LANE, Rests, TURN};
 
 /// Entries looked at between two looks at the clock.
 const STEP: usize = 128;
@@ -100,7 +97,7 @@ pub async fn compact(node: &Node) -> Infallible {
 }
 
 async fn run(node: &Node, goal: u64) {
-    let mut rests = Rests::new(node, LANE);
+    let mut rests = Rests::new(node, FIRST_LANE);
     let mut compaction = Compaction::new(usize::try_from(goal).unwrap_or(usize::MAX));
     while turn(node, &mut compaction) {
         rests.rest().await;

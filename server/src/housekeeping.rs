@@ -11,9 +11,6 @@ use crate::clients::Ask;
 use crate::node::Node;
 use crate::{compaction, memory};
 
-/// Entries evicted between two yields.
-const EVICTION_STEP: usize = 64;
-
 /// Time between two looks at memory and idle connections.
 const SLOW_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -33,7 +30,7 @@ async fn tend(node: Arc<Node>) {
             let resident = memory::resident();
             withhold(&node, resident);
             node.compactions.follow(compaction::goal(&node, resident));
-            evict(&node).await;
+            node.shortage.follow(&node);
             close_idle(&node);
             close_stalled(&node);
         }
@@ -49,19 +46,6 @@ fn withhold(node: &Node, resident: u64) {
         limit => memory::withheld(limit, resident, before),
     };
     node.settings.withheld.store(withheld, Relaxed);
-}
-
-async fn evict(node: &Node) {
-    loop {
-        if node.settings.memory_budget().is_none_or(|budget| memory::used() <= budget) {
-            return;
-        }
-        let step = node.store.evict_step(node.clock.unix_millis(), EVICTION_STEP, &mut rand::random::<u64>);
-        if step.evicted == 0 {
-            return;
-        }
-        tokio::task::yield_now().await;
-    }
 }
 
 fn close_idle(node: &Node) {

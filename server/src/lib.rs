@@ -14,6 +14,7 @@ pub mod demo;
 pub mod descriptors;
 pub mod drain;
 pub mod engine;
+pub mod eviction;
 pub mod expiry;
 pub mod front;
 pub mod housekeeping;

@@ -13,6 +13,7 @@ use crate::clients::Clients;
 use crate::clock::Clock;
 use crate::compaction::Compactions;
 use crate::engine::gates::Gates;
+use crate::eviction::Shortage;
 use crate::identity::Identity;
 use crate::reclaim::Reclaimer;
 use crate::settings::Settings;
@@ -32,6 +33,7 @@ pub struct Node {
     pub gates: Gates,
     pub telemetry: Telemetry,
     pub compactions: Compactions,
+    pub shortage: Shortage,
 }
 
 impl Node {

@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use crate::node::Node;
 
+/// The worker that does what one alone is to do.
+pub const FIRST_LANE: usize = 0;
+
 /// How long a worker works at a stretch before it looks after its connections.
 pub const TURN: Duration = Duration::from_micros(500);
 

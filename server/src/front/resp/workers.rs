@@ -17,11 +17,12 @@ use super::Listed;
 use super::connection::{Connection, unless_killed};
 use super::scheduler::{Scheduler, Spawner};
 use super::socket::Socket;
-use crate::compaction;
 use crate::engine::Engine;
 use crate::expiry::expire;
 use crate::session::Session;
 use crate::tls::{HANDSHAKE, TlsAcceptor};
+use crate::turns::FIRST_LANE;
+use crate::{compaction, eviction};
 
 /// Accepted connections that may wait for a worker to take them up.
 const HANDOVER: usize = 1024;
@@ -104,12 +105,13 @@ async fn work(arrivals: mpsc::Receiver<Arrival>, worker: Worker, spawner: Spawne
 async fn tend(worker: &Worker) -> Infallible {
     let (node, lane) = (worker.engine.node(), worker.lane);
     let expiring = expire(node, lane);
-    if lane != compaction::LANE {
+    if lane != FIRST_LANE {
         return expiring.await;
     }
     tokio::select! {
         never = expiring => never,
         never = compaction::compact(node) => never,
+        never = eviction::evict(node) => never,
     }
 }
 
