@@ -55,6 +55,10 @@ pub(super) struct Newcomers {
 
 impl Newcomers {
     pub(super) fn push(&mut self, db: u16, slot: usize, hash: u64, now: UnixMillis) {
+        if self.queue.len() == self.queue.capacity() {
+            // Not twice as many, as it would on its own: that room would be empty for good.
+            self.queue.reserve_exact(self.queue.len() / 8 + FEWEST_PLACES);
+        }
         self.queue.push_back(Newcomer::new(db, slot, hash, now));
     }
 
@@ -90,6 +94,12 @@ impl Newcomers {
         let waited = ticks(now).wrapping_sub(oldest.hash_high_and_time) & TIME_MASK;
         let is_ahead = waited > TIME_MASK - SET_BACK;
         ((now >> TICK_BITS) - i64::from(if is_ahead { 0 } else { waited })) << TICK_BITS
+    }
+
+    /// What it takes, in bytes.
+    #[cfg(test)]
+    pub(super) fn size(&self) -> usize {
+        self.queue.capacity() * size_of::<Newcomer>()
     }
 
     /// Exchanges two databases.
