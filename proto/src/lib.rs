@@ -1,5 +1,10 @@
-//! What nodes say to each other. A cluster of one has nobody to talk to, so there is only the version by which nodes will know
-//! whether they understand each other; messages and services join it here, as `.proto` files with their generated code.
+//! What nodes say to each other: the messages and services of the `.proto` files, and nothing else.
 
 /// The version of the conversation between nodes. Nodes of different versions do not form a cluster.
 pub const PEER_PROTOCOL: u32 = 1;
+
+/// Requests of clients and effects on slots: the peer port.
+#[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
+pub mod peer {
+    tonic::include_proto!("forebay.peer.v1");
+}
