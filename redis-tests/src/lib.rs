@@ -9,18 +9,22 @@
 //! - [`differential`] makes random commands and compares two servers;
 //! - [`database`] is a private Postgres that tells what it was asked;
 //! - [`herd`] is thousands of connections that ask at the same moment;
+//! - [`http`] asks the HTTP door;
 //! - [`probe`] is a client that notes how long each answer takes;
-//! - [`traffic`] is clients that ask all the time while something happens.
+//! - [`traffic`] is clients that ask all the time while something happens;
+//! - [`cluster`] is nodes as processes, faults, and the checks of what clients saw.
 //!
 //! `README.md` of this directory tells how to write a case and how to run one file.
 
 pub mod cases;
+pub mod cluster;
 pub mod conformance;
 pub mod connection;
 pub mod database;
 pub mod differential;
 pub mod expectation;
 pub mod herd;
+pub mod http;
 pub mod probe;
 pub mod process;
 pub mod reply;

@@ -1,17 +1,13 @@
 //! The two servers that every test can run against.
 
 use std::env;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use crate::connection::Connection;
+use crate::http;
 use crate::process::{ServerProcess, StartError, free_ports, loopback};
-
-/// How long the HTTP door may take to answer.
-const HTTP_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Which server a test runs against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,13 +145,7 @@ impl Forebay {
 
     /// The status of a GET of `path` at the HTTP door, such as 200; `None` when nobody answers there.
     pub fn http_status(&self, path: &str) -> Option<u16> {
-        let mut stream = TcpStream::connect(loopback(self.ports.http)).ok()?;
-        stream.set_read_timeout(Some(HTTP_DEADLINE)).ok()?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
-        let mut answer = Vec::new();
-        // What came before an error is looked at all the same.
-        let _ = stream.read_to_end(&mut answer);
-        String::from_utf8_lossy(&answer).split(' ').nth(1)?.parse().ok()
+        http::status(loopback(self.ports.http), path)
     }
 
     /// Where the node speaks RESP to any client.
@@ -206,7 +196,8 @@ impl ForebayPorts {
         Self { resp, direct, http, peer, raft, metrics }
     }
 
-    fn arguments(self) -> [String; 12] {
+    /// The flags for them.
+    pub fn arguments(self) -> [String; 12] {
         [
             ("--port", self.resp),
             ("--direct-port", self.direct),

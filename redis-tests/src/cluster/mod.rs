@@ -1,0 +1,18 @@
+//! Clusters: nodes as real processes, what clients see while things happen to them, and what may not happen.
+//!
+//! - [`nodes`] starts the processes, kills, stops, wakes and restarts them; [`network`] gives them addresses and cuts their links;
+//! - [`roaming`] is a client that goes to another node when it loses one;
+//! - [`load`] is many of them, with a tally of every second;
+//! - [`registers`] is those that write values which occur once, and keep a [`history`];
+//! - [`register`] tells whether a history is linearizable, [`durability`] whether an acknowledged write was lost;
+//! - [`view`] reads what nodes say of their cluster.
+
+pub mod durability;
+pub mod history;
+pub mod load;
+pub mod network;
+pub mod nodes;
+pub mod register;
+pub mod registers;
+pub mod roaming;
+pub mod view;
