@@ -165,6 +165,15 @@ impl Database {
         self.tables[slot].0.insert(hash, entry, |other| seed.hash(other.key()));
     }
 
+    /// Takes all entries of a slot away. Says, too, how many of them have a deadline.
+    pub(crate) fn clear(&mut self, slot: usize) -> (Table<Entry>, usize) {
+        let cleared = std::mem::replace(&mut self.tables[slot].0, Table::new());
+        let before = self.ledger.tally.mortal;
+        cleared.iter().for_each(|entry| self.ledger.tally.forget(&Life::of(entry)));
+        self.ledger.next_death[slot] = NEVER;
+        (cleared, before - self.ledger.tally.mortal)
+    }
+
     pub(crate) fn remove(&mut self, slot: usize, place: Place) -> Entry {
         let entry = self.tables[slot].0.remove(place).expect(PLACE_IS_GOOD);
         self.ledger.tally.forget(&Life::of(&entry));

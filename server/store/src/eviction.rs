@@ -14,6 +14,7 @@ mod lfu;
 mod lrfu;
 mod lru;
 mod newcomers;
+mod onlooker;
 mod pace;
 mod pool;
 mod random;
@@ -30,6 +31,7 @@ use crate::settings::Settings;
 
 pub use evictor::EvictStep;
 pub(crate) use lrfu::Learned;
+pub use onlooker::Onlooker;
 pub(crate) use sweep::Sweep;
 pub(crate) use trial::Trial;
 

@@ -2,6 +2,7 @@
 
 use crate::database::Database;
 use crate::entry::Entry;
+use crate::table::Table;
 
 /// Values that were removed under a lock. Dropping this frees them, which takes time for large ones: drop it after the
 /// locks, or on another thread.
@@ -20,10 +21,14 @@ struct Heap {
 enum Removed {
     Entry(Entry),
     Database(Box<Database>),
+    Slot(Box<Table<Entry>>),
 }
 
 /// Freeing so many bytes gives their pages back to the system, which takes a tenth of a millisecond and more.
 const HEAVY: usize = 1024 * 1024;
+
+/// Freeing so many entries takes as long.
+const MANY: usize = 1024;
 
 impl Heap {
     #[cold]
@@ -31,6 +36,7 @@ impl Heap {
         self.removed.iter().any(|removed| match removed {
             Removed::Entry(entry) => entry.allocated(Some(1)) >= HEAVY,
             Removed::Database(_) => true,
+            Removed::Slot(table) => table.len() >= MANY,
         })
     }
 }
@@ -45,6 +51,10 @@ impl Garbage {
 
     pub(crate) fn add_database(&mut self, database: Database) {
         self.push(Removed::Database(Box::new(database)));
+    }
+
+    pub(crate) fn add_table(&mut self, table: Table<Entry>) {
+        self.push(Removed::Slot(Box::new(table)));
     }
 
     /// How many values there are to free, of those that were not cheaper to free at once.
@@ -88,6 +98,7 @@ impl Removed {
         match self {
             Removed::Entry { .. } => 1,
             Removed::Database(database) => database.tally().keys,
+            Removed::Slot(table) => table.len(),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! A locked view of some keys: what a command works on.
 
+mod copies;
 mod errors;
 mod fills;
 mod hashes;
 mod load_first;
+mod slots;
 mod strings;
 mod transfer;
 mod writes;
@@ -25,6 +27,7 @@ use crate::table::Place;
 pub use errors::{AddError, Unknown, UpdateError, WrongType};
 pub use fills::{Fill, FillOutcome, FillValue};
 use load_first::Loadable;
+pub use slots::{SlotCursor, Stored};
 pub use transfer::OwnedEntry;
 
 /// The shards of one or more slots, locked, at one moment in time. Made by [`Store::lock`] and [`Store::lock_slots`].
@@ -40,6 +43,7 @@ pub struct Keyspace<'s> {
     /// See [`Self::load_first`].
     is_loadable: Option<&'s Loadable<'s>>,
     changes: u64,
+    forgot: bool,
     missed: bool,
     refresh_due: bool,
 }
@@ -94,6 +98,7 @@ impl<'s> Keyspace<'s> {
             access: Access::default(),
             is_loadable: None,
             changes: 0,
+            forgot: false,
             missed: false,
             refresh_due: false,
         }
@@ -123,6 +128,13 @@ impl<'s> Keyspace<'s> {
     /// How many keys clients have changed through this view.
     pub fn changes(&self) -> u64 {
         self.changes
+    }
+
+    /// Whether what is remembered of keys has been changed through this view for clients: what [`Self::changes`] counts, and
+    /// besides that a client has removed a key that was known to be absent, or was past its deadline.
+    #[inline]
+    pub fn has_changed(&self) -> bool {
+        self.changes > 0 || self.forgot
     }
 
     /// Whether a read met a key of which nothing is known, or a change was refused as [`Unknown`], since the view was made or
@@ -183,6 +195,7 @@ impl<'s> Keyspace<'s> {
     pub fn remove(&mut self, key: &Key<'_>) -> bool {
         let found = self.take_away(key);
         let existed = matches!(found, Found::Live(_));
+        self.forgot |= !existed && !matches!(found, Found::Nothing);
         self.changed(key, u64::from(existed));
         existed
     }
@@ -319,7 +332,11 @@ fn locked<'k>(shards: &'k mut LockedShards<'_>, store: &Store, key: &Key<'_>) ->
 
 #[cold]
 fn not_locked(key: &Key<'_>) -> ! {
-    panic!("slot {} has not been locked", key.slot())
+    not_locked_slot(key.slot())
+}
+
+fn not_locked_slot(slot: u16) -> ! {
+    panic!("slot {slot} has not been locked")
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ mod compact;
 mod compaction;
 mod counters;
 mod database;
+mod digest;
+mod encoded;
 mod entry;
 mod entry_ref;
 mod eviction;
@@ -52,17 +54,19 @@ mod walk;
 pub use allocation::{allocated_layout, allocated_size, natural_alignment};
 pub use compaction::{Compaction, CompactionStep};
 pub use counters::StoreCounters;
+pub use digest::DigestLimits;
+pub use encoded::Malformed;
 pub use entry::FillInfo;
 pub use entry_ref::{EntryRef, ValueRef};
-pub use eviction::{EvictStep, EvictionPolicy, UnknownPolicy};
+pub use eviction::{EvictStep, EvictionPolicy, Onlooker, UnknownPolicy};
 pub use expiry::{ExpireStep, ExpiryShare};
 pub use garbage::Garbage;
 pub use hash::{HashMut, HashRef, Pairs};
 pub use integer::{LONGEST_INTEGER, parse_integer};
 pub use key::Key;
 pub use keyspace::{
-    Access, AddError, Expiry, Fill, FillOutcome, FillValue, Keyspace, OwnedEntry, Presence, Unknown, UpdateError,
-    WrongType,
+    Access, AddError, Expiry, Fill, FillOutcome, FillValue, Keyspace, OwnedEntry, Presence, SlotCursor, Stored,
+    Unknown, UpdateError, WrongType,
 };
 pub use loads::Fence;
 pub use object_type::{Encoding, ObjectType};

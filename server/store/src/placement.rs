@@ -38,4 +38,24 @@ impl Placement {
     pub(crate) fn index(self, slot: u16) -> usize {
         usize::from(slot >> self.shard_bits)
     }
+
+    /// The slot that a shard numbers so.
+    #[inline]
+    pub(crate) fn slot(self, shard: usize, index: usize) -> u16 {
+        debug_assert!(shard <= usize::from(self.shard_mask) && index < self.slots_per_shard());
+        (index << self.shard_bits | shard) as u16
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_found_again_by_its_shard_and_its_number_there() {
+        for shards in [1, 8, MAX_SHARDS] {
+            let placement = Placement::new(shards);
+            assert!((0..SLOTS).all(|slot| placement.slot(placement.shard(slot), placement.index(slot)) == slot));
+        }
+    }
 }

@@ -101,6 +101,11 @@ impl Shard {
         self.number
     }
 
+    /// The slot that the shard numbers so.
+    pub(crate) fn slot(&self, index: usize) -> u16 {
+        self.placement.slot(self.number, index)
+    }
+
     pub(crate) fn seed(&self) -> HashSeed {
         self.seed
     }
@@ -294,6 +299,27 @@ impl Shard {
         }
         self.pass = None;
         self.loads.void_databases(flushed, self.seed);
+    }
+
+    /// Takes away all that a slot of the shard holds, in one database or in all.
+    pub(crate) fn clear_slot(&mut self, slot: usize, db: Option<u16>, garbage: &mut Garbage) {
+        for db in (0..self.databases.len()).filter(|other| db.is_none_or(|db| db == *other)) {
+            let Some(database) = self.databases.get_mut(db) else { continue };
+            if database.table(slot).is_empty() {
+                continue;
+            }
+            let (cleared, mortal) = database.clear(slot);
+            let figures = self.figures_mut();
+            figures.entries -= cleared.len();
+            figures.mortal -= mortal;
+            self.pass.take_if(|pass| pass.is_of(db, slot));
+            garbage.add_table(cleared);
+        }
+    }
+
+    /// Nothing that is being loaded for the database, or for any, may be stored any more.
+    pub(crate) fn void_loads(&mut self, db: Option<u16>) {
+        self.loads.void_databases(|other| db.is_none_or(|db| db == other), self.seed);
     }
 
     pub(crate) fn swap(&mut self, a: u16, b: u16) {

@@ -118,6 +118,21 @@ impl Store {
         garbage
     }
 
+    /// Empties those slots that `chosen` says, in one database or in all of them, shard by shard; voids what is being loaded for the databases
+    /// there. `chosen` is asked of every slot, under its shard's lock, so that it can note what becomes of the slot.
+    pub fn flush_slots(&self, db: Option<u16>, chosen: &mut dyn FnMut(u16) -> bool) -> Garbage {
+        let mut garbage = Garbage::default();
+        for (number, mut shard) in self.locked_shards().enumerate() {
+            for index in 0..self.placement.slots_per_shard() {
+                if chosen(self.placement.slot(number, index)) {
+                    shard.clear_slot(index, db, &mut garbage);
+                }
+            }
+            shard.void_loads(db);
+        }
+        garbage
+    }
+
     /// Exchanges two databases at one moment; voids what is being loaded for them.
     pub fn swap(&self, a: u16, b: u16) {
         for shard in &mut self.lock_all_shards() {

@@ -37,6 +37,18 @@ pub(crate) fn decode_varint(byte_at: impl Fn(usize) -> u8) -> (u32, usize) {
     (length, MAX_VARINT)
 }
 
+/// As [`decode_varint`], for bytes that others have sent. `None` if they end within it, or say more than 32 bits.
+pub(crate) fn checked_varint(bytes: &[u8]) -> Option<(u32, usize)> {
+    let mut length = 0u64;
+    for (at, byte) in bytes.iter().take(MAX_VARINT).enumerate() {
+        length |= u64::from(byte & 0x7f) << (7 * at);
+        if *byte < 0x80 {
+            return Some((u32::try_from(length).ok()?, at + 1));
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,6 +62,8 @@ mod tests {
             let bits = 32 - (length | 1).leading_zeros();
             prop_assert_eq!(len, bits.div_ceil(7) as usize);
             prop_assert_eq!(decode_varint(|at| bytes[..len][at]), (length, len));
+            prop_assert_eq!(checked_varint(&bytes[..len]), Some((length, len)));
+            prop_assert_eq!(checked_varint(&bytes[..len - 1]), None);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::{EvictionPolicy, Moment};
+use super::{EvictionPolicy, Moment, Onlooker};
 use crate::UnixMillis;
 use crate::garbage::Garbage;
 use crate::locking::ShardCell;
@@ -33,6 +33,17 @@ impl Store {
     /// Evicts up to `budget` entries by the policy in force; the caller goes on for as long as memory is short.
     /// `random` gives 64 random bits.
     pub fn evict_step(&self, now: UnixMillis, budget: usize, random: &mut impl FnMut() -> u64) -> EvictStep {
+        self.evict_step_with(now, budget, random, &mut ())
+    }
+
+    /// As [`Self::evict_step`], while somebody looks on.
+    pub fn evict_step_with(
+        &self,
+        now: UnixMillis,
+        budget: usize,
+        random: &mut impl FnMut() -> u64,
+        onlooker: &mut impl Onlooker,
+    ) -> EvictStep {
         let mut step = EvictStep::default();
         let policy = self.settings().policy();
         let mut fruitless = 0;
@@ -41,20 +52,27 @@ impl Store {
                 step.exhausted = true;
                 return step;
             };
-            let evicted = self.evict_from(&turn, policy, now, budget - step.evicted);
+            let evicted = self.evict_from(&turn, policy, now, budget - step.evicted, onlooker);
             step.evicted += evicted;
             fruitless = if evicted > 0 { 0 } else { fruitless + 1 };
         }
         step
     }
 
-    fn evict_from(&self, turn: &Turn, policy: EvictionPolicy, now: UnixMillis, budget: usize) -> usize {
+    fn evict_from(
+        &self,
+        turn: &Turn,
+        policy: EvictionPolicy,
+        now: UnixMillis,
+        budget: usize,
+        onlooker: &mut impl Onlooker,
+    ) -> usize {
         // Dropped after the lock: declared before it.
         let mut garbage = Garbage::default();
         let mut shard = self.cells()[turn.shard].lock();
         let moment = Moment { now, settings: self.settings(), number: 0 };
         shard.follow_trial(policy, turn.mean_entries, &moment);
-        shard.evict(policy, budget.min(turn.in_a_row), &moment, &mut garbage)
+        shard.evict(policy, budget.min(turn.in_a_row), &moment, &mut garbage, onlooker)
     }
 
     /// `None` if there is nothing that the policy may evict.

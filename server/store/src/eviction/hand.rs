@@ -8,6 +8,25 @@ use crate::entry::Entry;
 use crate::shard::Shard;
 use crate::table::Table;
 
+/// Which slots the hand stops at.
+pub(super) struct Stops<Y> {
+    /// Those alone that have entries with a deadline.
+    pub(super) volatile_only: bool,
+    /// Those alone that this says of, numbered as the cluster does.
+    pub(super) yields: Y,
+}
+
+impl<Y: Fn(u16) -> bool> Stops<Y> {
+    #[inline]
+    fn has(&self, shard: &Shard, database: &Database, slot: usize) -> bool {
+        let has_any = match self.volatile_only {
+            true => database.next_death(slot) != NEVER,
+            false => !database.table(slot).is_empty(),
+        };
+        has_any && (self.yields)(shard.slot(slot))
+    }
+}
+
 /// Where the next bucket to look at is.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Hand {
@@ -22,10 +41,10 @@ impl Hand {
     pub(super) fn pass(
         &mut self,
         shard: &Shard,
-        volatile_only: bool,
+        stops: &Stops<impl Fn(u16) -> bool>,
         mut show: impl FnMut(u16, usize, &Entry),
     ) -> bool {
-        let stepped = self.step(shard, volatile_only, |hand, table| {
+        let stepped = self.step(shard, stops, |hand, table| {
             let (db, slot) = (hand.db, hand.slot);
             table.scan(hand.position, |entry| show(db, slot, entry))
         });
@@ -33,15 +52,14 @@ impl Hand {
     }
 
     /// Asks for the next buckets, so many of them.
-    pub(super) fn approach_buckets(mut self, shard: &Shard, volatile_only: bool, buckets: usize) {
-        let mut step = || self.step(shard, volatile_only, |hand, table| table.approach_scan(hand.position));
+    pub(super) fn approach_buckets(mut self, shard: &Shard, stops: &Stops<impl Fn(u16) -> bool>, buckets: usize) {
+        let mut step = || self.step(shard, stops, |hand, table| table.approach_scan(hand.position));
         (0..buckets).map_while(|_| step()).for_each(drop);
     }
 
     /// Asks for the entries of the next buckets, which should be there by now.
-    pub(super) fn approach_entries(mut self, shard: &Shard, volatile_only: bool, buckets: usize) {
-        let mut step =
-            || self.step(shard, volatile_only, |hand, table| table.scan(hand.position, Entry::prefetch_head));
+    pub(super) fn approach_entries(mut self, shard: &Shard, stops: &Stops<impl Fn(u16) -> bool>, buckets: usize) {
+        let mut step = || self.step(shard, stops, |hand, table| table.scan(hand.position, Entry::prefetch_head));
         (0..buckets).map_while(|_| step()).for_each(drop);
     }
 
@@ -50,10 +68,10 @@ impl Hand {
     fn step(
         &mut self,
         shard: &Shard,
-        volatile_only: bool,
+        stops: &Stops<impl Fn(u16) -> bool>,
         visit: impl FnOnce(&Self, &Table<Entry>) -> u64,
     ) -> Option<()> {
-        let table = self.find_slot(shard, volatile_only)?.table(self.slot);
+        let table = self.find_slot(shard, stops)?.table(self.slot);
         self.position = visit(self, table);
         if self.position == 0 {
             self.slot += 1;
@@ -62,12 +80,12 @@ impl Hand {
     }
 
     /// Goes on to the next slot that has any of the kind, which may be the one where the hand is.
-    fn find_slot<'s>(&mut self, shard: &'s Shard, volatile_only: bool) -> Option<&'s Database> {
+    fn find_slot<'s>(&mut self, shard: &'s Shard, stops: &Stops<impl Fn(u16) -> bool>) -> Option<&'s Database> {
         let databases = shard.database_count();
         // Once more than there are: the slots of the first that lie before the hand come last.
         for _ in 0..=databases {
             if let Some(database) = shard.database(self.db) {
-                if self.find_slot_of(database, volatile_only) {
+                if self.find_slot_of(shard, database, stops) {
                     return Some(database);
                 }
             }
@@ -76,12 +94,8 @@ impl Hand {
         None
     }
 
-    fn find_slot_of(&mut self, database: &Database, volatile_only: bool) -> bool {
-        let has_any = |slot: &usize| match volatile_only {
-            true => database.next_death(*slot) != NEVER,
-            false => !database.table(*slot).is_empty(),
-        };
-        let found = (self.slot..database.slots()).find(has_any);
+    fn find_slot_of(&mut self, shard: &Shard, database: &Database, stops: &Stops<impl Fn(u16) -> bool>) -> bool {
+        let found = (self.slot..database.slots()).find(|slot| stops.has(shard, database, *slot));
         if found != Some(self.slot) {
             self.position = 0;
         }
@@ -103,14 +117,15 @@ mod tests {
             store.lock(slot, 0).set_string(&store.key(db, slot, name.as_bytes()), b"v", Expiry::None);
         }
         let shard = store.cells()[0].lock();
+        let stops = |volatile_only| Stops { volatile_only, yields: |_| true };
         let (mut hand, mut passed) = (Hand::default(), std::collections::HashMap::new());
         while passed.len() < 1_000 {
-            hand.approach_buckets(&shard, false, 7);
-            hand.approach_entries(&shard, false, 7);
+            hand.approach_buckets(&shard, &stops(false), 7);
+            hand.approach_entries(&shard, &stops(false), 7);
             let mut note = |db, slot, entry: &Entry| *passed.entry((db, slot, entry.key().to_vec())).or_insert(0) += 1;
-            assert!(hand.pass(&shard, false, &mut note));
+            assert!(hand.pass(&shard, &stops(false), &mut note));
         }
         assert!(passed.values().all(|times| *times == 1));
-        assert!(!hand.pass(&shard, true, |_, _, _| ()), "nothing has a deadline");
+        assert!(!hand.pass(&shard, &stops(true), |_, _, _| ()), "nothing has a deadline");
     }
 }

@@ -7,8 +7,9 @@
 //! for at its beginning.
 
 use super::ghosts::Ghosts;
-use super::hand::Hand;
+use super::hand::{Hand, Stops};
 use super::newcomers::{Newcomers, TRACE};
+use super::onlooker::Onlooker;
 use super::pace::Pace;
 use super::pool::{Candidate, Pool};
 use super::{EvictionPolicy, Moment};
@@ -36,6 +37,13 @@ pub(crate) struct Sweep {
     pace: Pace,
 }
 
+/// Whether there is anything to choose among.
+enum Found {
+    Some,
+    /// No slot that the hand stops at has any.
+    Nowhere,
+}
+
 /// An entry, found again.
 struct Spotted {
     db: u16,
@@ -54,13 +62,14 @@ impl Shard {
         budget: usize,
         moment: &Moment<'_>,
         garbage: &mut Garbage,
+        onlooker: &mut impl Onlooker,
     ) -> usize {
         let kept = self.sweep.take().filter(|sweep| sweep.policy == policy);
         let mut sweep = kept.unwrap_or_else(|| Box::new(Sweep::new(policy, self, moment)));
         sweep.prepare(self, moment);
-        sweep.approach(self, budget);
+        sweep.approach(self, budget, onlooker);
         sweep.stride = 0;
-        let evicted = (0..budget).take_while(|_| sweep.evict_one(self, moment, garbage)).count();
+        let evicted = (0..budget).take_while(|_| sweep.evict_one(self, moment, garbage, onlooker)).count();
         self.set_due(sweep.newcomers.due(self.entries()));
         self.sweep = Some(sweep);
         evicted
@@ -125,8 +134,10 @@ impl Shard {
         self.database(db)?.table(usize::from(slot)).approach(trace)
     }
 
-    fn evict_spotted(&mut self, spotted: &Spotted, garbage: &mut Garbage) {
-        garbage.add(self.remove_at(spotted.db, spotted.slot, spotted.place));
+    fn evict_spotted(&mut self, spotted: &Spotted, garbage: &mut Garbage, onlooker: &mut impl Onlooker) {
+        let evicted = self.remove_at(spotted.db, spotted.slot, spotted.place);
+        onlooker.evicted(self.slot(spotted.slot), spotted.db, evicted.key());
+        garbage.add(evicted);
         self.counters.evicted += 1;
     }
 }
@@ -165,15 +176,16 @@ impl Sweep {
     /// Asks for what so many evictions will read, so that their cache misses overlap; as [`Store::prefetch`] does for keys.
     ///
     /// [`Store::prefetch`]: crate::Store::prefetch
-    fn approach(&self, shard: &Shard, evictions: usize) {
-        let (policy, entries) = (self.policy, shard.entries());
+    fn approach(&self, shard: &Shard, evictions: usize, onlooker: &impl Onlooker) {
+        let stops = Stops { volatile_only: self.policy.is_volatile_only(), yields: |slot| onlooker.yields(slot) };
+        let entries = shard.entries();
         let due = || self.newcomers.next_due(entries, evictions);
-        self.hand.approach_buckets(shard, policy.is_volatile_only(), self.stride);
+        self.hand.approach_buckets(shard, &stops, self.stride);
         for newcomer in due() {
             self.ghosts.approach(newcomer.trace());
             shard.approach_spot(newcomer.db, newcomer.slot, newcomer.trace());
         }
-        self.hand.approach_entries(shard, policy.is_volatile_only(), self.stride);
+        self.hand.approach_entries(shard, &stops, self.stride);
         for newcomer in due() {
             if let Some(bucket) = shard.approach_spot(newcomer.db, newcomer.slot, newcomer.trace()) {
                 bucket.visit_likely(Entry::prefetch);
@@ -181,22 +193,38 @@ impl Sweep {
         }
     }
 
-    fn evict_one(&mut self, shard: &mut Shard, moment: &Moment<'_>, garbage: &mut Garbage) -> bool {
-        self.behind += 1;
-        self.look_around(shard, moment);
-        let Some(goes) = self.choose(shard, moment) else {
+    fn evict_one(
+        &mut self,
+        shard: &mut Shard,
+        moment: &Moment<'_>,
+        garbage: &mut Garbage,
+        onlooker: &mut impl Onlooker,
+    ) -> bool {
+        let Some(goes) = self.choose_yielding(shard, moment, onlooker) else {
             return false;
         };
         self.ghosts.remember(goes.hash, self.policy.legacy(goes.access, moment));
-        shard.evict_spotted(&goes, garbage);
+        shard.evict_spotted(&goes, garbage, onlooker);
         true
     }
 
-    fn choose(&mut self, shard: &mut Shard, moment: &Moment<'_>) -> Option<Spotted> {
-        let Some(least_worthy) = self.least_worthy(shard, moment) else {
-            return self.any_newcomer(shard);
+    /// Chooses an entry of a slot that the onlooker yields, or of any slot where no such slot has any.
+    fn choose_yielding(&mut self, shard: &mut Shard, moment: &Moment<'_>, onlooker: &impl Onlooker) -> Option<Spotted> {
+        self.behind += 1;
+        match self.look_around(shard, moment, |slot| onlooker.yields(slot)) {
+            Found::Some => self.choose(shard, moment, |slot| onlooker.yields(slot)),
+            Found::Nowhere => {
+                self.look_around(shard, moment, |_| true);
+                self.choose(shard, moment, |_| true)
+            }
+        }
+    }
+
+    fn choose(&mut self, shard: &mut Shard, moment: &Moment<'_>, yields: impl Fn(u16) -> bool) -> Option<Spotted> {
+        let Some(least_worthy) = self.least_worthy(shard, moment, &yields) else {
+            return self.any_newcomer(shard, &yields);
         };
-        let outranked = self.outranked_newcomer(shard, &least_worthy, moment);
+        let outranked = self.outranked_newcomer(shard, &least_worthy, moment, &yields);
         match outranked {
             Some(_) => self.pool.offer(Candidate::of(&least_worthy, self.policy, moment)),
             None => self.behind = moment.settings.maxmemory_samples(),
@@ -205,30 +233,31 @@ impl Sweep {
     }
 
     /// Where all that may go are on probation, the first goes before its time.
-    fn any_newcomer(&mut self, shard: &Shard) -> Option<Spotted> {
+    fn any_newcomer(&mut self, shard: &Shard, yields: &impl Fn(u16) -> bool) -> Option<Spotted> {
         let newcomers = std::iter::from_fn(|| self.newcomers.pop());
         let mut found = newcomers.filter_map(|newcomer| shard.spot(newcomer.db, newcomer.slot, newcomer.trace()));
-        found.find(|newcomer| self.policy.may_take(newcomer.deadline))
+        found.find(|newcomer| self.policy.may_take(newcomer.deadline) && yields(shard.slot(newcomer.slot)))
     }
 
     /// Lets the hand pass the entries that it is behind by, a bucket at a time, as soon as they are as many as an eviction is to
     /// compare. It falls behind by so many with every entry that is taken out of the pool; by one with any other eviction,
     /// so that the pool keeps up with what changes.
-    fn look_around(&mut self, shard: &Shard, moment: &Moment<'_>) {
+    fn look_around(&mut self, shard: &Shard, moment: &Moment<'_>, yields: impl Fn(u16) -> bool) -> Found {
         let (policy, since) = (self.policy, self.newcomers.since(moment.now));
         let (samples, pool) = (moment.settings.maxmemory_samples(), &mut self.pool);
         if pool.is_empty() {
             self.behind = samples;
         }
         if self.behind < samples {
-            return;
+            return Found::Some;
         }
+        let stops = Stops { volatile_only: policy.is_volatile_only(), yields };
         let mut buckets = 0;
         while self.behind > 0 && buckets < MOST_BUCKETS {
             buckets += 1;
             self.stride += 1;
             let mut passed = 0;
-            let found = self.hand.pass(shard, policy.is_volatile_only(), |db, slot, entry| {
+            let found = self.hand.pass(shard, &stops, |db, slot, entry| {
                 let (access, deadline) = (entry.access(), entry.deadline());
                 if policy.may_take(deadline) && !policy.is_on_probation(access, since, moment) {
                     passed += 1;
@@ -237,17 +266,19 @@ impl Sweep {
             });
             self.behind = self.behind.saturating_sub(passed);
             if !found {
-                return;
+                return if pool.is_empty() { Found::Nowhere } else { Found::Some };
             }
         }
+        Found::Some
     }
 
     /// Takes the least worthy entry out of the pool that is still there and has not been used since.
-    fn least_worthy(&mut self, shard: &Shard, moment: &Moment<'_>) -> Option<Spotted> {
+    fn least_worthy(&mut self, shard: &Shard, moment: &Moment<'_>, yields: &impl Fn(u16) -> bool) -> Option<Spotted> {
         while let Some(candidate) = self.pool.pop() {
             let Some(spotted) = shard.spot(candidate.db, candidate.slot, candidate.hash & TRACE) else { continue };
             let worth = self.policy.worth(spotted.access, spotted.deadline, moment);
-            if worth <= candidate.worth && self.policy.may_take(spotted.deadline) {
+            let may_go = self.policy.may_take(spotted.deadline) && yields(shard.slot(spotted.slot));
+            if worth <= candidate.worth && may_go {
                 return Some(spotted);
             }
             self.behind = moment.settings.maxmemory_samples();
@@ -262,10 +293,11 @@ impl Sweep {
         shard: &mut Shard,
         least_worthy: &Spotted,
         moment: &Moment<'_>,
+        yields: &impl Fn(u16) -> bool,
     ) -> Option<Spotted> {
         let newcomer = self.next_newcomer(shard)?;
         let stays = self.policy.outranks(newcomer.access, least_worthy.access, moment);
-        if stays || !self.policy.may_take(newcomer.deadline) {
+        if stays || !self.policy.may_take(newcomer.deadline) || !yields(shard.slot(newcomer.slot)) {
             shard.settle(self.policy, &newcomer);
             return None;
         }

@@ -104,3 +104,62 @@ fn databases_may_be_exchanged_and_flushed_in_between() {
     set(&store, 0, 1, NOW);
     assert_eq!(evict(&store, 1, NOW), 1);
 }
+
+/// Yields some slots alone, and notes what goes.
+struct Watch {
+    yields: fn(u16) -> bool,
+    evicted: Vec<(u16, u16, Vec<u8>)>,
+}
+
+impl Onlooker for Watch {
+    fn yields(&self, slot: u16) -> bool {
+        (self.yields)(slot)
+    }
+
+    fn evicted(&mut self, slot: u16, db: u16, key: &[u8]) {
+        self.evicted.push((slot, db, key.to_vec()));
+    }
+}
+
+/// A thousand entries, in slots whose numbers tell them apart, of which so many are evicted.
+fn evict_watched(yields: fn(u16) -> bool, evictions: usize) -> (Store, Vec<(u16, u16, Vec<u8>)>) {
+    let store = Store::new(StoreConfig { shards: 2, ..StoreConfig::default() });
+    for number in 0..1_000u16 {
+        let name = number.to_string();
+        store.lock(number, NOW).set_string(&store.key(number % 3, number, name.as_bytes()), b"v", Expiry::None);
+    }
+    let (mut random, mut watch) = (Random::new(3), Watch { yields, evicted: Vec::new() });
+    let mut left = evictions;
+    while left > 0 {
+        let step = store.evict_step_with(NOW, left, &mut || random.next(), &mut watch);
+        assert!(step.evicted > 0);
+        left -= step.evicted;
+    }
+    (store, watch.evicted)
+}
+
+#[test]
+fn an_onlooker_is_told_of_each_entry_that_goes() {
+    let (store, evicted) = evict_watched(|_| true, 300);
+    assert_eq!(evicted.len(), 300);
+    for (slot, db, key) in &evicted {
+        assert_eq!((slot.to_string().as_bytes(), *db), (&key[..], slot % 3));
+        assert!(store.lock(*slot, NOW).peek(&store.key(*db, *slot, key)).is_none());
+    }
+    assert_eq!((0..3).map(|db| store.len(db)).sum::<usize>(), 700);
+}
+
+#[test]
+fn what_is_to_be_spared_is_spared_while_there_is_other() {
+    let (_, evicted) = evict_watched(|slot| slot % 3 == 0, 200);
+    assert!(evicted.iter().all(|(slot, ..)| slot % 3 == 0));
+    let (store, evicted) = evict_watched(|slot| slot == 8, 3);
+    assert_eq!(evicted.len(), 3);
+    assert!(store.lock(8, NOW).peek(&store.key(2, 8, b"8")).is_none(), "where it has gone, others go");
+}
+
+#[test]
+fn where_all_is_to_be_spared_memory_is_made_all_the_same() {
+    let (_, evicted) = evict_watched(|_| false, 1_000);
+    assert_eq!(evicted.len(), 1_000);
+}
