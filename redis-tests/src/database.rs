@@ -78,6 +78,12 @@ impl Database {
         calls.parse().expect("a sum is a number")
     }
 
+    /// How many rows the statements that contain `part` gave since the last [`Database::forget`]: with one row for each key, the keys loaded.
+    pub fn rows(&self, part: &str) -> u64 {
+        let rows = self.sql(&format!("SELECT coalesce(sum(rows), 0) FROM pg_stat_statements {}", of(part)));
+        rows.parse().expect("a sum is a number")
+    }
+
     /// The longest that a statement that contains `part` took to run, as the database measured it.
     pub fn longest(&self, part: &str) -> Duration {
         let millis = self.sql(&format!("SELECT coalesce(max(max_exec_time), 0) FROM pg_stat_statements {}", of(part)));

@@ -38,12 +38,23 @@ impl Herd {
     /// # Panics
     /// When the server does not take them all.
     pub fn gather(address: SocketAddr, size: usize) -> Self {
+        Self::gather_at(&[address], size)
+    }
+
+    /// The same over several servers, to each its share.
+    ///
+    /// # Panics
+    /// When they do not take them all.
+    pub fn gather_at(addresses: &[SocketAddr], size: usize) -> Self {
         raise_descriptor_limit();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let mut connections = Vec::with_capacity(size);
-        while connections.len() < size {
-            let chunk = CONNECTING.min(size - connections.len());
-            connections.extend(runtime.block_on(connect(address, chunk)));
+        for address in addresses.iter().cycle() {
+            if connections.len() == size {
+                break;
+            }
+            let chunk = CONNECTING.min(size.div_ceil(addresses.len())).min(size - connections.len());
+            connections.extend(runtime.block_on(connect(*address, chunk)));
         }
         Self { runtime, connections }
     }

@@ -11,6 +11,8 @@
 //! - [`herd`] is thousands of connections that ask at the same moment;
 //! - [`http`] asks the HTTP door;
 //! - [`probe`] is a client that notes how long each answer takes;
+//! - [`programs`] runs other people's clients and tools;
+//! - [`sizes`] is how large the cluster tests are;
 //! - [`traffic`] is clients that ask all the time while something happens;
 //! - [`cluster`] is nodes as processes, faults, and the checks of what clients saw.
 //!
@@ -27,7 +29,9 @@ pub mod herd;
 pub mod http;
 pub mod probe;
 pub mod process;
+pub mod programs;
 pub mod reply;
 pub mod server;
+pub mod sizes;
 pub mod text;
 pub mod traffic;

@@ -18,14 +18,17 @@ use crate::reply::Reply;
 /// Kinds of failures that a report shows word for word.
 const SHOWN_KINDS: usize = 6;
 
+/// How the description of a reply begins that is no error and not what it should be.
+const WRONG: &str = "wrong reply to";
+
 /// What the clients ask. Each value follows from its key, so that every reply can be checked.
 #[derive(Clone, Debug)]
 pub struct LoadOptions {
     pub clients: usize,
     /// What the keys that are read begin with: `product` for `product:0` and so on. They are never written.
-    pub reads: &'static str,
+    pub reads: String,
     /// What the keys that are written begin with.
-    pub writes: &'static str,
+    pub writes: String,
     /// Keys of each kind.
     pub keys: u32,
     /// Share of writes, 0 to 1.
@@ -40,7 +43,8 @@ pub struct LoadOptions {
 impl Default for LoadOptions {
     fn default() -> Self {
         let (rest, patience) = (Duration::from_millis(4), Duration::from_secs(8));
-        Self { clients: 24, reads: "product", writes: "note", keys: 1000, write_share: 0.1, rest, patience, seed: 1 }
+        let (reads, writes) = ("product".to_owned(), "note".to_owned());
+        Self { clients: 24, reads, writes, keys: 1000, write_share: 0.1, rest, patience, seed: 1 }
     }
 }
 
@@ -172,7 +176,7 @@ impl Client {
             Answer::Reply(Reply::Error(words)) => Some(String::from_utf8_lossy(&words).into_owned()),
             Answer::Reply(Reply::Simple(words)) if is_write && words == b"OK" => None,
             Answer::Reply(Reply::Bulk(value)) if !is_write && value == value_of(&key).into_bytes() => None,
-            Answer::Reply(other) => Some(format!("wrong reply to {}: {other}", request.join(" "))),
+            Answer::Reply(other) => Some(format!("{WRONG} {}: {other}", request.join(" "))),
         };
         self.count(is_write, failure.is_some());
         Some(failure)
@@ -225,6 +229,12 @@ impl Report {
     /// Those that failed.
     pub fn failed(&self) -> usize {
         self.failures().count()
+    }
+
+    /// Replies that were no error and not what they should be. None is ever forgiven.
+    pub fn wrong(&self) -> Vec<&str> {
+        let words = self.failures().filter_map(|sample| sample.failure.as_deref());
+        words.filter(|words| words.starts_with(WRONG)).collect()
     }
 
     /// What share of a minute's requests at this rate failed: of all requests if the load lasted longer.

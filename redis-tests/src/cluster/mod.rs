@@ -5,8 +5,10 @@
 //! - [`load`] is many of them, with a tally of every second;
 //! - [`registers`] is those that write values which occur once, and keep a [`history`];
 //! - [`register`] tells whether a history is linearizable, [`durability`] whether an acknowledged write was lost;
-//! - [`view`] reads what nodes say of their cluster.
+//! - [`view`] reads what nodes say of their cluster, [`copies`] whether all copies are equal;
+//! - [`warehouse`] is a Postgres behind them, and so the hit ratio.
 
+pub mod copies;
 pub mod durability;
 pub mod history;
 pub mod load;
@@ -16,3 +18,4 @@ pub mod register;
 pub mod registers;
 pub mod roaming;
 pub mod view;
+pub mod warehouse;

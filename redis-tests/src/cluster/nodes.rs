@@ -161,9 +161,17 @@ impl Cluster {
     /// # Panics
     /// When that does not come about: the message has what the nodes say.
     pub fn await_settled_with(&self, members: usize) {
+        self.await_settled_within(members, PATIENCE);
+    }
+
+    /// The same with another limit, for what takes its time by design.
+    ///
+    /// # Panics
+    /// When that does not come about: the message has what the nodes say.
+    pub fn await_settled_within(&self, members: usize, limit: Duration) {
         let copies = self.copies().min(members);
         let mut said = String::new();
-        let is_settled = eventually(PATIENCE, || {
+        let is_settled = eventually(limit, || {
             said = self.running().find_map(|node| node.unsettled(members, copies)).unwrap_or_default();
             said.is_empty()
         });
@@ -176,17 +184,19 @@ impl Cluster {
         args.nth(1).map_or(3, |copies| copies.parse().expect("a number of copies"))
     }
 
-    /// Runs `forebay cluster …` against a node; what it printed, if it succeeded.
+    /// Runs `forebay cluster …` against a node; what it printed, and whether it succeeded.
     pub fn command(&mut self, node: usize, args: &[&str]) -> Result<String, String> {
+        self.forebay(node, &[&["cluster"], args].concat())
+    }
+
+    /// Runs `forebay …` with `--node` for a node; what it printed, and whether it succeeded.
+    pub fn forebay(&mut self, node: usize, args: &[&str]) -> Result<String, String> {
         let mut command = self.network.command(node, &forebay_binary());
         let peer = format!("{}:{}", self.network.address(node), PORTS.peer);
-        let done = command.arg("cluster").args(args).args(["--node", &peer]).stdin(Stdio::null()).output();
-        let done = done.expect("the binary can be run");
-        let printed = [done.stdout, done.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        match done.status.success() {
-            true => Ok(printed.concat()),
-            false => Err(printed.concat()),
-        }
+        let done =
+            command.args(args).args(["--node", &peer]).stdin(Stdio::null()).output().expect("the binary can be run");
+        let printed = [done.stdout, done.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        if done.status.success() { Ok(printed) } else { Err(printed) }
     }
 }
 
@@ -246,6 +256,13 @@ impl Node {
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);
         self.await_end();
+    }
+
+    /// The same for a process that may have ended by itself.
+    pub fn kill_if_running(&mut self) {
+        if !self.has_ended() {
+            self.kill();
+        }
     }
 
     /// Asks the process to end in order, without waiting for it.
@@ -327,6 +344,11 @@ impl Node {
     /// The door for clients that know of clusters.
     pub fn direct(&self) -> SocketAddr {
         socket(self.address, PORTS.direct)
+    }
+
+    /// Whether the open door takes connections.
+    pub fn connectable(&self) -> bool {
+        Connection::open(self.address()).is_ok()
     }
 
     /// A connection to the open door.

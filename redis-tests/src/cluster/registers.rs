@@ -91,6 +91,11 @@ impl Registers {
         await_more(&self.shared.acknowledged, more, limit);
     }
 
+    /// The names of all keys.
+    pub fn names(&self) -> Vec<String> {
+        (0..self.options.keys).map(|key| self.options.name(key)).collect()
+    }
+
     /// The time on the history's clock.
     pub fn now(&self) -> Duration {
         self.began.elapsed()

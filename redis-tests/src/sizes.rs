@@ -1,0 +1,53 @@
+//! How large the cluster tests are: small for every day, large by `make show-cluster`.
+
+use std::cell::Cell;
+use std::env;
+use std::time::Duration;
+
+/// Clients that ask for one missing key.
+pub fn herd() -> usize {
+    number("FOREBAY_HERD", 300)
+}
+
+/// How often a fault is repeated.
+pub fn rounds() -> usize {
+    number("FOREBAY_ROUNDS", 1)
+}
+
+/// Clients of a load.
+pub fn clients() -> usize {
+    number("FOREBAY_CLIENTS", 24)
+}
+
+/// Right answers that are waited for before, between and after faults.
+pub fn answers() -> u64 {
+    number("FOREBAY_ANSWERS", 2000)
+}
+
+/// Keys of a load.
+pub fn keys() -> u32 {
+    number("FOREBAY_KEYS", 2000)
+}
+
+/// How long a node sleeps, or a link is cut: longer than any lease.
+pub fn fault() -> Duration {
+    Duration::from_secs(number("FOREBAY_FAULT_SECONDS", 8))
+}
+
+/// The seed of all clients; printed by each test that asks, so that a failure can be repeated.
+pub fn seed() -> u64 {
+    thread_local!(static PRINTED: Cell<bool> = const { Cell::new(false) });
+    let seed = number("FOREBAY_SEED", u64::from(std::process::id()));
+    // Each test has a thread of its own, whose output is shown when it fails.
+    if !PRINTED.replace(true) {
+        println!("FOREBAY_SEED={seed}");
+    }
+    seed
+}
+
+fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
+    let Ok(text) = env::var(name) else {
+        return default;
+    };
+    text.parse().unwrap_or_else(|_| panic!("{name} is {text}, not a number"))
+}

@@ -1,0 +1,230 @@
+//! Three nodes are one cache: for clients that know nothing of clusters, and for those that do.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use forebay_redis_tests::cluster::history::Outcome;
+use forebay_redis_tests::cluster::load::{LoadOptions, value_of};
+use forebay_redis_tests::cluster::nodes::{Cluster, ClusterOptions, Node, PATIENCE};
+use forebay_redis_tests::cluster::register;
+use forebay_redis_tests::cluster::registers::{RegisterOptions, Registers};
+use forebay_redis_tests::cluster::view::SLOTS;
+use forebay_redis_tests::cluster::warehouse::{GROUPS, Warehouse};
+use forebay_redis_tests::connection::Connection;
+use forebay_redis_tests::herd::Herd;
+use forebay_redis_tests::programs::{output, run_script};
+use forebay_redis_tests::reply::Reply;
+use forebay_redis_tests::server::Forebay;
+use forebay_redis_tests::sizes;
+
+/// Keys that are written at one node and read at every other.
+const KEYS: usize = 300;
+
+#[test]
+fn every_key_is_answered_by_every_node() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    for writer in &cluster.nodes {
+        let mut connection = writer.connect();
+        for n in 0..KEYS {
+            assert_eq!(connection.command(&format!("SET {}:{n} {n}", writer.number())), ok());
+        }
+    }
+    for reader in &cluster.nodes {
+        let mut connection = reader.connect();
+        for (writer, n) in (0..cluster.nodes.len()).flat_map(|writer| (0..KEYS).map(move |n| (writer, n))) {
+            let reply = connection.command(&format!("GET {writer}:{n}"));
+            assert_eq!(reply, bulk(&n.to_string()), "key {writer}:{n} at {reader}");
+        }
+    }
+    let views: Vec<_> = cluster.nodes.iter().map(Node::view).collect();
+    assert!(views.windows(2).all(|pair| pair[0] == pair[1]), "the nodes do not agree on the slots: {views:#?}");
+    let shares = views[0].as_ref().expect("a view").shares();
+    println!("slots of each node: {shares:?}");
+    assert!(shares.values().all(|share| *share * 3 <= SLOTS + SLOTS / 20), "more than 1.05 of the mean: {shares:?}");
+}
+
+/// A pipeline goes to all nodes side by side, and its replies come in the order of its requests.
+#[test]
+fn the_replies_of_a_pipeline_come_in_order() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let mut connection = cluster.nodes[0].connect();
+    let requests = |verb: fn(usize) -> String| (0..KEYS).map(verb).collect::<String>();
+    connection.send(requests(|n| format!("SET p:{n} {n}\r\nINCR p:{n}\r\n")).as_bytes()).expect("the node reads");
+    for n in 0..KEYS {
+        assert_eq!(Reply::parse(&connection.read_raw().expect("a reply")), ok());
+        assert_eq!(Reply::parse(&connection.read_raw().expect("a reply")), Reply::Integer(n as i64 + 1));
+    }
+    let names: Vec<String> = (0..KEYS).map(|n| format!("p:{n}")).collect();
+    let values = (0..KEYS).map(|n| bulk(&(n + 1).to_string())).collect();
+    assert_eq!(connection.command(&format!("MGET {}", names.join(" "))), Reply::Array(values));
+    assert_eq!(connection.command(&format!("DEL {} none", names.join(" "))), Reply::Integer(KEYS as i64));
+}
+
+#[test]
+fn the_doors_differ_in_what_they_do_with_keys_of_other_nodes() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let view = cluster.nodes[0].view().expect("a view");
+    let [mut open, mut direct] = [cluster.nodes[0].address(), cluster.nodes[0].direct()].map(connect);
+    for n in 0..30 {
+        let key = format!("door:{n}");
+        let slot = cluster.nodes[0].slot_of(&key);
+        let owner = &view.holders(slot)[0];
+        assert_eq!(open.command(&format!("SET {key} x")), ok());
+        let expected = match *owner == cluster.nodes[0].host().to_string() {
+            true => bulk("x"),
+            false => Reply::Error(format!("MOVED {slot} {owner}:{}", cluster.nodes[0].direct().port()).into_bytes()),
+        };
+        assert_eq!(direct.command(&format!("GET {key}")), expected, "{key}");
+    }
+    // With three copies on three nodes everybody may read everything.
+    assert_eq!(direct.command("READONLY"), ok());
+    for n in 0..30 {
+        assert_eq!(direct.command(&format!("GET door:{n}")), bulk("x"));
+    }
+    assert!(is_error(&open.command("RENAME door:0 other:1"), "CROSSSLOT"), "what cannot be split");
+}
+
+#[test]
+fn clients_that_know_nothing_of_clusters_get_no_error() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let before = forwards(&cluster);
+    for node in &cluster.nodes {
+        let place = arguments("plain", node.address());
+        run_script("python/bin/python", "redis_py_cluster.py", &place);
+        run_script("node", "ioredis_cluster.mjs", &place);
+    }
+    let address = cluster.nodes[0].address();
+    let sets: String = (0..KEYS).map(|n| format!("SET cli:{n} {n}\n")).collect();
+    assert_eq!(redis_cli(address, &[], &sets), "OK\n".repeat(KEYS));
+    assert_eq!(redis_cli(address, &["-r", "3", "INCR", "cli:n"], ""), "1\n2\n3\n");
+    benchmark(address, &[]);
+    let forwarded = forwards(&cluster) - before;
+    println!("{forwarded} requests were forwarded");
+    assert!(forwarded > 0, "nobody counts the forwards");
+}
+
+#[test]
+fn clients_that_know_of_clusters_cause_no_forwards() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let before = forwards(&cluster);
+    for node in &cluster.nodes {
+        let place = arguments("cluster", node.direct());
+        run_script("python/bin/python", "redis_py_cluster.py", &place);
+        run_script("node", "ioredis_cluster.mjs", &place);
+    }
+    let direct = cluster.nodes[0].direct();
+    let sets: String = (0..KEYS).map(|n| format!("SET cli:{n} {n}\n")).collect();
+    let printed = redis_cli(direct, &["-c"], &sets);
+    assert_eq!(printed.lines().filter(|line| *line == "OK").count(), KEYS, "{printed}");
+    benchmark(direct, &["--cluster"]);
+    assert_eq!(forwards(&cluster) - before, 0, "requests were forwarded");
+}
+
+#[test]
+fn one_missing_key_is_one_query_whoever_asks() {
+    let options = LoadOptions::default();
+    let warehouse = Warehouse::start(&options);
+    let cluster = Cluster::start(ClusterOptions::default().in_front_of(&warehouse.database.url(), GROUPS));
+    let size = sizes::herd();
+    for key in ["product:1", "product:2", "product:3"] {
+        let mut herd = Herd::gather_at(&cluster.addresses(), size);
+        warehouse.database.forget();
+        let answers = herd.ask(&["GET", key]);
+        let slowest = answers.iter().map(|answer| answer.after).max().expect("there are answers");
+        assert!(answers.iter().all(|answer| answer.reply == bulk(&value_of(key))), "a wrong answer");
+        let queries = warehouse.database.asked("FROM products");
+        println!(
+            "{size} clients over {} nodes asked for {key}: {queries} query, slowest {slowest:.0?}",
+            cluster.nodes.len()
+        );
+        assert_eq!(queries, 1);
+    }
+}
+
+/// All clients at one key, most of them at nodes that do not own it: whatever makes that fast, nobody reads what had been replaced.
+#[test]
+fn a_hot_key_is_never_read_old() {
+    let cluster = Cluster::start(ClusterOptions::with("--copies 3 --min-acks 2"));
+    let options = RegisterOptions {
+        keys: 1,
+        writes: 0.02,
+        rest: Duration::ZERO,
+        seed: sizes::seed(),
+        ..RegisterOptions::default()
+    };
+    let mut registers = Registers::new(options);
+    registers.add(sizes::clients(), &cluster.addresses());
+    registers.await_answers(sizes::answers() * 10, PATIENCE);
+    let (history, _) = registers.end(cluster.nodes[0].address(), PATIENCE);
+    println!("one hot key: {history}");
+    let violations = register::violations(&history);
+    assert!(violations.is_empty(), "{}", violations[0]);
+    assert_eq!(history.count(|outcome| matches!(outcome, Outcome::Refused(_) | Outcome::Unknown(_))), 0, "errors");
+}
+
+/// A node that is told nothing of others is a cluster of one, and a client of clusters may use it.
+#[test]
+fn a_node_alone_is_a_cluster_for_those_who_want_one() {
+    let node = Forebay::start(Default::default()).unwrap_or_else(|error| panic!("{error}"));
+    let direct = SocketAddr::new(node.address().ip(), node.ports().direct);
+    let mut connection = connect(direct);
+    let hosts: BTreeSet<String> = connection
+        .command("CLUSTER SLOTS")
+        .items()
+        .expect("ranges")
+        .iter()
+        .map(|range| range.items().expect("a range")[2].to_string())
+        .collect();
+    assert_eq!(hosts.len(), 1);
+    assert_eq!(redis_cli(direct, &["-c"], "SET a 1\nSET b 2\nGET a\n"), "OK\nOK\n1\n");
+}
+
+// ---- tools --------------------------------------------------------------------------------------
+
+fn arguments(mode: &str, address: SocketAddr) -> [String; 3] {
+    [mode.to_owned(), address.ip().to_string(), address.port().to_string()]
+}
+
+fn place(command: &mut Command, address: SocketAddr) -> &mut Command {
+    command.args(["-h", &address.ip().to_string(), "-p", &address.port().to_string()])
+}
+
+fn redis_cli(address: SocketAddr, args: &[&str], input: &str) -> String {
+    let mut command = Command::new("redis-cli");
+    place(&mut command, address).args(args);
+    output(command, input)
+}
+
+fn benchmark(address: SocketAddr, args: &[&str]) {
+    let mut command = Command::new("redis-benchmark");
+    place(&mut command, address)
+        .args(["--csv", "-t", "set,get,incr,hset", "-c", "30", "-n", "6000", "-r", "1000"])
+        .args(args);
+    let report = output(command, "");
+    for name in ["SET", "GET", "INCR", "HSET"] {
+        assert!(report.contains(&format!("\"{name}\",")), "{name} is missing in:\n{report}");
+    }
+    assert!(!report.to_lowercase().contains("error"), "{report}");
+}
+
+fn forwards(cluster: &Cluster) -> u64 {
+    cluster.nodes.iter().map(|node| node.counter("forwarded_requests")).sum()
+}
+
+fn connect(address: SocketAddr) -> Connection {
+    Connection::open(address).unwrap_or_else(|error| panic!("{address}: {error}"))
+}
+
+fn ok() -> Reply {
+    Reply::Simple(b"OK".to_vec())
+}
+
+fn bulk(text: &str) -> Reply {
+    Reply::Bulk(text.as_bytes().to_vec())
+}
+
+fn is_error(reply: &Reply, code: &str) -> bool {
+    matches!(reply, Reply::Error(words) if words.starts_with(code.as_bytes()))
+}

@@ -1,0 +1,222 @@
+//! Nodes come, go and are restarted while clients read and write: nobody gets an error, and little is loaded anew.
+//!
+//! Figures are printed; what is asserted of times is only that things end.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use forebay_redis_tests::cluster::load::{Load, LoadOptions, Report};
+use forebay_redis_tests::cluster::nodes::{Cluster, ClusterOptions, Node, PATIENCE};
+use forebay_redis_tests::cluster::register;
+use forebay_redis_tests::cluster::registers::{RegisterOptions, Registers};
+use forebay_redis_tests::cluster::view::View;
+use forebay_redis_tests::cluster::warehouse::{GROUPS, Warehouse};
+use forebay_redis_tests::process::eventually;
+use forebay_redis_tests::reply::Reply;
+use forebay_redis_tests::sizes;
+
+/// How long it may take until a node that is gone for good has lost its seat, and its slots have moved.
+const SEAT_KEPT: Duration = Duration::from_secs(180);
+
+#[test]
+fn a_fourth_node_joins_and_another_is_drained_without_an_error() {
+    let options = load_options();
+    let warehouse = Warehouse::start(&options);
+    let mut cluster = Cluster::start(ClusterOptions::default().in_front_of(&warehouse.database.url(), GROUPS));
+    warehouse.warm(&mut cluster.nodes[0].connect());
+    let load = Load::start(&options, &cluster.addresses());
+    let mut watch = warehouse.watch(&load);
+    load.await_right(sizes::answers(), PATIENCE);
+    println!("before: {}", watch.interval());
+
+    let began = Instant::now();
+    let before = owners(&cluster.nodes[0]);
+    let joined = cluster.add();
+    cluster.await_settled();
+    let after = owners(&cluster.nodes[0]);
+    let (moved, all) = (before.iter().zip(&after).filter(|(old, new)| old != new).count(), after.len());
+    let to_new = after.iter().filter(|owner| **owner == cluster.nodes[joined].host().to_string()).count();
+    println!("a fourth node: settled after {:.1?}, {moved} slots of {all} moved, {to_new} to it", began.elapsed());
+    println!("during: {}", watch.interval());
+    assert!(to_new > 0, "the new node owns nothing");
+    assert!(moved - to_new <= all / 50, "{} slots moved in vain", moved - to_new);
+
+    let began = Instant::now();
+    let id = id_of(&cluster.nodes[1]);
+    cluster.command(0, &["drain", &id]).unwrap_or_else(|words| panic!("drain: {words}"));
+    cluster.await_settled_with(3);
+    println!("{} is drained: settled after {:.1?}", cluster.nodes[1], began.elapsed());
+    let drained = cluster.nodes[1].host().to_string();
+    assert!(!owners(&cluster.nodes[0]).contains(&drained), "it owns slots still");
+    load.await_right(sizes::answers(), PATIENCE);
+    println!("during: {}", watch.interval());
+
+    cluster.nodes[1].terminate();
+    assert!(cluster.nodes[1].await_end().success(), "it does not end in order");
+    load.await_right(sizes::answers(), PATIENCE);
+    println!("after: {}", watch.interval());
+    // A node that ends takes its connections along: each of its clients may lose the one request that crossed its end on the way.
+    let at_the_node = options.clients.div_ceil(3);
+    finish("a fourth node joins, the second is drained and ended", load, at_the_node);
+}
+
+/// A change of owner is no moment without one, and no moment with two.
+#[test]
+fn moves_keep_the_registers_linearizable() {
+    let mut cluster = Cluster::start(ClusterOptions::with("--copies 2 --min-acks 2"));
+    let mut registers = Registers::new(RegisterOptions { seed: sizes::seed(), ..RegisterOptions::default() });
+    registers.add(12, &cluster.addresses());
+    registers.await_writes(400, PATIENCE);
+    let joined = cluster.add();
+    registers.add(4, &[cluster.nodes[joined].address()]);
+    cluster.await_settled();
+    registers.await_writes(400, PATIENCE);
+    let id = id_of(&cluster.nodes[0]);
+    cluster.command(1, &["drain", &id]).unwrap_or_else(|words| panic!("drain: {words}"));
+    cluster.await_settled_with(3);
+    registers.await_writes(400, PATIENCE);
+    let names = registers.names();
+    let (history, _) = registers.end(cluster.nodes[joined].address(), PATIENCE);
+    println!("{history}");
+    let violations = register::violations(&history);
+    assert!(violations.is_empty(), "{} keys are not linearizable, first: {}", violations.len(), violations[0]);
+    cluster.await_equal_copies(&names, PATIENCE);
+}
+
+#[test]
+fn a_rolling_restart_costs_a_client_one_request_at_most() {
+    let options = load_options();
+    let warehouse = Warehouse::start(&options);
+    let mut cluster = Cluster::start(ClusterOptions::default().in_front_of(&warehouse.database.url(), GROUPS));
+    warehouse.warm(&mut cluster.nodes[0].connect());
+    let before = owners(&cluster.nodes[0]);
+    let load = Load::start(&options, &cluster.addresses());
+    let mut watch = warehouse.watch(&load);
+    load.await_right(sizes::answers(), PATIENCE);
+    println!("before: {}", watch.interval());
+    for node in 0..cluster.nodes.len() {
+        let began = Instant::now();
+        cluster.nodes[node].terminate();
+        assert!(cluster.nodes[node].await_end().success(), "{} does not end in order", cluster.nodes[node]);
+        let ended = began.elapsed();
+        load.await_right(sizes::answers() / 2, PATIENCE);
+        cluster.nodes[node].restart();
+        cluster.await_settled();
+        load.await_right(sizes::answers() / 2, PATIENCE);
+        println!("{}: ended after {ended:.1?}; {}", cluster.nodes[node], watch.interval());
+    }
+    let changed = before.iter().zip(&owners(&cluster.nodes[0])).filter(|(old, new)| old != new).count();
+    assert_eq!(changed, 0, "slots have another owner than before");
+    // Clients that lost a node meet at the others, so the second and the third to end may have all of them.
+    finish("rolling restart", load, options.clients * cluster.nodes.len());
+}
+
+#[test]
+fn all_are_killed_and_started_again() {
+    let mut cluster = Cluster::start(ClusterOptions::default());
+    let before = owners(&cluster.nodes[0]);
+    let ids: Vec<String> = cluster.nodes.iter().map(id_of).collect();
+    cluster.nodes.iter_mut().for_each(Node::kill);
+    cluster.nodes.iter_mut().for_each(Node::start);
+    cluster.await_settled();
+    assert_eq!(cluster.nodes.iter().map(id_of).collect::<Vec<_>>(), ids, "nodes forgot who they are");
+    let changed = before.iter().zip(&owners(&cluster.nodes[0])).filter(|(old, new)| old != new).count();
+    assert_eq!(changed, 0, "slots have another owner than before");
+    assert_eq!(cluster.nodes[0].connect().command("SET k v"), Reply::Simple(b"OK".to_vec()));
+    assert_eq!(cluster.nodes[1].connect().command("GET k"), Reply::Bulk(b"v".to_vec()));
+}
+
+#[test]
+fn groups_outlive_the_death_of_all_nodes() {
+    let options = load_options();
+    let warehouse = Warehouse::start(&options);
+    let mut cluster = Cluster::start(ClusterOptions::default().in_front_of(&warehouse.database.url(), ""));
+    let file = cluster.nodes[0].data().with_file_name("groups.toml");
+    fs::write(&file, GROUPS).expect("the file is written");
+    let path = file.display().to_string();
+    cluster.forebay(0, &["groups", "apply", &path]).unwrap_or_else(|words| panic!("apply: {words}"));
+    let reads = |node: &Node| node.connect().command("GET product:7") == Reply::Bulk(b"value of product:7".to_vec());
+    let all_read = |cluster: &Cluster| eventually(PATIENCE, || cluster.nodes.iter().all(reads));
+    assert!(all_read(&cluster), "a node does not know the group");
+    cluster.nodes.iter_mut().for_each(Node::kill);
+    cluster.nodes.iter_mut().for_each(Node::start);
+    cluster.await_settled();
+    assert!(all_read(&cluster), "a node has forgotten the group");
+    let listed = cluster.forebay(1, &["groups", "list"]).unwrap_or_else(|words| panic!("list: {words}"));
+    assert!(listed.contains("product"), "{listed}");
+}
+
+#[test]
+fn a_node_whose_disk_was_lost_is_taken_back_as_new() {
+    let mut cluster = Cluster::start(ClusterOptions::default());
+    let mut connection = cluster.nodes[0].connect();
+    for n in 0..200 {
+        assert_eq!(connection.command(&format!("SET k:{n} {n}")), Reply::Simple(b"OK".to_vec()));
+    }
+    let id = id_of(&cluster.nodes[2]);
+    cluster.nodes[2].kill();
+    cluster.nodes[2].wipe();
+    cluster.nodes[2].restart();
+    cluster.await_settled_within(3, SEAT_KEPT);
+    assert_ne!(id_of(&cluster.nodes[2]), id, "the identity was on the disk");
+    for node in &cluster.nodes {
+        let mut connection = node.connect();
+        for n in 0..200 {
+            assert_eq!(
+                connection.command(&format!("GET k:{n}")),
+                Reply::Bulk(n.to_string().into_bytes()),
+                "k:{n} at {node}"
+            );
+        }
+    }
+    let names: Vec<String> = (0..200).map(|n| format!("k:{n}")).collect();
+    cluster.await_equal_copies(&names, PATIENCE);
+}
+
+/// `forebay cluster status` tells of each node, and `remove` gives the seat of a dead one away at once.
+#[test]
+fn a_dead_node_is_removed_by_hand() {
+    let mut cluster = Cluster::start(ClusterOptions { nodes: 4, ..ClusterOptions::default() });
+    let ids: Vec<String> = cluster.nodes.iter().map(id_of).collect();
+    let status = cluster.command(1, &["status"]).unwrap_or_else(|words| panic!("status: {words}"));
+    assert!(ids.iter().all(|id| status.contains(id)), "{ids:?} in:\n{status}");
+    cluster.nodes[3].kill();
+    cluster.command(0, &["remove", &ids[3]]).unwrap_or_else(|words| panic!("remove: {words}"));
+    cluster.await_settled_with(3);
+    let status = cluster.command(1, &["status"]).unwrap_or_else(|words| panic!("status: {words}"));
+    assert!(!status.contains(&ids[3]), "it is listed still:\n{status}");
+    assert!(cluster.command(0, &["drain", "nobody"]).is_err(), "a node that does not exist is drained");
+}
+
+// ---- what all of them use -----------------------------------------------------------------------
+
+fn load_options() -> LoadOptions {
+    LoadOptions { clients: sizes::clients(), keys: sizes::keys(), seed: sizes::seed(), ..LoadOptions::default() }
+}
+
+/// Ends the load: no error reply, no wrong one, and no more than `losses` requests whose connection ended on the way.
+fn finish(what: &str, load: Load, losses: usize) {
+    let report: Report = load.end();
+    println!("{what}: {report}");
+    assert!(report.wrong().is_empty(), "{:?}", report.wrong());
+    let replies: usize = report.kinds().iter().filter(|(words, _)| words != "closed").map(|(_, count)| count).sum();
+    assert_eq!(replies, 0, "clients got errors: {:?}", report.kinds());
+    assert!(report.failed() <= losses, "{} requests failed, more than {losses}", report.failed());
+}
+
+/// The owner of each slot.
+fn owners(node: &Node) -> Vec<String> {
+    let view: View = node.view().expect("a view");
+    let owned = |range: &forebay_redis_tests::cluster::view::Range| {
+        let owner = range.holders.first().cloned().unwrap_or_default();
+        (range.first..=range.last).map(move |slot| (slot, owner.clone()))
+    };
+    let by_slot: BTreeMap<usize, String> = view.ranges.iter().flat_map(owned).collect();
+    by_slot.into_values().collect()
+}
+
+fn id_of(node: &Node) -> String {
+    let reply = node.connect().command("CLUSTER MYID");
+    String::from_utf8_lossy(reply.text().unwrap_or_else(|| panic!("CLUSTER MYID: {reply}"))).into_owned()
+}
