@@ -5,7 +5,8 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use forebay_redis_tests::cluster::network::socket;
-use forebay_redis_tests::cluster::nodes::{Cluster, ClusterOptions, Node, PATIENCE, PORTS};
+use forebay_redis_tests::cluster::node::{Node, PATIENCE, PORTS};
+use forebay_redis_tests::cluster::nodes::{Cluster, ClusterOptions};
 use forebay_redis_tests::process::eventually;
 use forebay_redis_tests::reply::Reply;
 

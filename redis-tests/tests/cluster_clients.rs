@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use forebay_redis_tests::cluster::history::Outcome;
 use forebay_redis_tests::cluster::load::{LoadOptions, value_of};
-use forebay_redis_tests::cluster::nodes::{Cluster, ClusterOptions, Node, PATIENCE};
+use forebay_redis_tests::cluster::node::{Node, PATIENCE};
+use forebay_redis_tests::cluster::nodes::{Cluster, ClusterOptions};
 use forebay_redis_tests::cluster::register;
 use forebay_redis_tests::cluster::registers::{RegisterOptions, Registers};
 use forebay_redis_tests::cluster::view::SLOTS;

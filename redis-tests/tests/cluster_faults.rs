@@ -11,10 +11,12 @@ use forebay_redis_tests::cluster::durability;
 use forebay_redis_tests::cluster::history::{Call, Event, History, Outcome};
 use forebay_redis_tests::cluster::load::{Load, LoadOptions, value_of};
 use forebay_redis_tests::cluster::network::NetworkKind;
-use forebay_redis_tests::cluster::nodes::{Cluster, ClusterOptions, Node, PATIENCE, wait_until};
+use forebay_redis_tests::cluster::node::{Node, PATIENCE, wait_until};
+use forebay_redis_tests::cluster::nodes::{Cluster, ClusterOptions};
 use forebay_redis_tests::cluster::register;
 use forebay_redis_tests::cluster::registers::{RegisterOptions, Registers};
 use forebay_redis_tests::cluster::warehouse::{GROUPS, Warehouse};
+use forebay_redis_tests::cluster::weather::Conditions;
 use forebay_redis_tests::process::eventually;
 use forebay_redis_tests::sizes;
 
@@ -261,6 +263,34 @@ fn a_deaf_node_keeps_nothing() {
     cluster.network.heal();
     cluster.await_settled();
     registers.await_writes(ENOUGH, PATIENCE);
+    judge(&cluster, registers);
+}
+
+// ---- bad weather --------------------------------------------------------------------------------
+
+/// A slow network that loses packets costs time, and nothing else: no owner changes, no request fails, and a death is still survived.
+#[test]
+fn bad_weather_costs_time_only() {
+    let mut cluster =
+        Cluster::start(ClusterOptions { has_weather: true, ..ClusterOptions::with("--copies 3 --min-acks 2") });
+    let owners = cluster.nodes[0].view();
+    let mut registers = registers("weather");
+    registers.add(WRITERS, &cluster.addresses());
+    registers.await_writes(ENOUGH, PATIENCE);
+    let [delay, jitter, pause] = [10, 10, 200].map(Duration::from_millis);
+    cluster.weather(Conditions { delay, jitter, lost_in_a_million: 5000, pause });
+    registers.await_writes(ENOUGH, PATIENCE);
+    cluster.weather(Conditions::default());
+    registers.await_writes(ENOUGH, PATIENCE);
+    assert_eq!(cluster.nodes[0].view(), owners, "slots have other holders than before");
+    let stormy = Conditions { delay, jitter, lost_in_a_million: 1000, pause };
+    cluster.weather(stormy);
+    cluster.nodes[1].kill();
+    registers.await_writes(ENOUGH, PATIENCE);
+    cluster.nodes[1].restart();
+    cluster.await_settled();
+    registers.await_writes(ENOUGH, PATIENCE);
+    cluster.weather(Conditions::default());
     judge(&cluster, registers);
 }
 

@@ -7,7 +7,8 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use forebay_redis_tests::cluster::load::{Load, LoadOptions, Report};
-use forebay_redis_tests::cluster::nodes::{Cluster, ClusterOptions, Node, PATIENCE};
+use forebay_redis_tests::cluster::node::{Node, PATIENCE};
+use forebay_redis_tests::cluster::nodes::{Cluster, ClusterOptions};
 use forebay_redis_tests::cluster::register;
 use forebay_redis_tests::cluster::registers::{RegisterOptions, Registers};
 use forebay_redis_tests::cluster::view::View;

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::nodes::{Cluster, Node};
+use super::node::Node;
+use super::nodes::Cluster;
 use super::view::View;
 use crate::connection::Connection;
 use crate::process::eventually;

@@ -1,6 +1,7 @@
 //! Clusters: nodes as real processes, what clients see while things happen to them, and what may not happen.
 //!
-//! - [`nodes`] starts the processes, kills, stops, wakes and restarts them; [`network`] gives them addresses and cuts their links;
+//! - [`node`] is a process that is started, killed, stopped, woken and restarted; [`nodes`] is several that make a cluster;
+//! - [`network`] gives them addresses and cuts their links, [`weather`] makes the links slow and lossy;
 //! - [`roaming`] is a client that goes to another node when it loses one;
 //! - [`load`] is many of them, with a tally of every second;
 //! - [`registers`] is those that write values which occur once, and keep a [`history`];
@@ -13,9 +14,11 @@ pub mod durability;
 pub mod history;
 pub mod load;
 pub mod network;
+pub mod node;
 pub mod nodes;
 pub mod register;
 pub mod registers;
 pub mod roaming;
 pub mod view;
 pub mod warehouse;
+pub mod weather;

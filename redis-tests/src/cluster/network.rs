@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::nodes::PORTS;
+use super::node::PORTS;
 
 /// The most nodes that a network has.
 const MAX_NODES: u8 = 99;
@@ -122,7 +122,7 @@ fn candidates() -> impl Iterator<Item = [u8; 2]> {
     let process = std::process::id();
     let first = process.wrapping_mul(31).wrapping_add(u32::from(TAKEN.fetch_add(1, Ordering::Relaxed)) * 7);
     (0..u32::from(u16::MAX)).map(move |n| {
-        let [.., b, c] = (first + n).to_be_bytes();
+        let [.., b, c] = first.wrapping_add(n).to_be_bytes();
         [b, c]
     })
 }

@@ -1,32 +1,25 @@
-//! Nodes as processes: started, killed, stopped, woken and restarted by the test that owns them.
+//! Clusters of nodes: prepared, started together, joined by more, watched until they have settled.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom};
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::Stdio;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::network::{Network, NetworkKind, socket};
-use crate::connection::Connection;
-use crate::http;
+use super::network::{Network, NetworkKind};
+use super::node::{Node, PATIENCE, PORTS, data};
+use super::weather::{Conditions, Weather};
 use crate::process::eventually;
-use crate::server::{ForebayPorts, forebay_binary};
+use crate::server::forebay_binary;
 
-/// The ports of every node; each has an address of its own.
-pub const PORTS: ForebayPorts =
-    ForebayPorts { resp: 6379, direct: 6380, http: 9999, peer: 8001, raft: 7000, metrics: 2112 };
+/// The ports that proxies stand before: what is advertised, by which peers and clients of clusters come.
+const PROXIED: [u16; 4] = [PORTS.resp, PORTS.direct, PORTS.peer, PORTS.raft];
 
-/// How long a node may take from its start to being ready, from SIGTERM to its end, or a cluster to settle. Generous: it is no claim, only the
-/// end of waiting for what will not come.
-pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What is shown of a node's output when a test fails.
-const SHOWN_BYTES: u64 = 6 * 1024;
+/// The number of the network's first address for proxies.
+const PROXIES_FROM: usize = 49;
 
 /// How a cluster is started.
 #[derive(Clone, Debug)]
@@ -38,11 +31,13 @@ pub struct ClusterOptions {
     /// The text of a configuration file for every node.
     pub config: Option<String>,
     pub network: NetworkKind,
+    /// Whether nodes reach each other through proxies, which [`Cluster::weather`] makes slow; on the loopback interface only.
+    pub has_weather: bool,
 }
 
 impl Default for ClusterOptions {
     fn default() -> Self {
-        Self { nodes: 3, args: Vec::new(), config: None, network: NetworkKind::Loopback }
+        Self { nodes: 3, args: Vec::new(), config: None, network: NetworkKind::Loopback, has_weather: false }
     }
 }
 
@@ -64,6 +59,8 @@ impl ClusterOptions {
 pub struct Cluster {
     pub nodes: Vec<Node>,
     pub network: Network,
+    /// A proxy for each node, if there is weather.
+    weather: Vec<Weather>,
     options: ClusterOptions,
     directory: TempDir,
 }
@@ -83,7 +80,7 @@ impl Cluster {
     /// The nodes without their processes.
     pub fn prepare(options: ClusterOptions) -> Self {
         let (network, directory) = (Network::take(options.network), TempDir::new().expect("a temporary directory"));
-        let mut cluster = Self { nodes: Vec::new(), network, options, directory };
+        let mut cluster = Self { nodes: Vec::new(), network, weather: Vec::new(), options, directory };
         for _ in 0..cluster.options.nodes {
             cluster.prepare_node();
         }
@@ -107,7 +104,11 @@ impl Cluster {
         let arguments = self.arguments(number, &directory);
         command.args(arguments).current_dir(&directory).stdin(Stdio::null());
         let address = self.network.address(number);
-        self.nodes.push(Node { number, address, command, directory, child: None, last_exit: None });
+        let advertised = self.advertised(number);
+        if self.options.has_weather {
+            self.weather.push(Weather::between(advertised, address, &PROXIED, number as u64));
+        }
+        self.nodes.push(Node::new(number, address, advertised, command, directory));
         number
     }
 
@@ -119,7 +120,7 @@ impl Cluster {
         arguments.extend(["--enable-debug-command", "yes", "--data-dir"].map(str::to_owned));
         arguments.push(data(directory).display().to_string());
         for seed in (0..self.options.nodes).filter(|seed| *seed != number) {
-            arguments.extend(["--join".to_owned(), format!("{}:{}", self.network.address(seed), PORTS.peer)]);
+            arguments.extend(["--join".to_owned(), format!("{}:{}", self.advertised(seed), PORTS.peer)]);
         }
         if number < self.options.nodes && self.options.nodes > 1 {
             arguments.extend(["--bootstrap-expect".to_owned(), self.options.nodes.to_string()]);
@@ -136,6 +137,20 @@ impl Cluster {
         arguments
     }
 
+    /// The address that others know the node by.
+    fn advertised(&self, number: usize) -> Ipv4Addr {
+        self.network.address(if self.options.has_weather { number + PROXIES_FROM } else { number })
+    }
+
+    /// Makes the way to every node slow, or quick again.
+    ///
+    /// # Panics
+    /// When the cluster was made without weather.
+    pub fn weather(&self, conditions: Conditions) {
+        assert!(self.options.has_weather, "the nodes reach each other without a proxy");
+        self.weather.iter().for_each(|weather| weather.set(conditions));
+    }
+
     /// The open doors of all nodes.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.nodes.iter().map(Node::address).collect()
@@ -143,7 +158,7 @@ impl Cluster {
 
     /// The nodes whose processes run.
     pub fn running(&self) -> impl Iterator<Item = &Node> {
-        self.nodes.iter().filter(|node| node.child.is_some())
+        self.nodes.iter().filter(|node| node.is_started())
     }
 
     /// Waits until all running nodes are ready and agree that every slot has its owner and its copies.
@@ -207,231 +222,5 @@ impl Drop for Cluster {
                 eprintln!("---- the end of the output of {node} ----\n{}----", node.output_tail());
             }
         }
-    }
-}
-
-/// One node, with its directory and, while it runs, its process.
-pub struct Node {
-    number: usize,
-    address: Ipv4Addr,
-    command: Command,
-    directory: PathBuf,
-    child: Option<Child>,
-    last_exit: Option<ExitStatus>,
-}
-
-impl Node {
-    /// Starts the process, without waiting for anything. What it prints is added to what its predecessors printed.
-    ///
-    /// # Panics
-    /// When it runs already, or cannot be run.
-    pub fn start(&mut self) {
-        assert!(self.child.is_none(), "{self} runs already");
-        let output =
-            OpenOptions::new().create(true).append(true).open(self.output_path()).expect("a file for the output");
-        let errors = output.try_clone().expect("a second handle to the output");
-        let child = self.command.stdout(output).stderr(errors).spawn();
-        self.child = Some(child.unwrap_or_else(|error| panic!("{:?}: {error}", self.command)));
-    }
-
-    /// Adds an argument for the next start.
-    pub fn add_args(&mut self, args: &[&str]) {
-        self.command.args(args);
-    }
-
-    /// Waits until the node says that it serves its cluster.
-    ///
-    /// # Panics
-    /// When it does not.
-    pub fn await_ready(&self) {
-        assert!(eventually(PATIENCE, || self.is_ready()), "{self} does not become ready:\n{}", self.output_tail());
-    }
-
-    /// Whether `/ready` says so.
-    pub fn is_ready(&self) -> bool {
-        http::status(socket(self.address, PORTS.http), "/ready") == Some(200)
-    }
-
-    /// Kills the process as a crash would.
-    pub fn kill(&mut self) {
-        self.signal(Signal::KILL);
-        self.await_end();
-    }
-
-    /// The same for a process that may have ended by itself.
-    pub fn kill_if_running(&mut self) {
-        if !self.has_ended() {
-            self.kill();
-        }
-    }
-
-    /// Asks the process to end in order, without waiting for it.
-    pub fn terminate(&self) {
-        self.signal(Signal::TERM);
-    }
-
-    /// Waits until the process has ended; how it did.
-    ///
-    /// # Panics
-    /// When it does not end.
-    pub fn await_end(&mut self) -> ExitStatus {
-        assert!(eventually(PATIENCE, || self.has_ended()), "{self} does not end");
-        self.last_exit.expect("it has ended")
-    }
-
-    /// Whether there is no process, or no more.
-    pub fn has_ended(&mut self) -> bool {
-        if let Some(child) = &mut self.child
-            && let Some(status) = child.try_wait().expect("our own child can be waited for")
-        {
-            self.last_exit = Some(status);
-            self.child = None;
-        }
-        self.child.is_none()
-    }
-
-    /// Stops the process where it stands; its sockets stay open.
-    pub fn pause(&self) {
-        self.signal(Signal::STOP);
-    }
-
-    /// Lets it go on.
-    pub fn resume(&self) {
-        self.signal(Signal::CONT);
-    }
-
-    /// Starts it again, with all that its disk holds, and waits until it is ready.
-    pub fn restart(&mut self) {
-        self.start();
-        self.await_ready();
-    }
-
-    /// Empties its data directory.
-    ///
-    /// # Panics
-    /// When it runs.
-    pub fn wipe(&mut self) {
-        assert!(self.has_ended(), "{self} runs");
-        fs::remove_dir_all(data(&self.directory)).expect("the data directory can be removed");
-    }
-
-    /// Its data directory.
-    pub fn data(&self) -> PathBuf {
-        data(&self.directory)
-    }
-
-    fn signal(&self, signal: Signal) {
-        let child = self.child.as_ref().unwrap_or_else(|| panic!("{self} does not run"));
-        let pid = Pid::from_child(child);
-        kill_process(pid, signal).unwrap_or_else(|error| panic!("{self} gets no {signal:?}: {error}"));
-    }
-
-    /// Its place in the cluster's list.
-    pub fn number(&self) -> usize {
-        self.number
-    }
-
-    /// The host that it is known by.
-    pub fn host(&self) -> Ipv4Addr {
-        self.address
-    }
-
-    /// The open door.
-    pub fn address(&self) -> SocketAddr {
-        socket(self.address, PORTS.resp)
-    }
-
-    /// The door for clients that know of clusters.
-    pub fn direct(&self) -> SocketAddr {
-        socket(self.address, PORTS.direct)
-    }
-
-    /// Whether the open door takes connections.
-    pub fn connectable(&self) -> bool {
-        Connection::open(self.address()).is_ok()
-    }
-
-    /// A connection to the open door.
-    ///
-    /// # Panics
-    /// When the node does not take it.
-    pub fn connect(&self) -> Connection {
-        Connection::open(self.address()).unwrap_or_else(|error| panic!("{self}: {error}"))
-    }
-
-    /// All that its processes have printed.
-    pub fn output(&self) -> String {
-        fs::read(self.output_path()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
-    }
-
-    fn output_tail(&self) -> String {
-        let read = || -> std::io::Result<String> {
-            let mut file = File::open(self.output_path())?;
-            let start = file.metadata()?.len().saturating_sub(SHOWN_BYTES);
-            file.seek(SeekFrom::Start(start))?;
-            let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes)?;
-            Ok(String::from_utf8_lossy(&bytes).into_owned())
-        };
-        read().unwrap_or_else(|error| format!("(none: {error})\n"))
-    }
-
-    fn output_path(&self) -> PathBuf {
-        self.directory.join("output.log")
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-impl std::fmt::Display for Node {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "node {} at {}", self.number + 1, self.address)
-    }
-}
-
-/// A moment to wait until, so that a fault lasts as long as it should whatever the test does meanwhile.
-pub fn wait_until(moment: Instant) {
-    thread::sleep(moment.saturating_duration_since(Instant::now()));
-}
-
-fn data(directory: &Path) -> PathBuf {
-    directory.join("data")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_node_is_killed_stopped_woken_wiped_and_restarted() {
-        let mut cluster = Cluster::prepare(ClusterOptions { nodes: 1, ..ClusterOptions::default() });
-        let node = &mut cluster.nodes[0];
-        node.start();
-        node.await_ready();
-
-        let short = Duration::from_millis(300);
-        node.pause();
-        let mut silent = Connection::open_within(node.address(), short).expect("the system accepts for it");
-        assert!(silent.call(&["PING"]).is_err(), "it answers while it is stopped");
-        node.resume();
-        node.await_ready();
-
-        node.kill();
-        assert!(Connection::open(node.address()).is_err(), "it answers after its death");
-        let files = || fs::read_dir(node.data()).expect("the data directory is there").count();
-        assert!(files() > 0);
-        node.wipe();
-        assert!(!node.data().exists());
-        node.restart();
-        node.terminate();
-        assert!(node.await_end().success());
-        assert!(node.output().matches("\n").count() > 2, "both processes have printed");
     }
 }

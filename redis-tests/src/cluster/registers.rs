@@ -221,6 +221,7 @@ fn number(value: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::nodes::{Cluster, ClusterOptions};
     use crate::cluster::{durability, register};
     use crate::server::{Forebay, ForebayOptions};
 
@@ -242,5 +243,32 @@ mod tests {
         history.events.retain(|event| event.call != Call::Write(seen));
         assert!(!register::violations(&history).is_empty());
         assert!(!durability::losses(&history, &finally).is_empty());
+    }
+
+    /// Two nodes that know nothing of each other are two owners of each key: the checks must find that.
+    #[test]
+    fn two_nodes_that_do_not_know_each_other_are_found_out() {
+        let [one, other] =
+            [(); 2].map(|()| Forebay::start(ForebayOptions::default()).unwrap_or_else(|error| panic!("{error}")));
+        let mut registers = Registers::new(RegisterOptions { keys: 3, ..RegisterOptions::default() });
+        registers.add(4, &[one.address(), other.address()]);
+        registers.await_writes(100, Duration::from_secs(20));
+        let (history, _) = registers.end(one.address(), Duration::from_secs(20));
+        assert_eq!(register::violations(&history).len(), 3, "{history}");
+    }
+
+    /// A node without copies forgets what it acknowledged.
+    #[test]
+    fn a_node_that_forgets_is_found_out() {
+        let mut cluster = Cluster::prepare(ClusterOptions { nodes: 1, ..ClusterOptions::default() });
+        cluster.nodes[0].restart();
+        let mut registers = Registers::new(RegisterOptions { keys: 40, writes: 0.2, ..RegisterOptions::default() });
+        registers.add(2, &cluster.addresses());
+        registers.await_writes(100, Duration::from_secs(20));
+        cluster.nodes[0].kill();
+        cluster.nodes[0].restart();
+        let (history, finally) = registers.end(cluster.nodes[0].address(), Duration::from_secs(20));
+        assert!(!register::violations(&history).is_empty(), "{history}");
+        assert!(!durability::losses(&history, &finally).is_empty(), "{history}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::nodes::Node;
+use super::node::Node;
 use crate::connection::Connection;
 use crate::reply::Reply;
 
