@@ -66,10 +66,24 @@ def one_slot(r):
     assert r.get("{tag}:c") == "1"
 
 
+def whole(r):
+    """A client of clusters adds up what each node says of the slots that it owns: copies must not count."""
+    if MODE != "cluster":
+        return
+    before = r.dbsize(target_nodes=redis.RedisCluster.PRIMARIES)
+    names = {f"{MODE}:pyw:{n}" for n in range(KEYS)}
+    for name in names:
+        r.set(name, 1)
+    assert r.dbsize(target_nodes=redis.RedisCluster.PRIMARIES) - before == KEYS
+    found = list(r.scan_iter(match=f"{MODE}:pyw:*", count=100))
+    assert sorted(found) == sorted(names), len(found)
+    assert r.delete(*names) == KEYS
+
+
 def nodes(r):
     if MODE == "cluster":
         primaries = r.get_primaries()
-        assert len(primaries) >= 3, primaries
+        assert len(primaries) >= 3, r.get_nodes()
         assert r.cluster_info()["cluster_state"] == "ok"
     else:
         assert r.ping()
@@ -78,7 +92,7 @@ def nodes(r):
 
 def main():
     with client() as r:
-        for test in (strings, hashes, many_keys, pipelines, one_slot, nodes):
+        for test in (strings, hashes, many_keys, pipelines, one_slot, whole, nodes):
             test(r)
             print(f"ok: {test.__name__}, {MODE}")
 

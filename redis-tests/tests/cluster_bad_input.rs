@@ -1,8 +1,10 @@
 //! What people get wrong: every mistake is told in words that name its cause, and the cluster that runs does not suffer.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use forebay_redis_tests::cluster::network::socket;
 use forebay_redis_tests::cluster::node::{Node, PATIENCE, PORTS};
@@ -50,8 +52,8 @@ fn a_node_that_waits_for_others_ends_in_order() {
 #[test]
 fn a_node_of_another_cluster_is_turned_away() {
     let mut cluster = Cluster::start(ClusterOptions::default());
-    let mut elsewhere = Cluster::start(ClusterOptions { nodes: 1, ..ClusterOptions::default() });
-    elsewhere.nodes[0].kill();
+    let mut elsewhere = Cluster::start(ClusterOptions { nodes: 2, ..ClusterOptions::default() });
+    elsewhere.nodes.iter_mut().for_each(Node::kill);
     let stranger = cluster.prepare_node();
     copy(&elsewhere.nodes[0].data(), &cluster.nodes[stranger].data());
     cluster.nodes[stranger].start();
@@ -92,6 +94,34 @@ fn a_corrupted_log_is_named_and_nothing_is_lost() {
     assert!(!cluster.nodes[1].await_end().success(), "it runs with a corrupted log");
     let name = log.file_name().expect("a name").to_string_lossy().into_owned();
     says(&cluster.nodes[1], &[&name]);
+    serves(&cluster);
+}
+
+/// The disk of one node is full while the cluster changes: the others do not suffer, and the node comes back when there is space.
+#[test]
+fn a_full_disk_is_that_nodes_own_trouble() {
+    let mut cluster = Cluster::prepare(ClusterOptions::default());
+    let disk = SmallDisk::mount(&cluster.nodes[2].data());
+    cluster.nodes.iter_mut().for_each(Node::start);
+    cluster.await_settled();
+    serves(&cluster);
+    disk.fill();
+    // A join is many changes, and all of them go into the log.
+    cluster.add();
+    let others = [0, 1, 3];
+    let mut connections = others.map(|node| cluster.nodes[node].connect());
+    for n in 0..200 {
+        let reply = connections[n % others.len()].command(&format!("SET full:{n} {n}"));
+        assert_eq!(reply, Reply::Simple(b"OK".to_vec()), "full:{n}");
+    }
+    let node = &mut cluster.nodes[2];
+    if node.has_ended() {
+        says(node, &["space"]);
+    }
+    node.kill_if_running();
+    disk.empty();
+    node.restart();
+    cluster.await_settled();
     serves(&cluster);
 }
 
@@ -146,4 +176,42 @@ fn largest_file(directory: &Path) -> PathBuf {
 fn files(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).expect("the directory is there").map(|entry| entry.expect("an entry").path());
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+/// A file system in memory that is quickly full; unmounted when dropped. For root only.
+struct SmallDisk {
+    directory: PathBuf,
+}
+
+impl SmallDisk {
+    const MIB: usize = 32;
+
+    fn mount(directory: &Path) -> Self {
+        fs::create_dir_all(directory).expect("a directory");
+        let size = format!("size={}m", Self::MIB);
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(directory).status();
+        assert!(mounted.expect("mount can be run").success(), "only root may mount");
+        Self { directory: directory.to_owned() }
+    }
+
+    fn fill(&self) {
+        let mut file = File::create(self.filler()).expect("the file can be made");
+        let piece = vec![0; 4096];
+        while file.write_all(&piece).is_ok() {}
+    }
+
+    fn empty(&self) {
+        fs::remove_file(self.filler()).expect("the file can be removed");
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.directory.join("filler")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: the node may have files open there still.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.directory).status();
+    }
 }
