@@ -48,7 +48,7 @@ SHOW_CLUSTER = cluster_clients cluster_faults cluster_moves cluster_bad_input
 show-cluster:
 	redis-tests/scripts/setup
 	cargo build --release -p forebay
-	FOREBAY_BIN="$${CARGO_TARGET_DIR:-target}/release/forebay" FOREBAY_HERD=9000 FOREBAY_ROUNDS=7 FOREBAY_CLIENTS=60 FOREBAY_ANSWERS=20000 FOREBAY_KEYS=100000 FOREBAY_FAULT_SECONDS=10 \
+	FOREBAY_BIN="$${CARGO_TARGET_DIR:-target}/release/forebay" FOREBAY_HERD=9000 FOREBAY_ROUNDS=7 FOREBAY_CLIENTS=60 FOREBAY_ANSWERS=20000 FOREBAY_KEYS=100000 FOREBAY_FAULT_SECONDS=10 FOREBAY_FILLING=1000000 FOREBAY_CLAIMS=1 \
 		cargo test -p forebay-redis-tests --features cluster $(SHOW_CLUSTER:%=--test %) -- --nocapture --test-threads=1
 
 FRAMES ?= 10000000

@@ -29,6 +29,20 @@ pub fn keys() -> u32 {
     number("FOREBAY_KEYS", 2000)
 }
 
+/// Small keys that are in the cluster beside those of a load, when nodes join and go.
+pub fn filling() -> usize {
+    number("FOREBAY_FILLING", 20_000)
+}
+
+/// A figure that users are promised. Small tests on a busy machine print it only; where it is worth something, `FOREBAY_CLAIMS=1` holds us to it.
+///
+/// # Panics
+/// When it does not hold and is to be held.
+pub fn claim(holds: bool, words: &str) {
+    println!("    {}: {words}", if holds { "holds" } else { "DOES NOT HOLD" });
+    assert!(holds || number("FOREBAY_CLAIMS", 0) == 0, "this does not hold: {words}");
+}
+
 /// How long a node sleeps, or a link is cut: longer than any lease.
 pub fn fault() -> Duration {
     Duration::from_secs(number("FOREBAY_FAULT_SECONDS", 8))

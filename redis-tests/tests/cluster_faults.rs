@@ -15,7 +15,7 @@ use forebay_redis_tests::cluster::node::{Node, PATIENCE, wait_until};
 use forebay_redis_tests::cluster::nodes::{Cluster, ClusterOptions};
 use forebay_redis_tests::cluster::register;
 use forebay_redis_tests::cluster::registers::{RegisterOptions, Registers};
-use forebay_redis_tests::cluster::warehouse::{GROUPS, Warehouse};
+use forebay_redis_tests::cluster::warehouse::{GROUPS, Shelf, Warehouse};
 use forebay_redis_tests::cluster::weather::Conditions;
 use forebay_redis_tests::process::eventually;
 use forebay_redis_tests::sizes;
@@ -39,7 +39,7 @@ fn a_killed_node_is_hardly_noticed() {
     for round in 0..sizes::rounds() {
         for victim in 0..cluster.nodes.len() {
             let load = Load::start(&options, &cluster.addresses());
-            let mut watch = warehouse.watch(&load);
+            let mut watch = warehouse.watch(Shelf::Lasting, &load);
             load.await_right(sizes::answers(), PATIENCE);
             let before = watch.interval();
             let role = cluster.nodes[victim].info("cluster", "raft_role").unwrap_or_default();
@@ -60,6 +60,9 @@ fn a_killed_node_is_hardly_noticed() {
             println!("    errors ended after {ended:.2?}, slowest answer {slowest:.2?}");
             println!("    before: {before}\n    during: {during}\n    after:  {after}");
             assert!(report.wrong().is_empty(), "{:?}", report.wrong());
+            sizes::claim(ended <= Duration::from_secs(2), "errors end within 2 s");
+            sizes::claim(report.failed_share_of_a_minute() <= 0.001, "at most 0.1 % of a minute's requests fail");
+            sizes::claim(before.hit_ratio() - during.hit_ratio() < 0.01, "the hit ratio dips by less than 1 point");
         }
     }
 }

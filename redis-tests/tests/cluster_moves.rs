@@ -12,7 +12,7 @@ use forebay_redis_tests::cluster::nodes::{Cluster, ClusterOptions};
 use forebay_redis_tests::cluster::register;
 use forebay_redis_tests::cluster::registers::{RegisterOptions, Registers};
 use forebay_redis_tests::cluster::view::View;
-use forebay_redis_tests::cluster::warehouse::{GROUPS, Warehouse};
+use forebay_redis_tests::cluster::warehouse::{GROUPS, Interval, Shelf, Warehouse};
 use forebay_redis_tests::process::eventually;
 use forebay_redis_tests::reply::Reply;
 use forebay_redis_tests::sizes;
@@ -26,40 +26,61 @@ fn a_fourth_node_joins_and_another_is_drained_without_an_error() {
     let warehouse = Warehouse::start(&options);
     let mut cluster = Cluster::start(ClusterOptions::default().in_front_of(&warehouse.database.url(), GROUPS));
     warehouse.warm(&mut cluster.nodes[0].connect());
-    let load = Load::start(&options, &cluster.addresses());
-    let mut watch = warehouse.watch(&load);
-    load.await_right(sizes::answers(), PATIENCE);
-    println!("before: {}", watch.interval());
+    fill(&cluster.nodes[0]);
+    let products = Load::start(&options, &cluster.addresses());
+    let prices = Load::start(&price_options(), &cluster.addresses());
+    let mut watches = [warehouse.watch(Shelf::Lasting, &products), warehouse.watch(Shelf::Expiring, &prices)];
+    let mut look = |when: &str| {
+        products.await_right(sizes::answers(), PATIENCE);
+        prices.await_right(sizes::answers(), PATIENCE);
+        let intervals = watches.each_mut().map(|watch| watch.interval());
+        println!("{when}:\n    products {}\n    prices   {}", intervals[0], intervals[1]);
+        intervals
+    };
+    look("at first");
+    let before = look("before");
 
-    let began = Instant::now();
-    let before = owners(&cluster.nodes[0]);
+    let (began, owned) = (Instant::now(), owners(&cluster.nodes[0]));
     let joined = cluster.add();
     cluster.await_settled();
-    let after = owners(&cluster.nodes[0]);
-    let (moved, all) = (before.iter().zip(&after).filter(|(old, new)| old != new).count(), after.len());
-    let to_new = after.iter().filter(|owner| **owner == cluster.nodes[joined].host().to_string()).count();
-    println!("a fourth node: settled after {:.1?}, {moved} slots of {all} moved, {to_new} to it", began.elapsed());
-    println!("during: {}", watch.interval());
-    assert!(to_new > 0, "the new node owns nothing");
-    assert!(moved - to_new <= all / 50, "{} slots moved in vain", moved - to_new);
+    println!("a fourth node: settled after {:.1?}", began.elapsed());
+    sizes::claim(began.elapsed() <= Duration::from_secs(10), "done within 10 s");
+    moved_to(&cluster.nodes[joined], &owned, &owners(&cluster.nodes[0]));
+    compare(&before, &look("while it joined"));
 
     let began = Instant::now();
     let id = id_of(&cluster.nodes[1]);
     cluster.command(0, &["drain", &id]).unwrap_or_else(|words| panic!("drain: {words}"));
     cluster.await_settled_with(3);
     println!("{} is drained: settled after {:.1?}", cluster.nodes[1], began.elapsed());
+    sizes::claim(began.elapsed() <= Duration::from_secs(10), "done within 10 s");
     let drained = cluster.nodes[1].host().to_string();
     assert!(!owners(&cluster.nodes[0]).contains(&drained), "it owns slots still");
-    load.await_right(sizes::answers(), PATIENCE);
-    println!("during: {}", watch.interval());
+    compare(&before, &look("while it was drained"));
 
     cluster.nodes[1].terminate();
     assert!(cluster.nodes[1].await_end().success(), "it does not end in order");
-    load.await_right(sizes::answers(), PATIENCE);
-    println!("after: {}", watch.interval());
+    look("after its end");
     // A node that ends takes its connections along: each of its clients may lose the one request that crossed its end on the way.
     let at_the_node = options.clients.div_ceil(3);
-    finish("a fourth node joins, the second is drained and ended", load, at_the_node);
+    finish("a fourth node joined, the second was drained and ended; products", products, at_the_node);
+    finish("prices", prices, at_the_node);
+}
+
+/// What moves when a node joins: its share, and hardly anything else.
+fn moved_to(node: &Node, before: &[String], after: &[String]) {
+    let host = node.host().to_string();
+    let moved = before.iter().zip(after).filter(|(old, new)| old != new).count();
+    let to_it = after.iter().filter(|owner| **owner == host).count();
+    println!("    {moved} slots of {} moved, {to_it} of them to {node}", after.len());
+    assert!(to_it > 0, "the new node owns nothing");
+    assert!(moved - to_it <= after.len() / 50, "{} slots moved in vain", moved - to_it);
+}
+
+fn compare(before: &[Interval; 2], during: &[Interval; 2]) {
+    sizes::claim(before[0].hit_ratio() - during[0].hit_ratio() < 0.01, "the hit ratio dips by less than 1 point");
+    let growth = during[1].queries_per_second() / before[1].queries_per_second();
+    sizes::claim(growth <= 1.2, &format!("at most 1.2 times the queries of before: {growth:.2}"));
 }
 
 /// A change of owner is no moment without one, and no moment with two.
@@ -93,7 +114,7 @@ fn a_rolling_restart_costs_a_client_one_request_at_most() {
     warehouse.warm(&mut cluster.nodes[0].connect());
     let before = owners(&cluster.nodes[0]);
     let load = Load::start(&options, &cluster.addresses());
-    let mut watch = warehouse.watch(&load);
+    let mut watch = warehouse.watch(Shelf::Lasting, &load);
     load.await_right(sizes::answers(), PATIENCE);
     println!("before: {}", watch.interval());
     for node in 0..cluster.nodes.len() {
@@ -196,6 +217,25 @@ fn load_options() -> LoadOptions {
     LoadOptions { clients: sizes::clients(), keys: sizes::keys(), seed: sizes::seed(), ..LoadOptions::default() }
 }
 
+/// Few enough keys that each is asked for again and again within its ttl.
+fn price_options() -> LoadOptions {
+    let options = load_options();
+    LoadOptions { reads: "price".to_owned(), keys: options.keys.min(2000), write_share: 0.0, ..options }
+}
+
+/// Writes many small keys, a thousand at a time.
+fn fill(node: &Node) {
+    let mut connection = node.connect();
+    let numbers: Vec<usize> = (0..sizes::filling()).collect();
+    for some in numbers.chunks(1000) {
+        let request: String = some.iter().map(|n| format!("SET filling:{n} {n}\r\n")).collect();
+        connection.send(request.as_bytes()).expect("the node reads");
+        for n in some {
+            assert_eq!(connection.read_raw().expect("a reply"), b"+OK\r\n", "filling:{n}");
+        }
+    }
+}
+
 /// Ends the load: no error reply, no wrong one, and no more than `losses` requests whose connection ended on the way.
 fn finish(what: &str, load: Load, losses: usize) {
     let report: Report = load.end();
@@ -204,6 +244,7 @@ fn finish(what: &str, load: Load, losses: usize) {
     let replies: usize = report.kinds().iter().filter(|(words, _)| words != "closed").map(|(_, count)| count).sum();
     assert_eq!(replies, 0, "clients got errors: {:?}", report.kinds());
     assert!(report.failed() <= losses, "{} requests failed, more than {losses}", report.failed());
+    sizes::claim(report.failed_share_of_a_minute() <= 0.001, "at most 0.1 % of a minute's requests fail");
 }
 
 /// The owner of each slot.

@@ -312,6 +312,8 @@ impl fmt::Display for Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::nodes::{Cluster, ClusterOptions};
+    use crate::server::{Forebay, ForebayOptions};
 
     fn sample(began: u64, took: u64, failure: Option<&str>) -> Sample {
         let [began, took] = [began, took].map(Duration::from_millis);
@@ -336,5 +338,25 @@ mod tests {
             report.slowest(Duration::from_millis(1100), Duration::from_millis(1200)),
             Duration::from_millis(300)
         );
+    }
+
+    #[test]
+    fn each_client_of_a_killed_node_loses_one_request() {
+        let limit = Duration::from_secs(20);
+        let mut cluster = Cluster::prepare(ClusterOptions { nodes: 1, ..ClusterOptions::default() });
+        cluster.nodes[0].restart();
+        let other = Forebay::start(ForebayOptions::default()).unwrap_or_else(|error| panic!("{error}"));
+        // Nobody reads: the two nodes know nothing of each other.
+        let options = LoadOptions { clients: 6, write_share: 1.0, ..LoadOptions::default() };
+        let load = Load::start(&options, &[cluster.nodes[0].address(), other.address()]);
+        load.await_calm(200, limit);
+        let fault = load.now();
+        cluster.nodes[0].kill();
+        load.await_calm(200, limit);
+        assert_eq!(load.failed(), 3);
+        let report = load.end();
+        assert_eq!(report.failed(), 3, "{report}");
+        assert_eq!(report.kinds(), [("closed".to_owned(), 3)], "{report}");
+        assert!(report.errors_ended_after(fault) < limit && report.total() > 400, "{report}");
     }
 }

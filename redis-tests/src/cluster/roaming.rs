@@ -1,7 +1,7 @@
 //! A client as people have them: when it loses its node, it connects to another one.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::connection::Connection;
 use crate::reply::Reply;
@@ -56,20 +56,6 @@ impl Roaming {
                 self.connection = None;
                 self.go_on();
                 Answer::Lost(error.to_string())
-            }
-        }
-    }
-
-    /// Calls until a node answers without an error.
-    ///
-    /// # Panics
-    /// When none does before `limit` is over.
-    pub fn insist(&mut self, args: &[impl AsRef<[u8]>], limit: Duration) -> Reply {
-        let deadline = Instant::now() + limit;
-        loop {
-            match self.call(args) {
-                Answer::Reply(reply) if !matches!(reply, Reply::Error(_)) => return reply,
-                other => assert!(Instant::now() < deadline, "no answer within {limit:?}, at last: {other:?}"),
             }
         }
     }
