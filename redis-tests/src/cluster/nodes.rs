@@ -79,6 +79,8 @@ impl Cluster {
 
     /// The nodes without their processes.
     pub fn prepare(options: ClusterOptions) -> Self {
+        let is_possible = !options.has_weather || options.network == NetworkKind::Loopback;
+        assert!(is_possible, "there is weather on the loopback interface only");
         let (network, directory) = (Network::take(options.network), TempDir::new().expect("a temporary directory"));
         let mut cluster = Self { nodes: Vec::new(), network, weather: Vec::new(), options, directory };
         for _ in 0..cluster.options.nodes {
@@ -113,9 +115,9 @@ impl Cluster {
     }
 
     fn arguments(&self, number: usize, directory: &Path) -> Vec<String> {
-        let address = self.network.address(number).to_string();
-        let mut arguments =
-            vec!["node".to_owned(), "--bind".to_owned(), address.clone(), "--advertise".to_owned(), address];
+        let [address, advertised] =
+            [self.network.address(number), self.advertised(number)].map(|host| host.to_string());
+        let mut arguments = ["node", "--bind", &address, "--advertise", &advertised].map(str::to_owned).to_vec();
         arguments.extend(PORTS.arguments());
         arguments.extend(["--enable-debug-command", "yes", "--data-dir"].map(str::to_owned));
         arguments.push(data(directory).display().to_string());
@@ -222,5 +224,29 @@ impl Drop for Cluster {
                 eprintln!("---- the end of the output of {node} ----\n{}----", node.output_tail());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::Connection;
+    use crate::reply::Reply;
+
+    #[test]
+    fn a_node_is_reached_through_its_weather() {
+        let options = ClusterOptions { nodes: 1, has_weather: true, ..ClusterOptions::default() };
+        let mut cluster = Cluster::prepare(options);
+        cluster.nodes[0].restart();
+        assert_ne!(cluster.nodes[0].host(), cluster.nodes[0].address().ip());
+        let outside = (cluster.nodes[0].host(), PORTS.direct).into();
+        let mut connection = Connection::open(outside).expect("the proxy accepts");
+        cluster.weather(Conditions { delay: Duration::from_millis(5), ..Conditions::default() });
+        assert_eq!(connection.command("PING"), Reply::Simple(b"PONG".to_vec()));
+        cluster.nodes[0].kill();
+        assert!(connection.is_closed(), "the proxy keeps a connection to a dead node");
+        cluster.nodes[0].restart();
+        let mut connection = Connection::open(outside).expect("the proxy accepts again");
+        assert_eq!(connection.command("PING"), Reply::Simple(b"PONG".to_vec()));
     }
 }
