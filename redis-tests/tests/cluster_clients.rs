@@ -1,6 +1,6 @@
 //! Three nodes are one cache: for clients that know nothing of clusters, and for those that do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
@@ -85,6 +85,87 @@ fn the_doors_differ_in_what_they_do_with_keys_of_other_nodes() {
         assert_eq!(direct.command(&format!("GET door:{n}")), bulk("x"));
     }
     assert!(is_error(&open.command("RENAME door:0 other:1"), "CROSSSLOT"), "what cannot be split");
+}
+
+/// CLUSTER NODES, SHARDS and SLOTS tell the same thing in three ways, at every node.
+#[test]
+fn the_cluster_commands_agree() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let ids: Vec<String> = cluster.nodes.iter().map(|node| text(&node.connect().command("CLUSTER MYID"))).collect();
+    let shares = cluster.nodes[0].view().expect("a view").shares();
+    for (node, id) in cluster.nodes.iter().zip(&ids) {
+        let mut connection = node.connect();
+        let listed = text(&connection.command("CLUSTER NODES"));
+        let lines: Vec<Vec<&str>> = listed.lines().map(|line| line.split(' ').collect()).collect();
+        assert_eq!(lines.len(), cluster.nodes.len(), "{listed}");
+        for line in &lines {
+            let host = line[1].split(':').next().expect("an address");
+            let at = cluster.nodes.iter().position(|node| node.host().to_string() == host).expect("a host of ours");
+            assert_eq!(line[0], ids[at], "{listed}");
+            assert_eq!(line[2].contains("myself"), *id == ids[at], "{listed}");
+            assert!(line[2].contains("master") && line[7] == "connected", "{listed}");
+            let owned: usize = line[8..].iter().map(|range| length_of(range)).sum();
+            assert_eq!(Some(&owned), shares.get(host), "{listed}");
+        }
+        let info = text(&connection.command("CLUSTER INFO"));
+        for line in ["cluster_state:ok", "cluster_slots_assigned:16384", "cluster_known_nodes:3"] {
+            assert!(info.contains(line), "{line} is missing in:\n{info}");
+        }
+        assert_eq!(node.info("cluster", "cluster_enabled").as_deref(), Some("1"));
+        assert!(!connection.command("CLUSTER SHARDS").items().expect("shards").is_empty());
+    }
+    let mut connection = cluster.nodes[0].connect();
+    for n in 0..10 {
+        assert_eq!(connection.command(&format!("SET {{same}}:{n} x")), ok());
+    }
+    let slot = cluster.nodes[0].slot_of("{same}");
+    let owner = cluster.nodes[0].view().expect("a view").holders(slot)[0].clone();
+    let owner = cluster.nodes.iter().find(|node| node.host().to_string() == owner).expect("a host of ours");
+    let mut direct = connect(owner.direct());
+    assert_eq!(direct.command(&format!("CLUSTER COUNTKEYSINSLOT {slot}")), Reply::Integer(10));
+    let keys = direct.command(&format!("CLUSTER GETKEYSINSLOT {slot} 100"));
+    assert_eq!(keys.items().expect("keys").len(), 10);
+}
+
+#[test]
+fn wait_tells_how_many_copies_have_it() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let mut connection = cluster.nodes[0].connect();
+    for n in 0..20 {
+        assert_eq!(connection.command(&format!("SET wait:{n} x")), ok());
+        assert_eq!(connection.command("WAIT 2 20000"), Reply::Integer(2), "after wait:{n}");
+    }
+    // With the acknowledgements that it waited for, the copies can be read at once.
+    for node in &cluster.nodes {
+        let mut direct = connect(node.direct());
+        assert_eq!(direct.command("READONLY"), ok());
+        for n in 0..20 {
+            assert_eq!(direct.command(&format!("GET wait:{n}")), bulk("x"), "wait:{n} at {node}");
+        }
+    }
+}
+
+#[test]
+fn copies_are_in_different_zones_and_weights_are_shares() {
+    let mut cluster = Cluster::prepare(ClusterOptions { nodes: 6, ..ClusterOptions::default() });
+    let zones = ["a", "a", "b", "b", "c", "c"];
+    for (node, zone) in cluster.nodes.iter_mut().zip(zones) {
+        let weight = if *zone == *"c" { "2.0" } else { "1.0" };
+        node.add_args(&["--zone", zone, "--weight", weight]);
+        node.start();
+    }
+    cluster.await_settled();
+    let view = cluster.nodes[0].view().expect("a view");
+    let zone_of: BTreeMap<String, &str> =
+        cluster.nodes.iter().zip(zones).map(|(node, zone)| (node.host().to_string(), zone)).collect();
+    for range in view.ranges.iter().filter(|range| range.holders.len() > 1) {
+        let different: BTreeSet<&str> = range.holders.iter().map(|host| zone_of[host]).collect();
+        assert_eq!(different.len(), 3, "slots {} to {} are at {:?}", range.first, range.last, range.holders);
+    }
+    for (host, share) in view.shares() {
+        let ideal = SLOTS / 8 * if zone_of[&host] == "c" { 2 } else { 1 };
+        assert!(share.abs_diff(ideal) * 20 <= ideal, "{host} in {} owns {share} slots, ideal {ideal}", zone_of[&host]);
+    }
 }
 
 #[test]
@@ -224,6 +305,19 @@ fn ok() -> Reply {
 
 fn bulk(text: &str) -> Reply {
     Reply::Bulk(text.as_bytes().to_vec())
+}
+
+fn text(reply: &Reply) -> String {
+    String::from_utf8_lossy(reply.text().unwrap_or_else(|| panic!("no text: {reply}"))).into_owned()
+}
+
+/// How many slots `12` or `12-34` in CLUSTER NODES are.
+fn length_of(range: &str) -> usize {
+    let number = |text: &str| text.parse::<usize>().unwrap_or_else(|_| panic!("no range: {range}"));
+    match range.split_once('-') {
+        Some((first, last)) => number(last) + 1 - number(first),
+        None => 1,
+    }
 }
 
 fn is_error(reply: &Reply, code: &str) -> bool {
