@@ -5,7 +5,7 @@
 //! - [`roaming`] is a client that goes to another node when it loses one;
 //! - [`load`] is many of them, with a tally of every second;
 //! - [`registers`] is those that write values which occur once, and keep a [`history`];
-//! - [`register`] tells whether a history is linearizable, [`durability`] whether an acknowledged write was lost;
+//! - [`register`] tells whether a history is linearizable, [`durability`] whether an acknowledged write was lost, [`verdict`] asks both;
 //! - [`view`] reads what nodes say of their cluster, [`copies`] whether all copies are equal;
 //! - [`warehouse`] is a Postgres behind them, and so the hit ratio.
 
@@ -19,6 +19,7 @@ pub mod nodes;
 pub mod register;
 pub mod registers;
 pub mod roaming;
+pub mod verdict;
 pub mod view;
 pub mod warehouse;
 pub mod weather;

@@ -79,7 +79,13 @@ impl Node {
     /// # Panics
     /// When it does not.
     pub fn await_ready(&self) {
-        assert!(eventually(PATIENCE, || self.is_ready()), "{self} does not become ready:\n{}", self.output_tail());
+        eventually(PATIENCE, || self.is_ready() || self.is_dead());
+        assert!(self.is_ready(), "{self} does not become ready:\n{}", self.output_tail());
+    }
+
+    /// Whether its process has ended by itself and nobody has looked yet.
+    fn is_dead(&self) -> bool {
+        self.states().iter().all(|state| *state == 'Z')
     }
 
     /// Whether `/ready` says so.
@@ -136,13 +142,16 @@ impl Node {
 
     /// Whether all its threads stand still: the signal is sent before it takes effect.
     fn is_stopped(&self) -> bool {
+        self.states().iter().all(|state| *state == 'T')
+    }
+
+    /// The states of its threads, as the system has them.
+    fn states(&self) -> Vec<char> {
         let process = self.child.as_ref().map_or(0, Child::id);
-        let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else {
-            return false;
-        };
+        let threads = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+        let stats = threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
         // The state is the first word after the name, which is in brackets and may hold anything (proc(5)).
-        let is_stopped = |stat: String| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'));
-        threads.flatten().all(|thread| fs::read_to_string(thread.path().join("stat")).is_ok_and(is_stopped))
+        stats.filter_map(|stat| stat.rsplit_once(") ")?.1.chars().next()).collect()
     }
 
     /// Lets it go on.
