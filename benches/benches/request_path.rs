@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use divan::Bencher;
-use forebay_cluster::{Node, NodeId, Topology, slot_of};
+use forebay_cluster::{Node, NodeId, NodeNumber, Standing, Topology, slot_of};
 use forebay_resp::{Decoder, Frame, Limits, Reply};
 use forebay_store::{Expiry, Store, StoreConfig};
 
@@ -83,12 +83,16 @@ mod route {
     #[divan::bench]
     fn slot_and_owner(bencher: Bencher<'_, '_>) {
         let topology = Topology::solo(Node {
+            number: NodeNumber(1),
             id: NodeId::from_bytes([7; 20]),
             host: "127.0.0.1".to_owned(),
             open_port: 6379,
             direct_port: 6380,
+            http_port: 9999,
             peer_port: 8001,
+            raft_port: 7000,
             zone: None,
+            standing: Standing::Up,
         });
         let key = key(42);
         bencher.bench_local(|| topology.is_here(slot_of(black_box(key.as_bytes()))));

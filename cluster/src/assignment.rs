@@ -21,7 +21,7 @@ use crate::slots::{Holders, MAX_COPIES, NodeNumber, SlotTable};
 use crate::topology::NodeId;
 
 /// A node that may hold slots.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seat {
     pub number: NodeNumber,
     pub id: NodeId,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use arc_swap::ArcSwap;
-use forebay_cluster::{NodeId, Topology};
+use forebay_cluster::{NodeId, NodeNumber, Standing, Topology};
 use forebay_origin::{Fault, Origin};
 use forebay_store::{Store, StoreConfig};
 use tokio::runtime::Handle;
@@ -121,7 +121,7 @@ impl App {
         let Node { identity, topology, origin, .. } = &**self.node();
         info!(
             version = env!("CARGO_PKG_VERSION"),
-            node = %topology.load().here().id,
+            node = topology.load().here().map(|node| node.id.to_string()),
             bind = identity.bind,
             port = self.ports.open,
             direct_port = self.ports.direct,
@@ -170,12 +170,18 @@ fn build(config: &Config, id: NodeId, listeners: &Listeners, origin: Option<Arc<
         debug_commands: config.debug_commands,
     };
     let member = forebay_cluster::Node {
+        // Alone, it is the first.
+        number: NodeNumber(1),
         id,
         host: config.identity.advertise.clone(),
         open_port: ports.open,
         direct_port: ports.direct.unwrap_or(0),
+        http_port: ports.http.unwrap_or(0),
         peer_port: config.identity.peer_port,
+        // Alone, it takes no part in Raft.
+        raft_port: 0,
         zone: config.identity.zone.clone(),
+        standing: Standing::Up,
     };
     Ok(Node {
         reclaimer: Reclaimer::start()?,

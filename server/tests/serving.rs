@@ -309,7 +309,7 @@ async fn a_node_keeps_its_identity() {
     for _ in 0..2 {
         let config = config(&[&FREE_PORTS[..], &["--data-dir", &data]].concat());
         let app = App::start(&config, &Handle::current()).await.expect("a node");
-        ids.push(app.node().topology.load().here().id.clone());
+        ids.push(app.node().topology.load().here().expect("a member").id.clone());
         app.drain(DEADLINE, std::future::pending()).await;
     }
     assert_eq!(ids[0], ids[1]);

@@ -1,5 +1,6 @@
 //! FOREBAY.*: what only a read-through cache can be asked.
 
+use forebay_cluster::{NodeNumber, SLOT_COUNT};
 use forebay_resp::Reply;
 use forebay_store::{Access, Key, Keyspace, Presence};
 
@@ -77,7 +78,7 @@ impl Facts {
     fn place(&mut self, call: &Call<'_>, key: &Key<'_>) {
         let topology = call.node.topology.load();
         self.number("slot", i64::from(key.slot()));
-        self.text("owner", topology.owner(key.slot()).id.as_str());
+        self.text("owner", topology.owner_of(key.slot()).map_or("", |owner| owner.id.as_str()));
         self.number("epoch", topology.epoch() as i64);
         let Some(origin) = call.node.origin.as_ref().filter(|_| call.session.db == 0) else {
             return;
@@ -158,8 +159,9 @@ fn groups(call: &mut Call<'_>) -> Result<Flow, CommandError> {
 
 fn topology(call: &mut Call<'_>) -> Result<Flow, CommandError> {
     let topology = call.node.topology.load();
-    let slots = |id: &forebay_cluster::NodeId| {
-        (0..forebay_cluster::SLOT_COUNT).filter(|&slot| topology.owner(slot).id == *id).count()
+    let slots = |number: NodeNumber| {
+        let owners = (0..SLOT_COUNT).filter_map(|slot| topology.owner_of(slot));
+        owners.filter(|owner| owner.number == number).count()
     };
     call.reply.map(3);
     call.reply.bulk(b"peer_protocol");
@@ -176,7 +178,7 @@ fn topology(call: &mut Call<'_>) -> Result<Flow, CommandError> {
         facts.number("direct_port", i64::from(node.direct_port));
         facts.number("peer_port", i64::from(node.peer_port));
         facts.text("zone", node.zone.as_deref().unwrap_or_default());
-        facts.number("slots", slots(&node.id) as i64);
+        facts.number("slots", slots(node.number) as i64);
         facts.write(call.reply);
     }
     Ok(Flow::Continue)

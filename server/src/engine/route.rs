@@ -18,8 +18,9 @@ pub(super) fn place(topology: &Topology, keys: &[Key<'_>]) -> Place {
     match keys.iter().find(|key| !topology.is_here(key.slot())) {
         None => Place::Here,
         Some(key) => {
-            let owner = topology.owner(key.slot());
-            Place::Away { slot: key.slot(), owner: format!("{}:{}", owner.host, owner.peer_port) }
+            let owner = topology.owner_or_heir_of(key.slot());
+            let address = owner.map(|owner| format!("{}:{}", owner.host, owner.peer_port));
+            Place::Away { slot: key.slot(), owner: address.unwrap_or_default() }
         }
     }
 }

@@ -84,7 +84,9 @@ impl fmt::Display for Page<'_> {
         let node = self.0;
         let figures = Figures::of(node);
         let phase = if node.gates.is_draining() { "draining" } else { "serving" };
-        writeln!(f, "Forebay {} {phase}, node {}\n", env!("CARGO_PKG_VERSION"), node.topology.load().here().id)?;
+        let topology = node.topology.load();
+        let id = topology.here().map_or("-", |node| node.id.as_str());
+        writeln!(f, "Forebay {} {phase}, node {id}\n", env!("CARGO_PKG_VERSION"))?;
         let mut line = |name: &str, value: &dyn fmt::Display| writeln!(f, "{name:<22}{value:>16}");
         let uptime = (node.clock.unix_millis() - node.identity.started_at) / 1000;
         line("uptime, seconds", &uptime)?;
