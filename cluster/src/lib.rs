@@ -1,13 +1,15 @@
 //! Who owns what: the pure part of the cluster.
 //!
 //! A key hashes to one of 16384 slots ([`slot`]); a [`topology::Topology`] says which node owns each slot at an epoch, as of the
-//! [`state::ClusterState`] that the nodes agree on. Nothing here knows what a value or a command is.
+//! [`state::ClusterState`] that the nodes agree on by [`membership`]. Nothing here knows what a value or a command is.
 
 pub mod assignment;
+pub mod membership;
 pub mod ring;
 pub mod slot;
 pub mod slots;
 pub mod state;
+pub mod tls;
 pub mod topology;
 
 pub use assignment::{Seat, assign};

@@ -8,3 +8,15 @@ pub const PEER_PROTOCOL: u32 = 1;
 pub mod peer {
     tonic::include_proto!("forebay.peer.v1");
 }
+
+/// How a node finds its cluster and changes it: the peer port.
+#[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
+pub mod membership {
+    tonic::include_proto!("forebay.membership.v1");
+}
+
+/// Raft and leases: the raft port.
+#[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
+pub mod raft {
+    tonic::include_proto!("forebay.raft.v1");
+}

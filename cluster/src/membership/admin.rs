@@ -1,0 +1,168 @@
+//! What the command line and frontends ask of a cluster, through any of its nodes.
+
+use forebay_proto::PEER_PROTOCOL;
+use forebay_proto::membership::Request;
+use futures_util::{Stream, StreamExt};
+use serde::Serialize;
+use tonic::transport::Channel;
+
+use super::channels::dial;
+use super::proposing::{Outcome, Proposal, ProposeError};
+use super::service::{self, Status};
+use super::wire;
+use crate::state::{Applied, Change, ClusterState, GroupsText, Member};
+use crate::tls::PeerTls;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    #[error("{address}: {problem}\n  hint: --node names the peer port of a node that runs")]
+    Unreachable { address: String, problem: String },
+    #[error(transparent)]
+    Proposal(#[from] ProposeError),
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// A node of the cluster, by its peer port.
+pub struct Admin {
+    address: String,
+    channel: Channel,
+}
+
+impl Admin {
+    /// Through the node at `address`, which is `host:port`. A connection is made by the first question.
+    ///
+    /// # Errors
+    /// When that is no address, or the certificates are none.
+    pub fn new(address: &str, tls: Option<&PeerTls>) -> Result<Admin, AdminError> {
+        let channel = dial(address, tls).map_err(|status| AdminError::Unreachable {
+            address: address.to_owned(),
+            problem: status.message().to_owned(),
+        })?;
+        Ok(Admin { address: address.to_owned(), channel })
+    }
+
+    /// What the node knows of the cluster and of itself.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn status(&self) -> Result<Status, AdminError> {
+        let reply = service::client(self.channel.clone())
+            .status(question(&()))
+            .await
+            .map_err(|status| self.unreachable(&status))?;
+        wire::decode(&reply.into_inner().content).map_err(|status| self.unreachable(&status))
+    }
+
+    /// Has a change made by the leader.
+    ///
+    /// # Errors
+    /// When it was not made, or that is not known.
+    pub async fn propose(&self, change: Change) -> Result<Applied, AdminError> {
+        let proposal = question(&Proposal::new(change));
+        let reply = service::client(self.channel.clone())
+            .propose(proposal)
+            .await
+            .map_err(|status| self.unreachable(&status))?;
+        let outcome: Outcome = wire::decode(&reply.into_inner().content).map_err(|status| self.unreachable(&status))?;
+        match service::settled(outcome)? {
+            Applied::Refused(refusal) => Err(AdminError::Refused(refusal.to_string())),
+            applied => Ok(applied),
+        }
+    }
+
+    /// The member that `name` means: its number, its id or the beginning of that, or the `host:port` of its peer port.
+    ///
+    /// # Errors
+    /// When none does, or several do.
+    pub async fn find(&self, name: &str) -> Result<Member, AdminError> {
+        let state = self.status().await?.state;
+        let mut found = state.members().filter(|member| is_meant(member, name));
+        match (found.next(), found.next()) {
+            (Some(member), None) => Ok(member.clone()),
+            (Some(_), Some(_)) => Err(AdminError::Refused(format!("{name} means several nodes"))),
+            (None, _) => Err(AdminError::Refused(format!("there is no node {name}"))),
+        }
+    }
+
+    /// Gives all that a member holds to others.
+    ///
+    /// # Errors
+    /// As [`Admin::find`] and [`Admin::propose`].
+    pub async fn drain(&self, name: &str) -> Result<Applied, AdminError> {
+        let number = self.find(name).await?.number;
+        self.propose(Change::Drain { number }).await
+    }
+
+    /// Forgets a member.
+    ///
+    /// # Errors
+    /// As [`Admin::find`] and [`Admin::propose`].
+    pub async fn remove(&self, name: &str) -> Result<Applied, AdminError> {
+        let number = self.find(name).await?.number;
+        self.propose(Change::Remove { number }).await
+    }
+
+    /// Shares the slots out anew.
+    ///
+    /// # Errors
+    /// As [`Admin::propose`].
+    pub async fn rebalance(&self) -> Result<Applied, AdminError> {
+        self.propose(Change::Rebalance).await
+    }
+
+    /// Replaces the groups by those of `text`, which should have been checked.
+    ///
+    /// # Errors
+    /// As [`Admin::propose`].
+    pub async fn apply_groups(&self, text: String) -> Result<Applied, AdminError> {
+        self.propose(Change::SetGroups { text }).await
+    }
+
+    /// The groups that were applied at run time.
+    ///
+    /// # Errors
+    /// As [`Admin::status`].
+    pub async fn groups(&self) -> Result<Option<GroupsText>, AdminError> {
+        Ok(self.status().await?.state.groups().cloned())
+    }
+
+    /// The states of the cluster from now on, the present one first. It ends when the node does.
+    ///
+    /// # Errors
+    /// When the node does not answer.
+    pub async fn watch(&self) -> Result<impl Stream<Item = Result<ClusterState, AdminError>> + use<>, AdminError> {
+        let replies = service::client(self.channel.clone())
+            .watch(question(&()))
+            .await
+            .map_err(|status| self.unreachable(&status))?;
+        let address = self.address.clone();
+        Ok(replies.into_inner().map(move |reply| {
+            let state = reply.and_then(|reply| wire::decode(&reply.content));
+            state.map_err(|status| unreachable(&address, &status))
+        }))
+    }
+
+    fn unreachable(&self, status: &tonic::Status) -> AdminError {
+        unreachable(&self.address, status)
+    }
+}
+
+fn unreachable(address: &str, status: &tonic::Status) -> AdminError {
+    let causes = std::iter::successors(std::error::Error::source(status), |cause| cause.source());
+    let problem = causes.last().map_or(status.message().to_owned(), ToString::to_string);
+    AdminError::Unreachable { address: address.to_owned(), problem }
+}
+
+fn question(content: &impl Serialize) -> Request {
+    Request { protocol: PEER_PROTOCOL, cluster: Vec::new().into(), content: wire::encode(content).into() }
+}
+
+fn is_meant(member: &Member, name: &str) -> bool {
+    /// Digits of an id that tell it from others.
+    const ENOUGH: usize = 4;
+    let description = &member.description;
+    let has_id = name.len() >= ENOUGH && description.id.as_str().starts_with(name);
+    has_id || member.number.0.to_string() == name || super::book::peer_address(description) == name
+}

@@ -1,0 +1,94 @@
+//! Connections to other nodes, one for each address, made when they are first needed and anew when they break.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+use crate::tls::PeerTls;
+
+/// A node that does not answer a connection attempt within this time is not there.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// A connection on which nothing is heard is asked whether it lives, and given up after the second: or a partition that is over would
+/// last as long as TCP's patience.
+const PING_EVERY: Duration = Duration::from_millis(500);
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// All connections of the membership module.
+pub(super) struct Channels {
+    tls: Option<PeerTls>,
+    open: Mutex<HashMap<String, Channel>>,
+    /// Nothing gets through, to or from this node.
+    #[cfg(test)]
+    pub(super) cut: std::sync::atomic::AtomicBool,
+}
+
+impl Channels {
+    pub(super) fn new(tls: Option<PeerTls>) -> Channels {
+        Channels {
+            tls,
+            open: Mutex::default(),
+            #[cfg(test)]
+            cut: false.into(),
+        }
+    }
+
+    pub(super) fn tls(&self) -> Option<&PeerTls> {
+        self.tls.as_ref()
+    }
+
+    /// A connection to `address`, which is `host:port`. It dials when it is used.
+    ///
+    /// # Errors
+    /// When that is no address.
+    pub(super) fn to(&self, address: &str) -> Result<Channel, Status> {
+        self.check()?;
+        if let Some(channel) = self.open.lock().get(address) {
+            return Ok(channel.clone());
+        }
+        let channel = dial(address, self.tls.as_ref())?;
+        self.open.lock().insert(address.to_owned(), channel.clone());
+        Ok(channel)
+    }
+
+    /// Whether calls get through, which only tests prevent.
+    pub(super) fn check(&self) -> Result<(), Status> {
+        #[cfg(test)]
+        if self.cut.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(Status::unavailable("cut off by a test"));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a failed call surely did nothing: no connection was made, or the callee itself said that it cannot do it now.
+pub(super) fn was_not_sent(status: &Status) -> bool {
+    let first = std::error::Error::source(status);
+    let mut causes = std::iter::successors(first, |cause| cause.source());
+    status.code() == Code::Unavailable && (first.is_none() || causes.any(|cause| cause.is::<tonic::ConnectError>()))
+}
+
+/// A connection that is made when it is first used.
+///
+/// # Errors
+/// When `address` is not `host:port`, or the certificates are none.
+pub(super) fn dial(address: &str, tls: Option<&PeerTls>) -> Result<Channel, Status> {
+    let wrong = |error: tonic::transport::Error| {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        Status::invalid_argument(format!("{address}: {error}{cause}"))
+    };
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
+        .map_err(wrong)?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .keep_alive_while_idle(true);
+    if let Some(tls) = tls {
+        endpoint = endpoint.tls_config(tls.client()).map_err(wrong)?;
+    }
+    Ok(endpoint.connect_lazy())
+}

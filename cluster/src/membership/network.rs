@@ -1,0 +1,164 @@
+//! How this node's Raft calls the others'.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay_proto::PEER_PROTOCOL;
+use forebay_proto::raft::raft_client::RaftClient;
+use forebay_proto::raft::{Answer, Call};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
+    VoteRequest, VoteResponse,
+};
+use openraft::{BasicNode, OptionalSend};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Response, Status};
+
+use super::book::Book;
+use super::channels::Channels;
+use super::raft::{Snapshot, Types, Vote, number_of};
+use super::wire::{self, MAX_MESSAGE};
+use crate::state::ClusterId;
+
+/// What all connections of a node share.
+#[derive(Clone)]
+pub(super) struct Network {
+    pub(super) cluster: ClusterId,
+    pub(super) channels: Arc<Channels>,
+    pub(super) book: Arc<Book>,
+}
+
+/// Calls to one node.
+pub(super) struct Line {
+    network: Network,
+    to: u64,
+    /// Where it was when it was made a member of Raft.
+    first_known: String,
+}
+
+/// How long a follower may take to write entries.
+const APPEND_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Pauses between attempts to reach a node that is not there.
+const PAUSES_MS: [u64; 4] = [50, 100, 200, 400];
+
+impl RaftNetworkFactory<Types> for Network {
+    type Network = Line;
+
+    async fn new_client(&mut self, target: u64, node: &BasicNode) -> Line {
+        Line { network: self.clone(), to: target, first_known: node.addr.clone() }
+    }
+}
+
+impl Line {
+    fn client(&self) -> Result<RaftClient<Channel>, Status> {
+        let address = self.network.book.raft(number_of(self.to)).unwrap_or_else(|| self.first_known.clone());
+        let channel = self.network.channels.to(&address)?;
+        Ok(RaftClient::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
+    }
+
+    /// One call; `send` is the client's method for it.
+    async fn call<T, Sent, Answered>(
+        &self,
+        content: &impl Serialize,
+        timeout: Duration,
+        send: Sent,
+    ) -> Result<T, RPCError<Types>>
+    where
+        T: DeserializeOwned,
+        Sent: FnOnce(RaftClient<Channel>, Request<Call>) -> Answered,
+        Answered: Future<Output = Result<Response<Answer>, Status>>,
+    {
+        let call = Call {
+            cluster: self.network.cluster.0.to_vec().into(),
+            protocol: PEER_PROTOCOL,
+            to: number_of(self.to).0,
+            content: wire::encode(content).into(),
+        };
+        let client = self.client().map_err(failure)?;
+        let answer = tokio::time::timeout(timeout, send(client, Request::new(call)));
+        // A node that does not answer is called again after a pause: at once would be a spin where the call fails at once.
+        let answer =
+            answer.await.map_err(|_| unreachable(format!("no answer within {timeout:?}")))?.map_err(failure)?;
+        wire::decode(&answer.into_inner().content).map_err(failure)
+    }
+}
+
+fn failure(status: Status) -> RPCError<Types> {
+    match status.code() {
+        // The call was ended, by us or by a connection that is being made anew.
+        Code::Cancelled => RPCError::Network(NetworkError::from_string(status)),
+        _ => unreachable(status),
+    }
+}
+
+fn unreachable(why: impl Display) -> RPCError<Types> {
+    RPCError::Unreachable(Unreachable::from_string(why))
+}
+
+impl RaftNetworkV2<Types> for Line {
+    type SnapshotData = Vec<u8>;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        // openraft gives both a heartbeat's time. Entries must get onto a disk.
+        let timeout =
+            if request.entries.is_empty() { option.hard_ttl() } else { option.hard_ttl().max(APPEND_TIMEOUT) };
+        self.call(&request, timeout, |mut client, call| async move { client.append(call).await }).await
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        self.call(&request, option.soft_ttl(), |mut client, call| async move { client.vote(call).await }).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        self.call(&request, option.soft_ttl(), |mut client, call| async move { client.pre_vote(call).await }).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let content = (vote, snapshot.meta, snapshot.snapshot);
+        let send = self
+            .call(&content, option.hard_ttl(), |mut client, call| async move { client.install_snapshot(call).await });
+        tokio::select! {
+            answer = send => answer.map_err(StreamingError::from),
+            closed = cancel => Err(StreamingError::Closed(closed)),
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<Types>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
+        self.call(&request, option.soft_ttl(), |mut client, call| async move { client.transfer_leader(call).await })
+            .await
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        let last = PAUSES_MS[PAUSES_MS.len() - 1];
+        Some(Backoff::new(PAUSES_MS.into_iter().chain(std::iter::repeat(last)).map(Duration::from_millis)))
+    }
+}

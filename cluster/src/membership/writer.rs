@@ -1,0 +1,137 @@
+//! The one thread that writes to the disk. What is handed to it while it writes goes into its next transaction together, so that many
+//! entries cost one sync, and no task of the runtime ever waits for a disk.
+
+use std::io;
+use std::sync::mpsc;
+use std::thread;
+
+use tokio::sync::oneshot;
+
+use super::disk::{Disk, Edit};
+
+/// Writes that go into one transaction at most.
+const BATCH: usize = 256;
+
+/// What is called when a write is on the disk, or has failed.
+type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
+
+enum Job {
+    Write(Vec<Edit>, Done),
+    /// What may be lost in a crash: it goes along with the next write, or with the end.
+    Casual(Edit),
+    Close(oneshot::Sender<()>),
+}
+
+/// A handle on the thread.
+#[derive(Clone)]
+pub(super) struct Writer {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Writer {
+    /// Starts the thread.
+    pub(super) fn start(disk: Disk) -> io::Result<Writer> {
+        let (jobs, queue) = mpsc::channel();
+        thread::Builder::new().name("raft-log".to_owned()).spawn(move || run(disk, &queue))?;
+        Ok(Writer { jobs })
+    }
+
+    /// Writes after all that was handed in before, and calls `done` when it is on the disk.
+    pub(super) fn write_then(&self, edits: Vec<Edit>, done: impl FnOnce(io::Result<()>) + Send + 'static) {
+        if let Err(mpsc::SendError(Job::Write(_, done))) = self.jobs.send(Job::Write(edits, Box::new(done))) {
+            done(Err(closed()));
+        }
+    }
+
+    /// Writes, and returns when it is on the disk.
+    pub(super) async fn write(&self, edits: Vec<Edit>) -> io::Result<()> {
+        let (sender, written) = oneshot::channel();
+        self.write_then(edits, move |result| drop(sender.send(result)));
+        written.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// Leaves something to be written sometime.
+    pub(super) fn write_casually(&self, edit: Edit) {
+        // A closed file takes nothing any more, and what is lost here is made up for.
+        let _ = self.jobs.send(Job::Casual(edit));
+    }
+
+    /// Writes what is left and closes the file.
+    pub(super) async fn close(&self) {
+        let (sender, closed) = oneshot::channel();
+        if self.jobs.send(Job::Close(sender)).is_ok() {
+            let _ = closed.await;
+        }
+    }
+}
+
+fn closed() -> io::Error {
+    io::Error::other("the Raft log is closed")
+}
+
+fn run(mut disk: Disk, queue: &mpsc::Receiver<Job>) {
+    // After a failed write nobody can tell what is on the disk: all further ones fail likewise, until the node is started again.
+    let mut failure: Option<String> = None;
+    let mut edits = Vec::new();
+    while let Ok(first) = queue.recv() {
+        let mut waiting: Vec<Done> = Vec::new();
+        let mut close = None;
+        for job in std::iter::once(first).chain(queue.try_iter()).take(BATCH) {
+            match job {
+                Job::Write(more, done) => {
+                    edits.extend(more);
+                    waiting.push(done);
+                }
+                Job::Casual(edit) => edits.push(edit),
+                Job::Close(sender) => {
+                    close = Some(sender);
+                    break;
+                }
+            }
+        }
+        if waiting.is_empty() && close.is_none() {
+            continue;
+        }
+        if failure.is_none() && !edits.is_empty() {
+            failure = disk.write(edits.drain(..)).err().map(|error| error.to_string());
+            if let Some(problem) = &failure {
+                tracing::error!("this node takes no part in the cluster any more: {problem}");
+            }
+        }
+        edits.clear();
+        for done in waiting {
+            done(failure.clone().map_or(Ok(()), |problem| Err(io::Error::other(problem))));
+        }
+        if let Some(sender) = close {
+            disk.close();
+            let _ = sender.send(());
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::disk::Item;
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_casual_goes_along_and_is_there_after_the_end() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (disk, _) = Disk::open(Some(directory.path())).expect("a new file");
+        let writer = Writer::start(disk).expect("a thread");
+        let vote = super::super::raft::Vote::new(3, 2);
+        writer.write_casually(Edit::put(Item::Vote, &vote));
+        writer.close().await;
+        let (_disk, contents) = Disk::open(Some(directory.path())).expect("it was closed");
+        assert_eq!(contents.vote, Some(vote));
+    }
+
+    #[tokio::test]
+    async fn a_closed_file_refuses() {
+        let (disk, _) = Disk::open(None).expect("memory");
+        let writer = Writer::start(disk).expect("a thread");
+        writer.close().await;
+        assert!(writer.write(vec![Edit::CutFrom(0)]).await.is_err());
+    }
+}
