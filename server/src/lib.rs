@@ -26,6 +26,7 @@ pub mod node;
 pub mod output_limits;
 pub mod process;
 pub mod reclaim;
+pub mod replication;
 pub mod session;
 pub mod settings;
 pub mod signals;

@@ -38,6 +38,11 @@ impl<'k> Key<'k> {
         self.bytes
     }
 
+    /// The key of that name in another database.
+    pub fn in_database(self, db: u16) -> Key<'k> {
+        Key { db, ..self }
+    }
+
     #[inline]
     pub(crate) fn hash(&self) -> u64 {
         self.hash

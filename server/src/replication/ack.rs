@@ -1,0 +1,164 @@
+//! Whether changes are held by copies: for `min-acks`, WAIT and handing slots over.
+
+use std::sync::Arc;
+
+use forebay_cluster::NodeNumber;
+use forebay_cluster::state::SlotSet;
+use smallvec::SmallVec;
+use tokio::sync::Notify;
+
+use super::Replication;
+
+/// What was told to the holders of copies that the cluster counts among the replicas.
+#[derive(Clone, Debug, Default)]
+pub struct Recorded {
+    marks: SmallVec<[Mark; 2]>,
+    /// How many such copies that slot has, of those that were written, that has the fewest; one more than that, so that 0 is none written.
+    fewest: u8,
+}
+
+/// One slot's last record to one peer.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    slot: u16,
+    peer: NodeNumber,
+    /// 0 if it was not on its way: then the peer has it with whatever it is told next of the slot.
+    ticket: u64,
+}
+
+/// A peer that is to take slots over does not hold all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("node {} does not hold slot {slot} whole", .peer.0)]
+pub struct NotHeld {
+    pub peer: NodeNumber,
+    pub slot: u16,
+}
+
+impl Recorded {
+    /// Whether nothing was changed in slots with copies to keep.
+    pub fn is_empty(&self) -> bool {
+        self.fewest == 0
+    }
+
+    /// Adds what was recorded later, for one who waits for both.
+    pub fn absorb(&mut self, later: &Recorded) {
+        if later.is_empty() {
+            return;
+        }
+        self.note_copies(usize::from(later.fewest) - 1);
+        for mark in &later.marks {
+            match self.marks.iter_mut().find(|known| known.peer == mark.peer) {
+                // A peer deals with records in their order, so that the last one's stands for all.
+                Some(known) if mark.ticket == 0 || known.ticket <= mark.ticket => *known = *mark,
+                Some(_) => {}
+                None => self.marks.push(*mark),
+            }
+        }
+    }
+
+    pub(super) fn note(&mut self, slot: u16, peer: NodeNumber, ticket: Option<u64>) {
+        let mark = Mark { slot, peer, ticket: ticket.unwrap_or(0) };
+        match self.marks.iter_mut().find(|known| (known.slot, known.peer) == (slot, peer)) {
+            Some(known) => *known = mark,
+            None => self.marks.push(mark),
+        }
+    }
+
+    pub(super) fn note_copies(&mut self, copies: usize) {
+        let copies = copies as u8 + 1;
+        self.fewest = if self.fewest == 0 { copies } else { self.fewest.min(copies) };
+    }
+}
+
+impl Replication {
+    /// How many copies, besides the owner's, surely hold all of that.
+    pub fn copies(&self, recorded: &Recorded) -> usize {
+        let mut without = SmallVec::<[NodeNumber; 4]>::new();
+        for mark in recorded.marks.iter().filter(|mark| !self.is_held(mark)) {
+            if !without.contains(&mark.peer) {
+                without.push(mark.peer);
+            }
+        }
+        usize::from(recorded.fewest.saturating_sub(1)).saturating_sub(without.len())
+    }
+
+    /// Waits until so many copies hold all of that. For ever, if there are not so many: the caller sets a limit, and may ask
+    /// [`Self::copies`] then.
+    pub async fn acknowledged(&self, recorded: &Recorded, copies: usize) {
+        if recorded.is_empty() || self.copies(recorded) >= copies {
+            return;
+        }
+        let wake = Arc::new(Notify::new());
+        loop {
+            recorded.marks.iter().for_each(|mark| self.wake_after(mark, &wake));
+            if self.copies(recorded) >= copies {
+                return;
+            }
+            wake.notified().await;
+        }
+    }
+
+    /// Waits until the slots' other holders have dealt with everything recorded so far, or do not follow at all; that is to include `to`. To be
+    /// called when the slots are frozen, so that nothing more is recorded: then `to` may take them over. The caller sets a limit.
+    ///
+    /// # Errors
+    /// When `to` does not hold one of the slots whole.
+    pub async fn drained(&self, slots: &SlotSet, to: NodeNumber) -> Result<(), NotHeld> {
+        let peers: Vec<_> = self.peers.read().values().map(Arc::clone).collect();
+        let through: Vec<_> = peers.iter().map(|peer| (peer, peer.outbox.pushed())).collect();
+        for (peer, through) in through.into_iter().filter(|(peer, _)| peer.number == to) {
+            let wake = Arc::new(Notify::new());
+            while peer.dealt() < through && !self.has_lost(slots, to) {
+                peer.wake_after(through, &wake);
+                wake.notified().await;
+            }
+        }
+        match slots.iter().find(|slot| !self.holds(*slot, to)) {
+            None => Ok(()),
+            Some(slot) => Err(NotHeld { peer: to, slot }),
+        }
+    }
+
+    /// As [`Self::drained`], of all peers that follow, whoever is to take the slots over: what is still on its way to a third holder when
+    /// the owner changes is refused there, and has it ask for the whole slot. The caller sets a short limit, since a peer may be ill.
+    pub async fn drained_everywhere(&self) {
+        let peers: Vec<_> = self.peers.read().values().map(Arc::clone).collect();
+        for peer in peers {
+            let (through, wake) = (peer.outbox.pushed(), Arc::new(Notify::new()));
+            while peer.dealt() < through {
+                peer.wake_after(through, &wake);
+                wake.notified().await;
+            }
+        }
+    }
+
+    /// Whether one of the slots is not even about to be held there.
+    fn has_lost(&self, slots: &SlotSet, to: NodeNumber) -> bool {
+        slots.iter().any(|slot| self.log(slot).lock().target(to).is_none_or(|target| !target.is_followed()))
+    }
+
+    /// Whether the peer holds all that has been recorded of the slot.
+    fn holds(&self, slot: u16, peer: NodeNumber) -> bool {
+        self.log(slot).lock().target(peer).is_some_and(|target| target.has_dealt_with(0))
+    }
+
+    fn is_held(&self, mark: &Mark) -> bool {
+        let mut log = self.log(mark.slot).lock();
+        log.target(mark.peer).is_some_and(|target| target.in_sync && target.has_dealt_with(mark.ticket))
+    }
+
+    /// Has somebody woken when the mark may have come to be held; not before something is heard of the peer.
+    fn wake_after(&self, mark: &Mark, wake: &Arc<Notify>) {
+        if self.is_held(mark) {
+            return;
+        }
+        if let Some(peer) = self.peer(mark.peer) {
+            let mut log = self.log(mark.slot).lock();
+            let target = log.target(mark.peer).filter(|target| target.in_sync);
+            let record = target.and_then(|target| target.expects(mark.ticket));
+            drop(log);
+            // What is not on its way may be so with the next that is heard.
+            peer.wake_after(record.unwrap_or_else(|| peer.dealt() + 1), wake);
+        }
+    }
+}

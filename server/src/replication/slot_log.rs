@@ -1,0 +1,261 @@
+//! What a node knows of one slot: what the slot is to it, and how far it has come.
+
+use std::sync::Arc;
+
+use forebay_cluster::NodeNumber;
+use forebay_cluster::state::Position;
+use forebay_store::SlotCursor;
+use smallvec::SmallVec;
+
+use super::effect::{Effect, Record};
+use super::outbox::Shared;
+use super::peer::Peer;
+
+/// Behind a lock of its own, which is taken under the shard's lock whenever the slot's entries are concerned, too.
+#[derive(Default)]
+pub(super) struct SlotLog {
+    pub(super) duty: Duty,
+    /// How far what is held here has come; the default while it is incomplete.
+    pub(super) position: Position,
+    /// The epoch of the history that was taken over, as long as nothing has been added to it.
+    pub(super) inherited: Option<u64>,
+    /// To whom an owner sends effects.
+    pub(super) targets: SmallVec<[Target; 2]>,
+    /// How a holder's copy stands.
+    pub(super) copy: Copy,
+    /// Eviction has taken something out of a copy here, so that its digest says nothing.
+    pub(super) is_thinned: bool,
+}
+
+/// What a slot is to this node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Duty {
+    /// Nothing.
+    #[default]
+    Away,
+    /// It serves the slot, which it took in epoch `since`. With `copies` others hold it or are to hold it.
+    Owner { since: u64, copies: bool },
+    /// It holds a copy, or is being sent one.
+    Holder { owner: Option<NodeNumber>, since: u64 },
+}
+
+/// A node that an owner sends a slot's effects to.
+pub(super) struct Target {
+    pub(super) peer: Arc<Peer>,
+    /// The cluster counts it among the replicas, so that it may become owner.
+    pub(super) in_sync: bool,
+    /// The epoch at which it was made a target.
+    view: u64,
+    /// Of the peer's outbox.
+    generation: u64,
+    pub(super) stage: Stage,
+}
+
+/// How far a target has been brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It has what the owner has, as soon as it has dealt with record `from`; if it does not, it says so before.
+    Following { from: u64 },
+    /// It has asked for the slot. It is sent no effects until that begins.
+    Asked,
+    /// It is being sent the slot, and effects in between.
+    Sending { cursor: SlotCursor },
+    /// It does not take the slot from this node.
+    Refused,
+}
+
+/// How a holder's copy stands to its owner's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Copy {
+    /// It waits to be told, by a new feed. Feed `told` knows that its effects are of no use.
+    Apart { told: u64 },
+    /// It is complete and follows this feed.
+    Following { feed: u64 },
+    /// It comes whole by this feed; with the effects so far it will have come to `at`.
+    Receiving { feed: u64, at: Position },
+}
+
+impl Default for Copy {
+    fn default() -> Self {
+        Copy::Apart { told: NO_FEED }
+    }
+}
+
+/// The number of no feed.
+pub(super) const NO_FEED: u64 = 0;
+
+impl Target {
+    /// Whether the effects of a slot go there.
+    fn is_sent_effects(&self) -> bool {
+        matches!(self.stage, Stage::Following { .. } | Stage::Sending { .. })
+    }
+
+    fn push(&self, record: &Shared<'_>) -> Option<u64> {
+        self.peer.outbox.push(self.generation, record)
+    }
+
+    /// Whether it has dealt with record `ticket`, and then held what the owner held.
+    pub(super) fn has_dealt_with(&self, ticket: u64) -> bool {
+        let Stage::Following { from } = self.stage else { return false };
+        self.peer.dealt() >= from.max(ticket) && !self.is_outdated()
+    }
+
+    /// With which record it will have dealt with `ticket` and hold what the owner holds, if nothing comes in between.
+    pub(super) fn expects(&self, ticket: u64) -> Option<u64> {
+        let Stage::Following { from } = self.stage else { return None };
+        Some(from.max(ticket)).filter(|_| !self.is_outdated())
+    }
+
+    /// Whether it holds the slot, or will when it has dealt with what is on its way.
+    pub(super) fn is_followed(&self) -> bool {
+        self.expects(0).is_some()
+    }
+
+    /// Whether what is pushed for it may be lost, since the outbox has begun anew.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.generation != self.peer.outbox.generation()
+    }
+
+    pub(super) fn has_refused(&self) -> bool {
+        self.stage == Stage::Refused
+    }
+
+    /// It does not take the slot from this node, until it is made a target anew.
+    pub(super) fn refuse(&mut self) {
+        self.stage = Stage::Refused;
+    }
+
+    /// Has the slot sent whole.
+    pub(super) fn ask(&mut self, slot: u16) {
+        if !matches!(self.stage, Stage::Asked) {
+            self.stage = Stage::Asked;
+            self.peer.ask(slot);
+        }
+    }
+}
+
+impl SlotLog {
+    pub(super) fn is_owner(&self) -> bool {
+        matches!(self.duty, Duty::Owner { .. })
+    }
+
+    pub(super) fn target(&mut self, number: NodeNumber) -> Option<&mut Target> {
+        self.targets.iter_mut().find(|target| target.peer.number == number)
+    }
+
+    /// Adds an effect to an owner's history. Its number.
+    pub(super) fn next_sequence(&mut self) -> u64 {
+        self.inherited = None;
+        self.position.sequence += 1;
+        self.position.sequence
+    }
+
+    /// Whether any target is far behind.
+    pub(super) fn is_pressed(&self) -> bool {
+        self.targets.iter().any(|target| target.is_sent_effects() && target.peer.outbox.is_pressed())
+    }
+
+    /// Sends a record to all to whom effects go. Tells `sent` of every target, with the record's number if it is on its way there.
+    pub(super) fn send(&self, record: &mut Vec<u8>, mut sent: impl FnMut(&Target, Option<u64>)) {
+        let record = Shared::new(record, 1);
+        for target in &self.targets {
+            let ticket = if target.is_sent_effects() { target.push(&record) } else { None };
+            sent(target, ticket);
+        }
+    }
+
+    /// Sends a record to those that hold what the owner holds, or will when they have dealt with what is on its way.
+    pub(super) fn send_to_followers(&mut self, record: &mut Vec<u8>) {
+        let record = Shared::new(record, 1);
+        for target in self.targets.iter().filter(|target| matches!(target.stage, Stage::Following { .. })) {
+            target.push(&record);
+        }
+    }
+
+    /// As [`Self::send`], of an effect that is not an entry.
+    pub(super) fn send_effect(&mut self, slot: u16, effect: Effect<'_>, sent: impl FnMut(&Target, Option<u64>)) {
+        let sequence = self.next_sequence();
+        if !self.targets.is_empty() {
+            let mut record = Vec::with_capacity(64);
+            Record::Effect { slot, sequence, effect }.write(&mut record);
+            self.send(&mut record, sent);
+        }
+    }
+
+    /// Makes a peer a target, or tells it anew what it is: from here on it is sent effects, and it says so if it does not hold the rest.
+    pub(super) fn attach(&mut self, slot: u16, peer: &Arc<Peer>, in_sync: bool, view: u64) {
+        if self.targets.is_empty() {
+            // Nobody has counted what has changed here without targets: nobody may take an older copy for a whole one.
+            if self.inherited.is_none() {
+                self.position.sequence += 1;
+            }
+        }
+        self.detach(peer.number);
+        let generation = peer.outbox.generation();
+        let target = Target { peer: Arc::clone(peer), in_sync, view, generation, stage: Stage::Asked };
+        self.targets.push(target);
+        self.follow(slot, peer.number);
+    }
+
+    /// Tells a target where the owner stands.
+    fn follow(&mut self, slot: u16, number: NodeNumber) {
+        let (position, inherited) = (self.position, self.inherited);
+        let Some(target) = self.target(number) else { return };
+        let was = inherited.unwrap_or(position.epoch);
+        let mut record = Vec::with_capacity(64);
+        Record::Follow { slot, view: target.view, was, position }.write(&mut record);
+        if let Some(from) = target.push(&Shared::new(&mut record, 1)) {
+            target.stage = Stage::Following { from };
+            target.peer.will_be_complete(from, slot);
+        }
+    }
+
+    /// As [`Self::attach`], for a target whose outbox has begun anew.
+    pub(super) fn reattach(&mut self, slot: u16, number: NodeNumber) {
+        if let Some(target) = self.target(number) {
+            target.generation = target.peer.outbox.generation();
+            if target.stage != Stage::Refused {
+                self.follow(slot, number);
+            }
+        }
+    }
+
+    /// The epoch at which a target that does not take the slot was made one.
+    pub(super) fn refused_since(&self) -> Option<u64> {
+        self.targets.iter().filter(|target| target.stage == Stage::Refused).map(|target| target.view).min()
+    }
+
+    pub(super) fn detach(&mut self, number: NodeNumber) {
+        self.targets.retain(|target| target.peer.number != number);
+    }
+
+    /// Begins to send the slot whole.
+    pub(super) fn begin(&mut self, slot: u16, number: NodeNumber) {
+        let position = self.position;
+        let Some(target) = self.target(number) else { return };
+        let mut record = Vec::with_capacity(64);
+        Record::Begin { slot, view: target.view, position }.write(&mut record);
+        if target.push(&Shared::new(&mut record, 1)).is_some() {
+            target.stage = Stage::Sending { cursor: SlotCursor::default() };
+        }
+    }
+
+    /// Ends sending the slot whole.
+    pub(super) fn end(&mut self, slot: u16, number: NodeNumber) {
+        let position = self.position;
+        let Some(target) = self.target(number) else { return };
+        let mut record = Vec::with_capacity(64);
+        Record::End { slot, position }.write(&mut record);
+        if let Some(from) = target.push(&Shared::new(&mut record, 1)) {
+            target.stage = Stage::Following { from };
+            target.peer.will_be_complete(from, slot);
+        }
+    }
+
+    /// Sends so many entries of a slot that is sent whole.
+    pub(super) fn send_entries(&mut self, number: NodeNumber, entries: &mut Vec<u8>, count: u64) {
+        if let Some(target) = self.target(number) {
+            target.push(&Shared::new(entries, count));
+        }
+    }
+}

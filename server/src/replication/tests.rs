@@ -1,0 +1,258 @@
+//! Nodes that follow one another, beside the promise that they hold the same in the end.
+
+mod stage;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use forebay_cluster::slot_of;
+use forebay_store::{DigestLimits, Expiry, Fill, FillValue, Store, StoreConfig};
+use proptest::prelude::*;
+
+use super::*;
+use stage::{APPEND, DEL, EXPIRE, HSET, Node, SET, START, Stage, turns};
+
+/// Keys share a few slots, so that much happens in each.
+const TAGS: [&str; 5] = ["{a}", "{b}", "{c}", "{d}", "{e}"];
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        // xorshift64 (G. Marsaglia, "Xorshift RNGs", Journal of Statistical Software 8, 2003).
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 16) as usize % limit
+    }
+}
+
+fn slots() -> Vec<u16> {
+    TAGS.iter().map(|tag| slot_of(tag.as_bytes())).collect()
+}
+
+fn run<F: Future<Output = ()>>(test: F) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(test);
+}
+
+/// Something that a client, the origin or eviction does at a node that owns the slot.
+fn change_something(node: &Arc<Node>, tag: &str, random: &mut Random) {
+    let slot = slot_of(tag.as_bytes());
+    let name = |number: usize| format!("{tag}{number}").into_bytes();
+    let (key, other, db) = (name(random.below(12)), name(random.below(12)), random.below(2) as u16);
+    let value = vec![random.below(256) as u8; random.below(40)];
+    match random.below(20) {
+        0..6 => drop(node.execute(&SET, db, &[b"set", &key, &value])),
+        6 => drop(node.execute(&SET, db, &[b"set", &key, &vec![7; 500 + random.below(60_000)]])),
+        7..10 => drop(node.execute(&APPEND, db, &[b"append", &key, &value])),
+        10..13 => {
+            for _ in 0..random.below(40) {
+                let field = random.below(300).to_string();
+                node.execute(&HSET, db, &[b"hset", &key, field.as_bytes(), &value]);
+            }
+        }
+        13 => drop(node.execute(&DEL, db, &[b"del", &key, &other])),
+        14 => drop(node.execute(&EXPIRE, db, &[b"pexpire", &key, b"500000"])),
+        15..18 => {
+            let key = node.store.key(0, slot, &key);
+            let mut keyspace = node.store.lock(slot, node.now());
+            let fence = keyspace.begin_load(&key);
+            let given = (random.below(3) > 0).then_some(FillValue::String(&value));
+            let fill = Fill { deadline: Some(START * 2), stale_for_ms: 5, filled_at: START, ..Fill::default() };
+            keyspace.fill(&key, given, fill, &fence);
+            node.replication.record_fill(&mut keyspace, &key);
+        }
+        18 => {
+            let mut keyspace = node.store.lock(slot, node.now());
+            let evicted = node.store.key(db, slot, &key);
+            keyspace.discard(&evicted);
+            node.replication.record_eviction(slot, db, &key);
+        }
+        _ => {
+            if random.below(10) == 0 {
+                drop(node.replication.flush(&node.store, Some(db)));
+            }
+        }
+    }
+}
+
+/// Some steps of a life of a cluster: clients, feeds that break, nodes that lag, die and come back.
+async fn live(seed: u64, steps: usize) {
+    let mut random = Random(seed);
+    let mut stage = Stage::new(3, 3);
+    let mut away = None;
+    for _ in 0..steps {
+        match random.below(100) {
+            0..60 => {
+                let tag = TAGS[random.below(TAGS.len())];
+                if let Some(owner) = stage.nodes.iter().find(|node| node.owns(slot_of(tag.as_bytes()))) {
+                    change_something(owner, tag, &mut random);
+                }
+            }
+            60..85 => turns(random.below(12)).await,
+            85..90 => {
+                let node = random.below(stage.nodes.len());
+                stage.nodes[node].learn(&stage.state);
+            }
+            90..93 => stage.link(),
+            93..95 => {
+                let links = stage.linked();
+                if !links.is_empty() {
+                    stage.cut(links[random.below(links.len())]);
+                }
+            }
+            95..97 => stage.settle_a_little().await,
+            97 => {
+                let slot = slots()[random.below(TAGS.len())];
+                stage.nodes.iter().for_each(|node| node.replication.audit_slot(&**node, slot));
+            }
+            98 => drop(stage.now.fetch_add(1_000, Relaxed)),
+            _ => match away.take() {
+                None => {
+                    let number = stage.nodes[random.below(stage.nodes.len())].number;
+                    stage.kill(number);
+                    away = Some(number);
+                }
+                Some(number) => stage.start(number.0 as u8 - 1),
+            },
+        }
+    }
+    stage.settle(&slots()).await;
+    for slot in slots() {
+        stage.nodes.iter().for_each(|node| node.replication.audit_slot(&**node, slot));
+    }
+    stage.settle(&slots()).await;
+    let sum = |count: fn(&Counts) -> &AtomicU64| {
+        stage.nodes.iter().map(|node| count(node.replication.counts()).load(Relaxed)).sum::<u64>()
+    };
+    assert!(sum(|counts| &counts.carried_out) > 0 && sum(|counts| &counts.compared) > 0);
+    for node in &stage.nodes {
+        assert_eq!(node.replication.counts().repaired.load(Relaxed), 0, "a copy at {:?} has gone astray", node.number);
+    }
+}
+
+#[test]
+fn holders_come_to_hold_the_same() {
+    // More of them: FOREBAY_SEEDS=1000.
+    let seeds = std::env::var("FOREBAY_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(12);
+    for seed in 1..=seeds {
+        println!("seed {seed}");
+        run(live(0x9e37_79b9_7f4a_7c15u64.wrapping_mul(seed), 600));
+    }
+}
+
+#[test]
+fn a_copy_that_differs_is_found_and_repaired() {
+    run(async {
+        let (mut stage, slot) = (Stage::new(2, 2), slot_of(b"{a}"));
+        stage.settle(&slots()).await;
+        let owner = Arc::clone(stage.nodes.iter().find(|node| node.owns(slot)).unwrap());
+        let holder = Arc::clone(stage.nodes.iter().find(|node| !node.owns(slot)).unwrap());
+        owner.execute(&SET, 0, &[b"set", b"{a}1", b"right"]);
+        stage.settle(&slots()).await;
+        let key = holder.store.key(0, slot, b"{a}1");
+        holder.store.lock(slot, START).set_string(&key, b"wrong", Expiry::None);
+        owner.replication.audit_slot(&*owner, slot);
+        while holder.replication.counts().repaired.load(Relaxed) == 0 {
+            turns(1).await;
+        }
+        stage.settle(&slots()).await;
+        assert_eq!(holder.store.lock(slot, START).read_string(&key).unwrap().unwrap().to_vec(), b"right");
+    });
+}
+
+#[test]
+fn what_copies_hold_is_known() {
+    run(async {
+        let (mut stage, slot) = (Stage::new(3, 3), slot_of(b"{a}"));
+        stage.settle(&slots()).await;
+        let owner = Arc::clone(stage.nodes.iter().find(|node| node.owns(slot)).unwrap());
+        let recorded = owner.execute(&SET, 0, &[b"set", b"{a}1", b"v"]);
+        assert_eq!(owner.replication.copies(&recorded), 0, "nobody has been asked yet");
+        owner.replication.acknowledged(&recorded, 2).await;
+        assert_eq!(owner.replication.copies(&recorded), 2);
+        let one = stage.linked().into_iter().find(|(from, _)| *from == owner.number).unwrap();
+        stage.cut(one);
+        turns(50).await;
+        let later = owner.execute(&SET, 0, &[b"set", b"{a}1", b"w"]);
+        let mut both = recorded.clone();
+        both.absorb(&later);
+        owner.replication.acknowledged(&later, 1).await;
+        assert_eq!((owner.replication.copies(&later), owner.replication.copies(&both)), (1, 1));
+        stage.link();
+        owner.replication.acknowledged(&both, 2).await;
+        assert!(owner.execute(&DEL, 0, &[b"del", b"{a}none"]).is_empty(), "nothing was changed");
+    });
+}
+
+#[test]
+fn a_deposed_owner_gets_no_acknowledgement() {
+    run(async {
+        let (mut stage, slot) = (Stage::new(3, 3), slot_of(b"{a}"));
+        stage.settle(&slots()).await;
+        let owner = Arc::clone(stage.nodes.iter().find(|node| node.owns(slot)).unwrap());
+        let mut later = stage.state.clone();
+        let (number, incarnation) = (owner.number, owner.incarnation);
+        later.apply(forebay_cluster::state::Change::Down { number, incarnation });
+        stage.nodes.iter().filter(|node| !Arc::ptr_eq(node, &owner)).for_each(|node| node.learn(&later));
+        let before = stage.nodes.iter().map(|node| node.replication.standing(slot).1).max();
+        let recorded = owner.execute(&SET, 0, &[b"set", b"{a}1", b"late"]);
+        let asked = tokio::select! {
+            () = owner.replication.acknowledged(&recorded, 1) => true,
+            () = turns(2_000) => false,
+        };
+        assert!(!asked && owner.replication.copies(&recorded) == 0);
+        for node in stage.nodes.iter().filter(|node| !Arc::ptr_eq(node, &owner)) {
+            assert_eq!(Some(node.replication.standing(slot).1), before);
+        }
+    });
+}
+
+#[test]
+fn a_large_hash_is_changed_by_commands_and_arrives() {
+    run(async {
+        let (mut stage, slot) = (Stage::new(2, 2), slot_of(b"{a}"));
+        stage.settle(&slots()).await;
+        let owner = Arc::clone(stage.nodes.iter().find(|node| node.owns(slot)).unwrap());
+        let peer = Arc::clone(owner.replication.peers.read().values().next().unwrap());
+        for field in 0..1_000 {
+            owner.execute(&HSET, 0, &[b"hset", b"{a}h", field.to_string().as_bytes(), &[b'v'; 50]]);
+        }
+        let queued = peer.outbox.queued();
+        assert!(queued < 1_000 * 200, "{queued} bytes for a thousand fields");
+        stage.settle(&slots()).await;
+        let holder = stage.nodes.iter().find(|node| !node.owns(slot)).unwrap();
+        let mut keyspace = holder.store.lock(slot, START);
+        let hash = keyspace.read_hash(&holder.store.key(0, slot, b"{a}h")).unwrap().unwrap();
+        assert_eq!(hash.len(), 1_000);
+    });
+}
+
+proptest! {
+    /// What no number would show: an order of changes that is not the owner's, or one that is missing.
+    #[test]
+    fn a_digest_shows_every_difference_in_what_is_left(
+        puts in prop::collection::vec((0..6u8, 0..4u8), 2..30),
+        pick: prop::sample::Index,
+        omit: bool,
+    ) {
+        let mut others = puts.clone();
+        let at = pick.index(puts.len() - 1);
+        match omit {
+            true => drop(others.drain(at..=at)),
+            false => others.swap(at, at + 1),
+        }
+        let left = |puts: &[(u8, u8)]| {
+            let store = Store::new(StoreConfig { shards: 1, ..StoreConfig::default() });
+            let mut keyspace = store.lock(1, START);
+            for (key, value) in puts {
+                keyspace.set_string(&store.key(0, 1, &[*key]), &[*value], Expiry::None);
+            }
+            let last: std::collections::BTreeMap<_, _> = puts.iter().copied().collect();
+            (keyspace.digest_slot(1, START, DigestLimits::NONE), last)
+        };
+        let ((digest, last), (other, other_last)) = (left(&puts), left(&others));
+        prop_assert_eq!(digest == other, last == other_last);
+    }
+}
