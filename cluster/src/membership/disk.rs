@@ -133,14 +133,17 @@ impl Disk {
     pub(super) fn open(directory: Option<&Path>) -> Result<(Disk, Contents), DiskError> {
         let path = directory.map(|directory| directory.join(FILE));
         let name = path.as_ref().map_or("the Raft log in memory".to_owned(), |path| path.display().to_string());
-        let mut builder = Builder::new();
-        builder.set_cache_size(PAGE_CACHE).set_check_integrity_on_open(true);
+        let builder = builder();
         let database = match &path {
             Some(path) => builder.create(path),
             None => builder.create_with_backend(InMemoryBackend::new()),
         };
         let database = database.map_err(|error| why_not_opened(&name, error))?;
-        let mut disk = Disk { database: Some(database), path: name };
+        Disk::of(database, name)
+    }
+
+    fn of(database: Database, path: String) -> Result<(Disk, Contents), DiskError> {
+        let mut disk = Disk { database: Some(database), path };
         let contents = disk.load()?;
         Ok((disk, contents))
     }
@@ -229,6 +232,12 @@ impl Disk {
     }
 }
 
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(PAGE_CACHE).set_check_integrity_on_open(true);
+    builder
+}
+
 fn why_not_opened(path: &str, error: DatabaseError) -> DiskError {
     let path = path.to_owned();
     match error {
@@ -270,9 +279,60 @@ fn text(error: impl ToString) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::fs;
+    use std::io;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// A disk that has no room any more from some time on.
+    #[derive(Debug)]
+    struct Filling {
+        kept: InMemoryBackend,
+        is_full: Arc<AtomicBool>,
+    }
+
+    impl Filling {
+        fn check(&self) -> io::Result<()> {
+            match self.is_full.load(Ordering::Relaxed) {
+                true => Err(io::ErrorKind::StorageFull.into()),
+                false => Ok(()),
+            }
+        }
+    }
+
+    impl redb::StorageBackend for Filling {
+        fn len(&self) -> io::Result<u64> {
+            self.kept.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.kept.read(offset, out)
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.check()?;
+            self.kept.set_len(len)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            self.check()
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.check()?;
+            self.kept.write(offset, data)
+        }
+    }
+
+    /// A disk, and the switch that fills it up.
+    pub(in super::super) fn filling() -> (Disk, Arc<AtomicBool>) {
+        let is_full = Arc::new(AtomicBool::new(false));
+        let backend = Filling { kept: InMemoryBackend::new(), is_full: Arc::clone(&is_full) };
+        let database = builder().create_with_backend(backend).expect("there is room");
+        (Disk::of(database, "/data/raft.redb".to_owned()).expect("a new one").0, is_full)
+    }
 
     fn seat() -> Seat {
         Seat { cluster: ClusterId([7; 16]), number: NodeNumber(3), id: NodeId::from_bytes([1; 20]), founder: None }

@@ -128,6 +128,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_full_disk_refuses_this_write_and_all_later_ones_by_name() {
+        let (disk, is_full) = super::super::disk::tests::filling();
+        let writer = Writer::start(disk).expect("a thread");
+        let vote = super::super::raft::Vote::new(3, 2);
+        writer.write(vec![Edit::put(Item::Vote, &vote)]).await.expect("there is room");
+        is_full.store(true, std::sync::atomic::Ordering::Relaxed);
+        let refused = writer.write(vec![Edit::put(Item::Vote, &vote)]).await.expect_err("no room");
+        assert!(refused.to_string().contains("/data/raft.redb") && refused.to_string().contains("hint:"), "{refused}");
+        is_full.store(false, std::sync::atomic::Ordering::Relaxed);
+        writer.write(vec![Edit::put(Item::Vote, &vote)]).await.expect_err("what is on the disk is not known");
+        writer.close().await;
+    }
+
+    #[tokio::test]
     async fn a_closed_file_refuses() {
         let (disk, _) = Disk::open(None).expect("memory");
         let writer = Writer::start(disk).expect("a thread");
