@@ -4,6 +4,7 @@
 //! [`state::ClusterState`] that the nodes agree on by [`membership`]. Nothing here knows what a value or a command is.
 
 pub mod assignment;
+pub mod discovery;
 pub mod membership;
 pub mod ring;
 pub mod slot;

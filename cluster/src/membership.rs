@@ -50,6 +50,7 @@ use self::forming::Candidates;
 use self::node::{Node, Seated};
 use self::proposing::Proposal;
 use self::writer::Writer;
+use crate::discovery::Seeds;
 use crate::slots::NodeNumber;
 use crate::state::{Applied, Change, ClusterId, ClusterState, Description, Incarnation};
 use crate::tls::PeerTls;
@@ -68,8 +69,8 @@ pub struct MembershipConfig {
     pub me: Description,
     /// Drawn at random for this process.
     pub incarnation: Incarnation,
-    /// Peer ports of nodes that may know the cluster, or want to form it, as `host:port`.
-    pub seeds: Vec<String>,
+    /// Nodes that may know the cluster, or want to form it.
+    pub seeds: Seeds,
     /// How many nodes form a cluster. With 1 and seeds, only an existing one is joined.
     pub bootstrap_expect: usize,
     /// Copies of each slot in a cluster that this node forms.
@@ -268,13 +269,22 @@ impl Drop for Membership {
     fn drop(&mut self) {
         self.node.closing.cancel();
         self.node.lease.end();
+        let (node, runtime) = (Arc::clone(&self.node), tokio::runtime::Handle::try_current());
+        if let (Some(_), Ok(runtime)) = (node.seated.get(), runtime) {
+            // Without a port it must not go on leading.
+            runtime.spawn(async move {
+                if let Some(seated) = node.seated.get() {
+                    let _ = seated.raft.shutdown().await;
+                }
+            });
+        }
     }
 }
 
 fn node(config: MembershipConfig, writer: Writer) -> Node {
     let empty = ClusterState::new(ClusterId([0; 16]), config.copies);
     Node {
-        candidates: Mutex::new(Candidates::new(config.me.clone(), config.bootstrap_expect, !config.seeds.is_empty())),
+        candidates: Mutex::new(Candidates::new(config.me.clone(), config.bootstrap_expect, !config.seeds.is_none())),
         timing: config.timing,
         me: config.me,
         seeds: config.seeds,

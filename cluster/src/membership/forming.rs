@@ -76,8 +76,9 @@ impl Candidates {
         let address = peer_address(&greeting.description);
         self.rumoured.remove(id);
         if let Some((cluster, _)) = greeting.seat {
-            self.heard.remove(id);
-            self.cluster.get_or_insert((cluster, address));
+            self.cluster.get_or_insert_with(|| (cluster, address.clone()));
+            // It stays known, and agrees to nothing: whoever hears of it from here must not form a second cluster.
+            self.heard.insert(id.clone(), Candidate { address, known: BTreeSet::new(), heard: now });
             return;
         }
         for (other, address) in &greeting.known {

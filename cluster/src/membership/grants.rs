@@ -112,12 +112,13 @@ impl Grants {
         }
     }
 
-    /// A member asks for a lease.
+    /// A member that has applied the state of `epoch` asks for a lease.
     pub(super) fn renew(
         &mut self,
         leadership: Leadership,
         state: &ClusterState,
         (number, incarnation): (NodeNumber, Incarnation),
+        epoch: u64,
         now: Instant,
     ) -> Verdict {
         self.look(leadership, state, now);
@@ -135,7 +136,8 @@ impl Grants {
             return Verdict::NotNow;
         }
         self.heard.insert(number, Contact { incarnation, at: now, has_called: true });
-        Verdict::Granted
+        // What it serves by may be older than what took its slots.
+        if epoch < member.since_epoch { Verdict::NotNow } else { Verdict::Granted }
     }
 
     /// Whether the leader's own lease needs no end, since nobody else can take its slots.
@@ -151,7 +153,8 @@ impl Grants {
     /// The members whose end is to be proposed: their lease has surely ended, and they get none any more. Again after a while, if the state
     /// does not show it by then.
     pub(super) fn condemn_silent(&mut self, state: &ClusterState, now: Instant) -> Vec<(NodeNumber, Incarnation)> {
-        let living = state.members().filter(|member| member.number != self.me && !has_ended(member));
+        let may_serve = |member: &&Member| !has_ended(member) && member.standing != Standing::Drained;
+        let living = state.members().filter(|member| member.number != self.me).filter(may_serve);
         let lives: Vec<_> = living.map(|member| (member.number, member.incarnation)).collect();
         let wait = self.timing.down_after;
         lives.into_iter().filter(|life| self.is_due(*life, wait, now) && self.condemn(*life, now).is_ok()).collect()
@@ -253,7 +256,7 @@ mod tests {
         }
 
         fn renew(&mut self, leadership: Leadership) -> Verdict {
-            self.grants.renew(leadership, &self.state, (NodeNumber(2), FIRST), self.now)
+            self.grants.renew(leadership, &self.state, (NodeNumber(2), FIRST), self.state.epoch(), self.now)
         }
     }
 
@@ -302,12 +305,34 @@ mod tests {
     #[test]
     fn another_life_is_told_so() {
         let mut scene = Scene::new();
-        let refused = scene.grants.renew(LEADS, &scene.state, (NodeNumber(2), Incarnation(9)), scene.now);
+        let refused = scene.grants.renew(LEADS, &scene.state, (NodeNumber(2), Incarnation(9)), 9, scene.now);
         assert_eq!(refused, Verdict::Replaced);
-        let refused = scene.grants.renew(LEADS, &scene.state, (NodeNumber(7), FIRST), scene.now);
+        let refused = scene.grants.renew(LEADS, &scene.state, (NodeNumber(7), FIRST), 9, scene.now);
         assert_eq!(refused, Verdict::Removed);
         scene.state.apply(Change::Down { number: NodeNumber(2), incarnation: FIRST });
         assert_eq!(scene.renew(LEADS), Verdict::Down);
+    }
+
+    #[test]
+    fn who_serves_by_a_state_from_before_it_was_down_gets_nothing() {
+        let mut scene = Scene::new();
+        let before = scene.state.epoch();
+        scene.state.apply(Change::Down { number: NodeNumber(2), incarnation: FIRST });
+        let description = description(2);
+        scene.state.apply(Change::Join { description, incarnation: FIRST });
+        let refused = scene.grants.renew(LEADS, &scene.state, (NodeNumber(2), FIRST), before, scene.now);
+        assert_eq!(refused, Verdict::NotNow);
+        assert_eq!(scene.renew(LEADS), Verdict::Granted);
+    }
+
+    #[test]
+    fn who_was_drained_is_not_declared_down_again_and_again() {
+        let mut scene = Scene::new();
+        scene.state.apply(Change::Drain { number: NodeNumber(2) });
+        scene.state.apply(Change::Down { number: NodeNumber(2), incarnation: FIRST });
+        assert_eq!(scene.state.member(NodeNumber(2)).map(|member| member.standing), Some(Standing::Drained));
+        scene.pass(Timing::default().down_after * 3);
+        assert_eq!(scene.grants.condemn_silent(&scene.state, scene.now), []);
     }
 
     #[test]

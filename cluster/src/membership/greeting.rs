@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 use super::forming::{Greeting, Next};
 use super::node::Node;
 use super::{service, wire};
+use crate::discovery::Seeds;
 use crate::state::ClusterId;
 
 /// How long a node may take to greet back.
@@ -37,20 +38,21 @@ impl Node {
 
     /// Greets everybody once, and returns what is to be done.
     pub(super) async fn greet_all(self: &Arc<Node>, rounds: &mut Rounds) -> Next {
+        let seeds = self.seeds.addresses().await;
         let mut addresses = self.candidates.lock().addresses();
-        addresses.extend(self.seeds.iter().cloned());
+        addresses.extend(seeds.iter().cloned());
         addresses.extend(self.book.peers());
         let greetings = join_all(addresses.into_iter().map(|address| async move {
             let greeted = self.greet(&address).await;
             (address, greeted)
         }));
-        let mut seeds_that_are_others = self.seeds.len();
+        let mut seeds_that_are_others = seeds.len();
         for (address, greeted) in greetings.await {
             match greeted {
                 Ok(greeting) => {
                     rounds.unreachable.remove(&address);
                     let is_me = greeting.description.id == self.me.id && greeting.incarnation == self.incarnation();
-                    if is_me && self.seeds.contains(&address) {
+                    if is_me && seeds.contains(&address) {
                         seeds_that_are_others -= 1;
                     }
                     self.note(rounds, &address, &greeting);
@@ -63,7 +65,8 @@ impl Node {
             }
         }
         let mut candidates = self.candidates.lock();
-        if seeds_that_are_others == 0 {
+        // A name in the DNS may have this node alone because the others are not registered yet.
+        if seeds_that_are_others == 0 && matches!(self.seeds, Seeds::Static(_)) {
             candidates.seeds_are_me();
         }
         if let Some(since) = Instant::now().checked_sub(self.timing.forget_after) {

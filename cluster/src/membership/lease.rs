@@ -23,8 +23,9 @@
 //!   needs the others' confirmation like any leader. While it is the only *member* its own lease does not end by itself, so that a stall of
 //!   the machine stops nobody; it is bounded again before the leader proposes another member (`Grants::bound_own`).
 //!
-//! After `Down` a process joins with a new incarnation, and renews only once it has applied that `Join` itself: by then its own state says
-//! that it owns nothing of what it had. So (1) and (2) cannot be true by an old state and a new lease.
+//! After `Down` a process joins again, and renews only once it has applied that `Join` itself; and a leader grants only to who has applied
+//! the change by which it stands as it does now (`Renewal::epoch`). By then its own state says that it owns nothing of what it had. So (1)
+//! and (2) cannot be true by an old state and a new lease.
 //!
 //! Not covered: a machine whose monotonic clock stands still while others' go on (a virtual machine that is frozen and moved on).
 

@@ -96,7 +96,8 @@ impl Node {
                     self.candidates.lock().forget_cluster();
                 }
                 Next::Wait { missing: 0, known } => {
-                    self.set_phase(format!("waiting for a cluster: knows {}", listed(&known)));
+                    let hint = "without one to join, --bootstrap-expect says how many nodes form it";
+                    self.set_phase(format!("waiting for a cluster ({hint}): knows {}", listed(&known)));
                 }
                 Next::Wait { missing, known } => {
                     let nodes = if missing == 1 { "node" } else { "nodes" };
@@ -160,7 +161,7 @@ impl Node {
             // A founder that was interrupted before it was a member has a log, but was no member before.
             let is_newly_formed = seated.seat.founder.is_some() && state.members().next().is_none();
             let log_of = (!is_newly_formed).then_some(seated.seat.number);
-            let joined = self.ask_to_join(log_of, &self.ways(seated), &mut patience).await?;
+            let joined = self.ask_to_join(log_of, &self.ways(seated).await, &mut patience).await?;
             if joined.is_some_and(|number| number != seated.seat.number) {
                 return Err(format!(
                     "this node's number is {}, but the cluster gave it {joined:?}",
@@ -176,8 +177,8 @@ impl Node {
     }
 
     /// Seeds, as ways to the cluster.
-    fn ways(&self, seated: &Seated) -> Vec<(ClusterId, String)> {
-        self.seeds.iter().map(|seed| (seated.seat.cluster, seed.clone())).collect()
+    async fn ways(&self, seated: &Seated) -> Vec<(ClusterId, String)> {
+        self.seeds.addresses().await.into_iter().map(|seed| (seated.seat.cluster, seed)).collect()
     }
 
     /// Proposes that this incarnation joins. `None`: there is nobody to decide on it at present.
@@ -248,7 +249,7 @@ impl Node {
         let mut grants = seated.grants.lock();
         let now = Instant::now();
         let (leadership, state) = (seated.leadership(&self.timing), self.state());
-        let verdict = grants.renew(leadership, &state, (seated.seat.number, self.incarnation()), now);
+        let verdict = grants.renew(leadership, &state, (seated.seat.number, self.incarnation()), state.epoch(), now);
         if verdict == Verdict::Granted {
             match grants.is_alone(leadership, &state) {
                 true => self.lease.set_forever(),
@@ -264,6 +265,7 @@ impl Node {
             protocol: PEER_PROTOCOL,
             number: seated.seat.number.0,
             incarnation: self.incarnation().0,
+            epoch: self.state().epoch(),
         };
         let Some(address) = self.book.raft(leader) else { return Verdict::NotNow };
         let Ok(channel) = self.channels.to(&address) else { return Verdict::NotNow };

@@ -18,6 +18,7 @@ use super::lease::Lease;
 use super::raft::{Metrics, Raft, number_of};
 use super::timing::Timing;
 use super::writer::Writer;
+use crate::discovery::Seeds;
 use crate::slots::NodeNumber;
 use crate::state::{ClusterId, ClusterState, Description, Incarnation};
 
@@ -25,7 +26,7 @@ use crate::state::{ClusterId, ClusterState, Description, Incarnation};
 pub(super) struct Node {
     pub(super) timing: Timing,
     pub(super) me: Description,
-    pub(super) seeds: Vec<String>,
+    pub(super) seeds: Seeds,
     pub(super) copies: u8,
     pub(super) channels: Arc<Channels>,
     pub(super) book: Arc<Book>,

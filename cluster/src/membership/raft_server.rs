@@ -87,17 +87,17 @@ impl RaftService for Port {
         let renewal = renewal.into_inner();
         self.0.check_caller(renewal.protocol, &renewal.cluster)?;
         let life = (NodeNumber(renewal.number), Incarnation(renewal.incarnation));
-        let verdict = self.0.seated().map_or(Verdict::NotNow, |seated| self.0.grant(seated, life));
+        let verdict = self.0.seated().map_or(Verdict::NotNow, |seated| self.0.grant(seated, life, renewal.epoch));
         Ok(Response::new(Grant { verdict: verdict.into() }))
     }
 }
 
 impl Node {
     /// Decides on a renewal, if this node leads.
-    pub(super) fn grant(&self, seated: &Seated, life: (NodeNumber, Incarnation)) -> Verdict {
+    pub(super) fn grant(&self, seated: &Seated, life: (NodeNumber, Incarnation), epoch: u64) -> Verdict {
         let mut grants = seated.grants.lock();
         // Under the lock, so that what was condemned before is in the state, or in the book.
         let now = Instant::now();
-        grants.renew(seated.leadership(&self.timing), &self.state(), life, now)
+        grants.renew(seated.leadership(&self.timing), &self.state(), life, epoch, now)
     }
 }

@@ -87,7 +87,7 @@ impl Place {
             data_dir: self.data_dir,
             me: self.description,
             incarnation: Incarnation(rand::random()),
-            seeds: seeds.to_vec(),
+            seeds: seeds.to_vec().into(),
             bootstrap_expect: expect,
             copies: 2,
             tls: None,
@@ -143,6 +143,12 @@ impl Running {
 
     fn voters(&self) -> BTreeSet<NodeNumber> {
         self.membership.status().voters.into_iter().collect()
+    }
+
+    /// Old and new voters must agree, so that a single old one that ended then would take the cluster with it.
+    fn votes_are_changing(&self) -> bool {
+        let seated = self.membership.node.seated.get().expect("it has joined");
+        seated.metrics().membership_config.get_joint_config().len() > 1
     }
 
     fn cut(&self, is_cut: bool) {
@@ -205,7 +211,12 @@ async fn settle(nodes: &[Running]) {
     }
     let votes = if nodes.len() < 3 { 1 } else { nodes.len().min(5) - (nodes.len().min(5) + 1) % 2 };
     eventually("the votes are given out, and all have a lease", || {
-        nodes.iter().all(|node| node.voters().len() == votes && node.has_lease() && node.membership.leader().is_some())
+        nodes.iter().all(|node| {
+            node.voters().len() == votes
+                && !node.votes_are_changing()
+                && node.has_lease()
+                && node.membership.leader().is_some()
+        })
     })
     .await;
 }

@@ -59,7 +59,7 @@ async fn calls_of_strangers_are_refused_and_both_sides_named() {
         assert_eq!(refused.code(), Code::FailedPrecondition);
         assert!(parts.iter().all(|part| refused.message().contains(part)), "{refused}");
     }
-    let renewal = Renewal { cluster: vec![7; 16].into(), protocol: PEER_PROTOCOL, number: 1, incarnation: 1 };
+    let renewal = Renewal { cluster: vec![7; 16].into(), protocol: PEER_PROTOCOL, number: 1, incarnation: 1, epoch: 0 };
     assert_eq!(client.renew(renewal).await.expect_err("a stranger").code(), Code::FailedPrecondition);
     let question = Request { protocol: PEER_PROTOCOL, cluster: vec![7; 16].into(), content: Vec::new().into() };
     let mut desk = service::client(dial(&node.address, None).expect("an address"));
