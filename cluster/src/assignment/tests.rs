@@ -103,6 +103,19 @@ fn zones_of(seats: &[Seat], holders: &Holders) -> usize {
     holders.iter().filter_map(zone).collect::<BTreeSet<_>>().len()
 }
 
+/// Clients of clusters are told of every run of slots that the same nodes hold.
+#[test]
+fn slots_are_held_in_runs() {
+    for (nodes, most) in [(3, 500), (6, 2_000), (12, 4_000)] {
+        let mut table = SlotTable::vacant();
+        (1..=nodes).for_each(|nodes| table = assign(&table, &seats(0..nodes), 3));
+        let is_new_run = |slot: &u16| table.holders(*slot) != table.holders(slot - 1);
+        let runs = 1 + (1..SLOT_COUNT).filter(is_new_run).count();
+        println!("{nodes} nodes: {runs} runs");
+        assert!(runs <= most, "{nodes} nodes: {runs} runs");
+    }
+}
+
 #[test]
 fn weight_is_share() {
     let mut all = seats(0..4);
