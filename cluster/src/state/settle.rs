@@ -75,6 +75,13 @@ impl Present {
 
     /// Of a slot that has an owner.
     fn settle(&self, slot: &mut Slot, target: &Holders) {
+        if slot.syncing.is_empty()
+            && slot.replicas.len() + 1 == target.len()
+            && slot.holders().all(|holder| target.contains(&holder))
+        {
+            // All that are wanted have it, and nobody else: as most slots are most of the time.
+            return;
+        }
         slot.syncing.retain(|number| target.contains(number) && self.is_up(*number));
         for number in target {
             if self.is_up(*number) && !slot.is_held_by(*number) {

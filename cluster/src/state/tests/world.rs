@@ -81,7 +81,11 @@ impl World {
 
     /// What the nodes that live would propose now.
     pub(super) fn to_do(&self) -> Vec<Change> {
-        let lives = self.lives.iter().filter(|(number, life)| self.incarnation(**number) == **life);
+        // A process that lives need not be a member any more.
+        let is_member = |number: NodeNumber, life: Incarnation| {
+            self.state.member(number).is_some_and(|member| member.incarnation == life)
+        };
+        let lives = self.lives.iter().filter(|(number, life)| is_member(**number, **life));
         lives.flat_map(|(number, _)| self.to_do_by(*number)).collect()
     }
 
