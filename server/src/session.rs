@@ -15,6 +15,8 @@ pub struct Session {
     pub replies: Replies,
     /// `CLIENT NO-TOUCH`: reads do not count as use of a key.
     pub no_touch: bool,
+    /// `READONLY`: on the direct door, keys may be read from copies.
+    pub readonly: bool,
     /// Which of the single-writer statistics lanes the connection's thread writes.
     pub lane: usize,
     /// The time of the batch in work.
@@ -35,7 +37,7 @@ pub enum Replies {
 impl Session {
     /// A new session: of a connection, or of one request that came by another way than a connection of its own.
     pub fn new(client: Arc<Client>, lane: usize, authenticated: bool) -> Session {
-        Session { client, db: 0, authenticated, replies: Replies::On, no_touch: false, lane, now: 0 }
+        Session { client, db: 0, authenticated, replies: Replies::On, no_touch: false, readonly: false, lane, now: 0 }
     }
 
     /// Whether the reply to the request just run is sent; moves `CLIENT REPLY SKIP` on by one request.

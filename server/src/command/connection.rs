@@ -110,6 +110,7 @@ fn reset(call: &mut Call<'_>) -> Result<Flow, CommandError> {
     session.authenticated = !call.node.settings.needs_password();
     session.replies = Replies::On;
     session.no_touch = false;
+    session.readonly = false;
     session.client.db.store(0, Relaxed);
     session.client.protocol.store(2, Relaxed);
     session.client.no_touch.store(false, Relaxed);

@@ -1,6 +1,6 @@
 //! FOREBAY.*: what only a read-through cache can be asked.
 
-use forebay_cluster::{NodeNumber, SLOT_COUNT};
+use forebay_cluster::{Node, SLOT_COUNT};
 use forebay_resp::Reply;
 use forebay_store::{Access, Key, Keyspace, Presence};
 
@@ -40,7 +40,13 @@ pub(super) const TABLE: &[Spec] = &[
         ),
     Spec::new("forebay.topology", 1, Flags::READONLY.union(Flags::LOADING).union(Flags::STALE), Categories::empty())
         .on_node(topology)
-        .docs("cluster", "7.2.0", "O(N), N being the number of nodes", "Tells the epoch and the members.", ""),
+        .docs(
+            "cluster",
+            "7.2.0",
+            "O(N), N being the number of nodes",
+            "Tells the epoch, what is on the move, and the members.",
+            "",
+        ),
 ];
 
 fn explain(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), CommandError> {
@@ -157,28 +163,36 @@ fn groups(call: &mut Call<'_>) -> Result<Flow, CommandError> {
     Ok(Flow::Continue)
 }
 
+/// The epoch, what is on the move, and each member with how much it holds.
 fn topology(call: &mut Call<'_>) -> Result<Flow, CommandError> {
     let topology = call.node.topology.load();
-    let slots = |number: NodeNumber| {
-        let owners = (0..SLOT_COUNT).filter_map(|slot| topology.owner_of(slot));
-        owners.filter(|owner| owner.number == number).count()
-    };
-    call.reply.map(3);
+    let count = |holds: &dyn Fn(u16) -> bool| (0..SLOT_COUNT).filter(|slot| holds(*slot)).count() as i64;
+    call.reply.map(5);
     call.reply.bulk(b"peer_protocol");
     call.reply.integer(i64::from(forebay_cluster::PEER_PROTOCOL));
     call.reply.bulk(b"epoch");
     call.reply.integer(topology.epoch() as i64);
+    call.reply.bulk(b"slots_without_owner");
+    call.reply.integer(count(&|slot| topology.owner_of(slot).is_none()));
+    call.reply.bulk(b"slots_syncing");
+    call.reply.integer(count(&|slot| topology.syncing(slot).next().is_some()));
     call.reply.bulk(b"nodes");
     call.reply.array(topology.nodes().len());
     for node in topology.nodes() {
+        let is_node = |other: &Node| other.number == node.number;
         let mut facts = Facts::new();
+        facts.number("number", i64::from(node.number.0));
         facts.text("id", node.id.as_str());
+        facts.text("standing", format!("{:?}", node.standing).to_lowercase());
         facts.text("host", node.host.as_str());
         facts.number("port", i64::from(node.open_port));
         facts.number("direct_port", i64::from(node.direct_port));
+        facts.number("http_port", i64::from(node.http_port));
         facts.number("peer_port", i64::from(node.peer_port));
         facts.text("zone", node.zone.as_deref().unwrap_or_default());
-        facts.number("slots", slots(node.number) as i64);
+        facts.number("slots", count(&|slot| topology.owner_of(slot).is_some_and(is_node)));
+        facts.number("copies", count(&|slot| topology.replicas(slot).any(is_node)));
+        facts.number("syncing", count(&|slot| topology.syncing(slot).any(is_node)));
         facts.write(call.reply);
     }
     Ok(Flow::Continue)

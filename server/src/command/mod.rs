@@ -9,6 +9,7 @@ mod bitfield;
 mod bitmaps;
 mod bits;
 mod client;
+mod cluster;
 mod config;
 mod connection;
 mod databases;
@@ -48,6 +49,7 @@ static FAMILIES: &[&[Spec]] = &[
     bitfield::TABLE,
     bitmaps::TABLE,
     client::TABLE,
+    cluster::TABLE,
     config::TABLE,
     connection::TABLE,
     databases::TABLE,
