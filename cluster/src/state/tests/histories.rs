@@ -34,7 +34,7 @@ enum Step {
     Rebalance,
     /// The owners write.
     Write,
-    /// Replicas get what is on the way to them, in some slots.
+    /// Some replicas get what is on the way to them.
     Deliver(u16),
     /// Nodes do what they are to do, for a part of the slots. What they propose is committed, or is late.
     Work {
@@ -135,8 +135,10 @@ impl History {
             Step::Rebalance => self.apply(Change::Rebalance),
             Step::Write => self.write(),
             Step::Deliver(part) => {
-                let fits = |slot: u16| slot % 4 == part;
-                self.copies.iter_mut().filter(|((slot, _), _)| fits(*slot)).for_each(|(_, copy)| copy.take_all());
+                // At some holders of a slot and not at others.
+                let fits = |slot: u16, holder: NodeNumber| (u32::from(slot) + holder.0) % 4 == u32::from(part);
+                let reached = self.copies.iter_mut().filter(|((slot, holder), _)| fits(*slot, *holder));
+                reached.for_each(|(_, copy)| copy.take_all());
             }
             Step::Work { part, is_late } => self.work(|slot| slot % 4 == part, is_late),
             Step::Commit(index) => {
