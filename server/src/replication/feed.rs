@@ -77,11 +77,15 @@ impl Replication {
                         return;
                     }
                 }
-                None if copies => tokio::task::yield_now().await,
+                None if copies => {}
                 None => tokio::select! {
                     () = peer.outbox.woken() => {}
                     () = outgoing.closed() => return,
                 },
+            }
+            if copies {
+                // A step takes some microseconds, and there may be thousands.
+                tokio::task::yield_now().await;
             }
         }
     }

@@ -235,7 +235,7 @@ impl Stage {
             // Nobody writes meanwhile: this test is the only client.
             let drained = tokio::select! {
                 drained = node.replication.drained(&slots, to) => drained.is_ok(),
-                () = turns(2_000) => false,
+                () = turns(50_000) => false,
             };
             if drained {
                 self.state.apply(Change::HandOver { from: node.number, to, slots, epoch });
@@ -249,7 +249,7 @@ impl Stage {
         for _ in 0..300 {
             self.nodes.iter().for_each(|node| node.learn(&self.state));
             self.link();
-            turns(50).await;
+            turns(5_000).await;
             self.settle_a_little().await;
             let is_settled = self.state.is_settled() && slots.iter().all(|slot| self.difference(*slot).is_none());
             if is_settled && self.nodes.iter().all(|node| node.known_epoch() == self.state.epoch()) {
@@ -272,8 +272,8 @@ impl Stage {
 }
 
 fn link(from: &Arc<Node>, to: &Arc<Node>) -> Link {
-    let (outgoing, received) = mpsc::channel(4);
-    let (answers, incoming) = mpsc::channel(4);
+    let (outgoing, received) = mpsc::channel(1);
+    let (answers, incoming) = mpsc::channel(1);
     let (owner, holder) = (Arc::clone(from), Arc::clone(to));
     let (from, to) = (from.number, to.number);
     let sends = async move { owner.replication.send(&*owner, to, Feed { outgoing, incoming }).await };
