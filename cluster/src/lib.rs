@@ -6,6 +6,7 @@
 pub mod assignment;
 pub mod discovery;
 pub mod membership;
+pub mod peer;
 pub mod ring;
 pub mod slot;
 pub mod slots;
@@ -21,4 +22,5 @@ pub use state::{
     Applied, Change, ClusterId, ClusterState, Description, Incarnation, Member, Position, Refusal, Slot, SlotSet,
     Standing,
 };
+pub use tls::{PeerTls, PeerTlsError};
 pub use topology::{Node, NodeId, Topology};

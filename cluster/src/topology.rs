@@ -37,6 +37,8 @@ pub struct Node {
     /// Availability zone, where known.
     pub zone: Option<String>,
     pub standing: Standing,
+    /// Host and peer port, for those who call it.
+    pub peer_address: String,
 }
 
 /// Members and who holds which slot, at one epoch. Immutable: a change is a new value with the next epoch.
@@ -153,6 +155,11 @@ impl Topology {
         self.copies.get(slot).syncing.iter().filter_map(|place| self.at(*place))
     }
 
+    /// Whether this process has a whole copy of `slot`, which another node owns.
+    pub fn holds_whole(&self, slot: u16) -> bool {
+        self.copies.get(slot).replicas.contains(&self.here)
+    }
+
     /// Whether this process owns `slot`.
     #[inline]
     pub fn is_here(&self, slot: u16) -> bool {
@@ -174,7 +181,8 @@ impl Node {
         let Description { id, host, open_port, direct_port, http_port, peer_port, raft_port, zone, .. } =
             member.description.clone();
         let Member { number, standing, .. } = *member;
-        Node { number, id, host, open_port, direct_port, http_port, peer_port, raft_port, zone, standing }
+        let peer_address = format!("{host}:{peer_port}");
+        Node { number, id, host, open_port, direct_port, http_port, peer_port, raft_port, zone, standing, peer_address }
     }
 }
 
@@ -254,6 +262,7 @@ mod tests {
             raft_port: 7000,
             zone: None,
             standing: Standing::Up,
+            peer_address: "127.0.0.1:8001".to_owned(),
         }
     }
 

@@ -1,0 +1,257 @@
+//! The way to one peer: its connection, its stream of requests, and the calls that are under way.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use forebay_proto::peer::Batch;
+use forebay_proto::peer::peer_client::PeerClient;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status, Streaming};
+use tracing::{debug, info, warn};
+
+use super::MAX_MESSAGE;
+use super::batch::Calls;
+use super::feed::{self, FRAMES, Feed, FeedError};
+use super::hello::Hello;
+use super::queue::{Batches, Queue};
+
+/// Calls under way to one peer at the same time.
+const MAX_CALLS: usize = 100_000;
+
+/// How long a connection may take to come about.
+const CONNECT: Duration = Duration::from_millis(1_000);
+
+/// A silent connection is asked for a sign of life this often, and is given up when none comes within the second time.
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A stream's window (HTTP/2 flow control): large, so that batches are not cut up by it.
+const WINDOW: u32 = 4 << 20;
+
+/// How long a peer that cannot be reached is not tried again.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// Why a call has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// Nothing was sent: it may be sent again.
+    #[error("the node cannot be reached: {0}")]
+    Unreachable(String),
+    /// It was sent, and the connection ended before the answer came: nobody knows whether it was carried out.
+    #[error("the connection to the node ended before it answered")]
+    Broken,
+    /// Nothing was sent.
+    #[error("too much is under way to the node already")]
+    Busy,
+}
+
+/// A call's answer, to be awaited. A call that is dropped may be carried out all the same.
+#[derive(Debug)]
+pub struct Call {
+    answer: oneshot::Receiver<Result<Bytes, CallError>>,
+}
+
+impl Future for Call {
+    type Output = Result<Bytes, CallError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.answer).poll(context).map(|answer| answer.unwrap_or(Err(CallError::Broken)))
+    }
+}
+
+/// How links dial and introduce themselves.
+pub(super) struct Manner {
+    pub(super) runtime: tokio::runtime::Handle,
+    pub(super) tls: Option<tonic::transport::ClientTlsConfig>,
+    pub(super) hello: Mutex<Option<Hello>>,
+}
+
+/// The way to one peer.
+pub(super) struct Link {
+    address: String,
+    manner: Arc<Manner>,
+    calls: Mutex<Calling>,
+    /// The latest that a call was placed by; each batch says it.
+    epoch: Arc<AtomicU64>,
+}
+
+#[derive(Default)]
+struct Calling {
+    last_number: u64,
+    under_way: HashMap<u64, oneshot::Sender<Result<Bytes, CallError>>>,
+    /// There while the stream is, or is being made.
+    queue: Option<Arc<Queue>>,
+    /// Why the last attempt failed, for a short while in which there is no other.
+    failed: Option<(tokio::time::Instant, String)>,
+    /// What streams are opened on, as long as it works.
+    channel: Option<Channel>,
+}
+
+impl Link {
+    pub(super) fn new(address: String, manner: Arc<Manner>) -> Link {
+        Link { address, manner, calls: Mutex::default(), epoch: Arc::default() }
+    }
+
+    /// Sends a request, with the next batch.
+    pub(super) fn call(self: &Arc<Self>, epoch: u64, content: &[u8]) -> Call {
+        let (sender, answer) = oneshot::channel();
+        self.epoch.fetch_max(epoch, Relaxed);
+        if let Err((sender, error)) = self.enqueue(sender, content) {
+            let _gone = sender.send(Err(error));
+        }
+        Call { answer }
+    }
+
+    fn enqueue(
+        self: &Arc<Self>,
+        sender: oneshot::Sender<Result<Bytes, CallError>>,
+        content: &[u8],
+    ) -> Result<(), (oneshot::Sender<Result<Bytes, CallError>>, CallError)> {
+        let mut calls = self.calls.lock();
+        if let Some((at, reason)) = &calls.failed {
+            if at.elapsed() < RETRY {
+                return Err((sender, CallError::Unreachable(reason.clone())));
+            }
+        }
+        if calls.under_way.len() >= MAX_CALLS {
+            return Err((sender, CallError::Busy));
+        }
+        let queue = match &calls.queue {
+            Some(queue) => Arc::clone(queue),
+            None => {
+                let queue = Arc::new(Queue::default());
+                calls.queue = Some(Arc::clone(&queue));
+                let link = Arc::clone(self);
+                self.manner.runtime.spawn(async move { link.converse().await });
+                queue
+            }
+        };
+        calls.last_number += 1;
+        let number = calls.last_number;
+        calls.under_way.insert(number, sender);
+        // Under the lock, so that numbers rise within the queue.
+        match queue.push(number, content) {
+            true => Ok(()),
+            false => match calls.under_way.remove(&number) {
+                Some(sender) => Err((sender, CallError::Busy)),
+                None => unreachable!("it was entered above, under the same lock"),
+            },
+        }
+    }
+
+    /// Makes the stream and reads answers from it until it ends.
+    async fn converse(self: Arc<Self>) {
+        let Some(queue) = self.calls.lock().queue.clone() else { return };
+        let ended = match self.stream(&queue).await {
+            Ok(answers) => self.read(answers).await,
+            Err(status) => Err(status),
+        };
+        queue.close();
+        let mut calls = self.calls.lock();
+        calls.queue = None;
+        calls.channel = None;
+        // Who is refused as a stranger has been listened to in nothing.
+        let is_stranger = matches!(&ended, Err(status) if status.code() == Code::PermissionDenied);
+        let last_sent = if is_stranger { 0 } else { queue.last_taken() };
+        let reason = match &ended {
+            Ok(()) => "it has ended the connection".to_owned(),
+            Err(status) => status.message().to_owned(),
+        };
+        if last_sent == 0 {
+            calls.failed = Some((tokio::time::Instant::now(), reason.clone()));
+        }
+        for (number, sender) in calls.under_way.drain() {
+            let error = if number <= last_sent { CallError::Broken } else { CallError::Unreachable(reason.clone()) };
+            let _gone = sender.send(Err(error));
+        }
+        drop(calls);
+        match is_stranger {
+            true => warn!(peer = self.address, "{reason}"),
+            false => debug!(peer = self.address, reason, "no requests go to the peer for now"),
+        }
+    }
+
+    async fn stream(&self, queue: &Arc<Queue>) -> Result<Streaming<Batch>, Status> {
+        let hello = (*self.manner.hello.lock()).ok_or_else(|| Status::unavailable("this node is not a member yet"))?;
+        let channel = self.channel().await.map_err(|error| Status::unavailable(cause(&error)))?;
+        let mut client =
+            PeerClient::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
+        let epoch = Arc::clone(&self.epoch);
+        let batches = Batches::new(Arc::clone(queue), move |content| Batch { epoch: epoch.load(Relaxed), content });
+        let answers = client.serve(hello.request(batches)).await?.into_inner();
+        info!(peer = self.address, "requests go to the peer");
+        Ok(answers)
+    }
+
+    async fn read(&self, mut answers: Streaming<Batch>) -> Result<(), Status> {
+        while let Some(Batch { content, .. }) = answers.message().await? {
+            let mut calls = self.calls.lock();
+            for call in Calls(content) {
+                let (number, answer) = call.map_err(|cut| Status::data_loss(cut.to_string()))?;
+                if let Some(sender) = calls.under_way.remove(&number) {
+                    let _gone = sender.send(Ok(answer));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins a feed to the peer.
+    pub(super) async fn open_feed(&self) -> Result<Feed, FeedError> {
+        let hello = (*self.manner.hello.lock()).ok_or(FeedError::NotYet)?;
+        let channel = self.channel().await.map_err(|error| FeedError::Unreachable(cause(&error)))?;
+        let mut client =
+            PeerClient::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
+        let (outgoing, frames) = mpsc::channel(FRAMES);
+        let (sender, incoming) = mpsc::channel(FRAMES);
+        let stream =
+            client.feed(hello.request(feed::outgoing(frames))).await.map_err(|status| match status.code() {
+                Code::PermissionDenied | Code::FailedPrecondition => FeedError::Refused(status.message().to_owned()),
+                _ => FeedError::Unreachable(status.message().to_owned()),
+            })?;
+        let address = self.address.clone();
+        self.manner.runtime.spawn(async move {
+            if let Err(status) = feed::receive(stream.into_inner(), sender).await {
+                debug!(peer = address, reason = status.message(), "a feed has ended");
+            }
+        });
+        Ok(Feed { outgoing, incoming })
+    }
+
+    async fn channel(&self) -> Result<Channel, tonic::transport::Error> {
+        if let Some(channel) = self.calls.lock().channel.clone() {
+            return Ok(channel);
+        }
+        let scheme = if self.manner.tls.is_some() { "https" } else { "http" };
+        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{}", self.address))?
+            .connect_timeout(CONNECT)
+            .tcp_nodelay(true)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(4 * WINDOW)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+        if let Some(tls) = &self.manner.tls {
+            endpoint = endpoint.tls_config(tls.clone())?;
+        }
+        let channel = endpoint.connect().await?;
+        self.calls.lock().channel = Some(channel.clone());
+        Ok(channel)
+    }
+}
+
+/// The first cause of an error: tonic's own text says only that there was one.
+fn cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}

@@ -1,0 +1,127 @@
+//! The answering side: what peers ask is handed to the node.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use forebay_proto::peer::peer_server::{Peer, PeerServer};
+use forebay_proto::peer::{Batch, Frame};
+use futures_util::Stream;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::debug;
+
+use super::MAX_MESSAGE;
+use super::batch::Calls;
+use super::feed::{self, FRAMES, Feed};
+use super::hello::{Hello, Stranger};
+use super::queue::{Batches, Queue};
+
+/// What a node does for its peers.
+pub trait PeerHandler: Send + Sync + 'static {
+    /// Runs a request that was placed by the topology of `epoch`, as far as it can at once, and answers it then or later. Called for the
+    /// requests of one peer in their order.
+    fn serve(&self, caller: &Hello, epoch: u64, request: Bytes, answer: Answer);
+
+    /// Takes part in a feed that a peer has begun. Must not block.
+    ///
+    /// # Errors
+    /// When the node does not want it; the caller is told why.
+    fn feed(&self, caller: &Hello, feed: Feed) -> Result<(), String>;
+}
+
+/// Where the answer to one request goes.
+pub struct Answer {
+    number: u64,
+    queue: Arc<Queue>,
+}
+
+impl Answer {
+    /// Sends the answer. It is lost if the caller has gone.
+    #[inline]
+    pub fn send(self, content: &[u8]) {
+        let _gone = self.queue.push_anyway(self.number, content);
+    }
+}
+
+/// The Peer service of a node.
+pub struct PeerService<H> {
+    handler: Arc<H>,
+    hello: Arc<Mutex<Option<Hello>>>,
+}
+
+impl<H: PeerHandler> PeerService<H> {
+    /// A service that hands on what comes to `handler`. It listens to nobody before it was introduced to the cluster.
+    pub fn new(handler: Arc<H>) -> Self {
+        PeerService { handler, hello: Arc::default() }
+    }
+
+    /// Says who this node is.
+    pub fn introduction(&self) -> impl Fn(Hello) + Send + Sync + 'static {
+        let hello = Arc::clone(&self.hello);
+        move |own| *hello.lock() = Some(own)
+    }
+
+    /// The service for a gRPC server.
+    pub fn into_server(self) -> PeerServer<impl Peer> {
+        PeerServer::new(self).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE)
+    }
+
+    fn caller<T>(&self, request: &Request<T>) -> Result<Hello, Stranger> {
+        let own = *self.hello.lock();
+        Hello::read(request.metadata(), own.as_ref())
+    }
+}
+
+type Out<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl<H: PeerHandler> Peer for PeerService<H> {
+    type ServeStream = Out<Batch>;
+    type FeedStream = Out<Frame>;
+
+    async fn serve(&self, request: Request<Streaming<Batch>>) -> Result<Response<Self::ServeStream>, Status> {
+        let caller = self.caller(&request)?;
+        let queue = Arc::new(Queue::default());
+        let handler = Arc::clone(&self.handler);
+        let answers = Batches::new(Arc::clone(&queue), |content| Ok(Batch { epoch: 0, content }));
+        tokio::spawn(async move {
+            if let Err(status) = answer(&*handler, &caller, request.into_inner(), &queue).await {
+                debug!(caller = ?caller.number, reason = status.message(), "a peer's requests have ended");
+            }
+            queue.close();
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn feed(&self, request: Request<Streaming<Frame>>) -> Result<Response<Self::FeedStream>, Status> {
+        use futures_util::StreamExt as _;
+        let caller = self.caller(&request)?;
+        let (outgoing, frames) = mpsc::channel(FRAMES);
+        let (sender, incoming) = mpsc::channel(FRAMES);
+        self.handler.feed(&caller, Feed { outgoing, incoming }).map_err(Status::failed_precondition)?;
+        tokio::spawn(async move {
+            if let Err(status) = feed::receive(request.into_inner(), sender).await {
+                debug!(caller = ?caller.number, reason = status.message(), "a feed has ended");
+            }
+        });
+        Ok(Response::new(Box::pin(feed::outgoing(frames).map(Ok))))
+    }
+}
+
+async fn answer(
+    handler: &impl PeerHandler,
+    caller: &Hello,
+    mut requests: Streaming<Batch>,
+    queue: &Arc<Queue>,
+) -> Result<(), Status> {
+    while let Some(Batch { epoch, content }) = requests.message().await? {
+        for call in Calls(content) {
+            let (number, request) = call.map_err(|cut| Status::data_loss(cut.to_string()))?;
+            handler.serve(caller, epoch, request, Answer { number, queue: Arc::clone(queue) });
+        }
+        queue.room().await;
+    }
+    Ok(())
+}
