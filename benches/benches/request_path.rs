@@ -93,6 +93,7 @@ mod route {
             raft_port: 7000,
             zone: None,
             standing: Standing::Up,
+            peer_address: "127.0.0.1:8001".to_owned(),
         });
         let key = key(42);
         bencher.bench_local(|| topology.is_here(slot_of(black_box(key.as_bytes()))));

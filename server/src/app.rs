@@ -6,14 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use arc_swap::ArcSwap;
-use forebay_cluster::{NodeId, NodeNumber, Standing, Topology};
+use forebay_cluster::membership::MembershipError;
+use forebay_cluster::{NodeId, NodeNumber, PeerTlsError, Standing, Topology};
 use forebay_origin::{Fault, Origin};
 use forebay_store::{Store, StoreConfig};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::info;
 
 use crate::clock::Clock;
+use crate::cluster::{Cluster, Met, meet};
 use crate::command::table::Table;
 use crate::config::{Config, IdentityConfig};
 use crate::data_dir::{self, DataDirError};
@@ -25,6 +28,8 @@ use crate::identity::Identity;
 use crate::listeners::{Listeners, port_of};
 use crate::node::Node;
 use crate::reclaim::Reclaimer;
+use crate::roles::{Role, Roles};
+use crate::session::Door;
 use crate::settings::Settings;
 use crate::telemetry::Telemetry;
 use crate::tls::{self, TlsAcceptor};
@@ -56,6 +61,12 @@ pub enum StartError {
     Faults(Vec<Fault>),
     #[error("error: {0}")]
     DataDir(#[from] DataDirError),
+    #[error("error: {0}")]
+    Membership(#[from] MembershipError),
+    #[error("error: {0}")]
+    PeerTls(#[from] PeerTlsError),
+    #[error("error: the certificates for other nodes cannot be used: {0}")]
+    PeerDoor(#[from] tonic::transport::Error),
     #[error("error: the system gives no thread or socket: {0}")]
     System(#[from] io::Error),
 }
@@ -66,7 +77,7 @@ impl App {
     /// # Errors
     /// When a port is taken, the data directory or the origin's configuration is bad, or the system has no threads to give.
     pub async fn start(config: &Config, background: &Handle) -> Result<App, StartError> {
-        let listeners = Listeners::bind(&config.doors).map_err(StartError::Faults)?;
+        let mut listeners = Listeners::bind(&config.doors, config.cluster.as_ref()).map_err(StartError::Faults)?;
         let id = match &config.identity {
             IdentityConfig { node_id: Some(id), .. } => id.clone(),
             IdentityConfig { data_dir: Some(directory), .. } => data_dir::node_id(directory)?,
@@ -74,29 +85,41 @@ impl App {
         };
         let tls = config.tls.as_ref().map(tls::acceptor).transpose().map_err(StartError::Faults)?;
         let origin = start_origin(config).await.map_err(StartError::Faults)?;
-        let node = Arc::new(build(config, id, &listeners, origin)?);
-        let app = App::open(node, listeners, config.doors.bind, tls, background)?;
+        let (met, cluster) = match listeners.cluster.take().zip(config.cluster.as_ref()) {
+            None => (None, None),
+            Some((doors, cluster)) => {
+                let (met, cluster) = meet(config, cluster, id.clone(), Ports::of(&listeners), doors).await?;
+                (Some(met), Some(cluster))
+            }
+        };
+        let node = Arc::new(build(config, id, &listeners, origin, cluster)?);
+        let app = App::open(node, listeners, config.doors.bind, tls, met, background).await?;
         app.announce();
         Ok(app)
     }
 
-    fn open(
+    async fn open(
         node: Arc<Node>,
         listeners: Listeners,
         bind: IpAddr,
         tls: Option<TlsAcceptor>,
+        met: Option<Met>,
         background: &Handle,
-    ) -> io::Result<App> {
+    ) -> Result<App, StartError> {
         let ports = Ports::of(&listeners);
         let engine = Arc::new(Engine::new(Arc::clone(&node), background.clone()));
+        let mut housekeeping = housekeeping::start(&node, background);
+        if let Some(met) = met {
+            met.take_part(&engine, &mut housekeeping, background).await?;
+        }
         let (workers, threads) = resp::Workers::start(node.identity.worker_threads, &engine, tls.as_ref(), background)?;
         let workers = Arc::new(workers);
         let mut doors = JoinSet::new();
-        for listener in std::iter::once(listeners.open).chain(listeners.direct) {
-            doors.spawn_on(resp::accept(listener, Arc::clone(&engine), Arc::clone(&workers)), background);
+        let direct = listeners.direct.map(|listener| (listener, Door::Direct));
+        for (listener, door) in std::iter::once((listeners.open, Door::Open)).chain(direct) {
+            doors.spawn_on(resp::accept(listener, door, Arc::clone(&engine), Arc::clone(&workers)), background);
         }
         let http = http::Thread::start(&engine, listeners.http, listeners.metrics, tls)?;
-        let housekeeping = housekeeping::start(&node, background);
         Ok(App { engine, doors, http, housekeeping, threads, bind, ports })
     }
 
@@ -118,10 +141,10 @@ impl App {
     }
 
     fn announce(&self) {
-        let Node { identity, topology, origin, .. } = &**self.node();
+        let Node { identity, origin, .. } = &**self.node();
         info!(
             version = env!("CARGO_PKG_VERSION"),
-            node = topology.load().here().map(|node| node.id.to_string()),
+            node = %identity.node_id,
             bind = identity.bind,
             port = self.ports.open,
             direct_port = self.ports.direct,
@@ -152,12 +175,19 @@ async fn start_origin(config: &Config) -> Result<Option<Arc<Origin>>, Vec<Fault>
     }
 }
 
-fn build(config: &Config, id: NodeId, listeners: &Listeners, origin: Option<Arc<Origin>>) -> io::Result<Node> {
+fn build(
+    config: &Config,
+    id: NodeId,
+    listeners: &Listeners,
+    origin: Option<Arc<Origin>>,
+    cluster: Option<Cluster>,
+) -> io::Result<Node> {
     let clock = Clock::new();
     let ports = Ports::of(listeners);
     let store = Store::new(StoreConfig { databases: config.databases, seed: rand::random(), ..StoreConfig::default() });
     store.settings().set_policy(config.maxmemory_policy);
     let identity = Identity {
+        node_id: id.clone(),
         run_id: NodeId::from_bytes(rand::random()).to_string(),
         started_at: clock.unix_millis(),
         worker_threads: config.threads,
@@ -169,19 +199,9 @@ fn build(config: &Config, id: NodeId, listeners: &Listeners, origin: Option<Arc<
         zone: config.identity.zone.clone(),
         debug_commands: config.debug_commands,
     };
-    let member = forebay_cluster::Node {
-        // Alone, it is the first.
-        number: NodeNumber(1),
-        id,
-        host: config.identity.advertise.clone(),
-        open_port: ports.open,
-        direct_port: ports.direct.unwrap_or(0),
-        http_port: ports.http.unwrap_or(0),
-        peer_port: config.identity.peer_port,
-        // Alone, it takes no part in Raft.
-        raft_port: 0,
-        zone: config.identity.zone.clone(),
-        standing: Standing::Up,
+    let (topology, roles) = match &cluster {
+        Some(cluster) => (Topology::of(&cluster.membership.state().borrow(), None), Roles::all(Role::Away)),
+        None => (Topology::solo(alone(config, id, ports)), Roles::all(Role::Owned)),
     };
     Ok(Node {
         reclaimer: Reclaimer::start()?,
@@ -192,12 +212,33 @@ fn build(config: &Config, id: NodeId, listeners: &Listeners, origin: Option<Arc<
         clock,
         store,
         origin,
-        topology: ArcSwap::from_pointee(Topology::solo(member)),
+        topology: ArcSwap::from_pointee(topology),
+        roles,
+        cluster,
+        changes: watch::Sender::new(0),
         clients: Default::default(),
         compactions: Default::default(),
         shortage: Default::default(),
         gates: Default::default(),
     })
+}
+
+/// The one node of a cluster that nobody else can join.
+fn alone(config: &Config, id: NodeId, ports: Ports) -> forebay_cluster::Node {
+    let host = config.identity.advertise.clone();
+    forebay_cluster::Node {
+        number: NodeNumber(1),
+        id,
+        peer_address: format!("{host}:0"),
+        host,
+        open_port: ports.open,
+        direct_port: ports.direct.unwrap_or_default(),
+        http_port: ports.http.unwrap_or_default(),
+        peer_port: 0,
+        raft_port: 0,
+        zone: config.identity.zone.clone(),
+        standing: Standing::Up,
+    }
 }
 
 fn settings(config: &Config) -> Settings {

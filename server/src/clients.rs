@@ -176,6 +176,12 @@ impl Client {
         Client::new(0, peer, local, -1, now)
     }
 
+    /// Stands for all clients of other nodes, whose own node knows them.
+    pub fn of_peers(now: UnixMillis) -> Client {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        Client::unlisted(nowhere, nowhere, now)
+    }
+
     /// Bytes that the connection takes, its buffers included.
     pub fn memory(&self) -> usize {
         let query = self.query_capacity.load(Relaxed).max(self.query_bytes.load(Relaxed));

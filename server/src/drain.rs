@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use forebay_cluster::{SLOT_COUNT, Standing};
 use tracing::{info, warn};
 
 use crate::app::App;
@@ -15,6 +16,9 @@ const GONE_POLL: Duration = Duration::from_millis(5);
 /// How long connections may take to see that they were killed. They look whenever they wait for anything.
 const KILLED: Duration = Duration::from_secs(5);
 
+/// How long others may take to own what this node did.
+const LEAVE: Duration = Duration::from_secs(8);
+
 /// How long the loads that are under way may hold up the end after the last connection has gone.
 const LOADS_END: Duration = Duration::from_secs(1);
 
@@ -24,13 +28,18 @@ impl App {
     pub async fn drain(mut self, grace: Duration, hurry: impl Future<Output = ()>) {
         let node = Arc::clone(self.node());
         node.gates.drain();
+        let mut hurry = std::pin::pin!(hurry);
+        tokio::select! {
+            () = leave(&node) => {}
+            () = &mut hurry => {}
+        }
         self.doors.shutdown().await;
         info!(connections = node.clients.len(), ?grace, "draining");
         ask_all(&node, Ask::Drain);
         tokio::select! {
             () = all_gone(&node) => {}
             () = tokio::time::sleep(grace) => warn!(connections = node.clients.len(), "the grace period is over"),
-            () = hurry => warn!(connections = node.clients.len(), "asked to hurry"),
+            () = &mut hurry => warn!(connections = node.clients.len(), "asked to hurry"),
         }
         ask_all(&node, Ask::Kill);
         if tokio::time::timeout(KILLED, all_gone(&node)).await.is_err() {
@@ -47,6 +56,25 @@ impl App {
             warn!("the worker threads could not be waited for");
         }
         info!("ended");
+    }
+}
+
+/// Gives what this node owns to those who hold copies, so that nobody need miss it.
+async fn leave(node: &Node) {
+    let Some(cluster) = &node.cluster else { return };
+    let is_alone = node.topology.load().nodes().iter().filter(|node| node.standing == Standing::Up).count() < 2;
+    if is_alone {
+        return;
+    }
+    let mut changes = node.changes.subscribe();
+    let left = async {
+        cluster.membership.leave().await;
+        let owns_nothing = |_: &u64| (0..SLOT_COUNT).all(|slot| !node.topology.load().is_here(slot));
+        let _gone = changes.wait_for(owns_nothing).await;
+    };
+    match tokio::time::timeout(LEAVE, left).await {
+        Ok(()) => info!("what this node owned is others' now"),
+        Err(_) => warn!("not all that this node owned could be given to others in time"),
     }
 }
 

@@ -46,7 +46,7 @@ fn turn(node: &Node) -> bool {
     }
     let began = node.clock.instant();
     while is_short(node) {
-        let step = node.store.evict_step(now, STEP, &mut rand::random::<u64>);
+        let step = node.evict_step(now, STEP);
         if step.evicted == 0 {
             return false;
         }

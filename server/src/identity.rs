@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use forebay_cluster::NodeId;
 use forebay_store::UnixMillis;
 
 /// The Redis version whose commands and replies are met; clients choose features by it.
@@ -10,6 +11,8 @@ pub const REDIS_VERSION: &str = "7.2.5";
 /// Facts of the process.
 #[derive(Debug, Clone)]
 pub struct Identity {
+    /// Who the node is, in the cluster and after a restart.
+    pub node_id: NodeId,
     /// 40 hexadecimal digits, new with every start (Redis' `run_id`).
     pub run_id: String,
     pub started_at: UnixMillis,

@@ -2,10 +2,12 @@
 //!
 //! ARCHITECTURE.md tells the way of a request through these modules.
 
+pub mod administer;
 pub mod app;
 pub mod check;
 pub mod clients;
 pub mod clock;
+pub mod cluster;
 pub mod command;
 pub mod compaction;
 pub mod config;
@@ -27,6 +29,7 @@ pub mod output_limits;
 pub mod process;
 pub mod reclaim;
 pub mod replication;
+pub mod roles;
 pub mod session;
 pub mod settings;
 pub mod signals;

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use forebay_origin::Fault;
 use tokio::net::{TcpListener, TcpSocket};
 
-use crate::config::Doors;
+use crate::config::{ClusterConfig, Doors};
 
 /// Connections that the system keeps until they are accepted; it may allow fewer (`net.core.somaxconn`).
 const BACKLOG: u32 = 4096;
@@ -19,6 +19,14 @@ pub struct Listeners {
     pub direct: Option<TcpListener>,
     pub http: Option<TcpListener>,
     pub metrics: Option<TcpListener>,
+    /// For other nodes: requests and copies, and Raft.
+    pub cluster: Option<ClusterListeners>,
+}
+
+/// The doors for other nodes.
+pub struct ClusterListeners {
+    pub peer: TcpListener,
+    pub raft: TcpListener,
 }
 
 impl Listeners {
@@ -26,7 +34,7 @@ impl Listeners {
     ///
     /// # Errors
     /// With a fault for each that cannot be opened.
-    pub fn bind(doors: &Doors) -> Result<Listeners, Vec<Fault>> {
+    pub fn bind(doors: &Doors, cluster: Option<&ClusterConfig>) -> Result<Listeners, Vec<Fault>> {
         let mut faults = Vec::new();
         let mut door = |flag: &str, port: Option<u16>| {
             let address = SocketAddr::new(doors.bind, port?);
@@ -36,8 +44,11 @@ impl Listeners {
         let direct = door("--direct-port", doors.direct_port);
         let http = door("--http-port", doors.http_port);
         let metrics = door("--metrics-port", doors.metrics_port);
+        let peer = door("--peer-port", cluster.map(|cluster| cluster.peer_port));
+        let raft = door("--raft-port", cluster.map(|cluster| cluster.raft_port));
+        let cluster = peer.zip(raft).map(|(peer, raft)| ClusterListeners { peer, raft });
         match (open, faults.is_empty()) {
-            (Some(open), true) => Ok(Listeners { open, direct, http, metrics }),
+            (Some(open), true) => Ok(Listeners { open, direct, http, metrics, cluster }),
             _ => Err(faults),
         }
     }
@@ -79,7 +90,7 @@ mod tests {
         let port = port_of(&taken);
         let bind = "127.0.0.1".parse().expect("an address");
         let doors = Doors { bind, port, direct_port: None, http_port: Some(port), metrics_port: Some(0) };
-        let faults = Listeners::bind(&doors).err().expect("faults");
+        let faults = Listeners::bind(&doors, None).err().expect("faults");
         let places: Vec<_> = faults.iter().map(|fault| fault.place.as_str()).collect();
         assert_eq!(places, ["--port", "--http-port"]);
         assert!(faults[0].to_string().contains(&port.to_string()));

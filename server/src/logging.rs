@@ -17,7 +17,9 @@ use crate::config::{LogConfig, LogFormat};
 pub fn start(config: LogConfig) -> Result<(), TryInitError> {
     // Libraries are heard only when they warn, or when everything is wanted.
     let others = if config.level == Level::TRACE { Level::TRACE } else { config.level.min(Level::WARN) };
-    let filter = Targets::new().with_default(others).with_target("forebay", config.level);
+    // Raft's library warns many times a second of each node that is away, which is told once by those who look after the members.
+    let raft = if config.level >= Level::DEBUG { others } else { others.min(Level::ERROR) };
+    let filter = Targets::new().with_default(others).with_target("forebay", config.level).with_target("openraft", raft);
     let lines = fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
     let layer = match config.format {
         LogFormat::Text => lines.with_target(false).boxed(),

@@ -4,16 +4,18 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use forebay::administer;
 use forebay::app::{App, StartError};
 use forebay::check;
 use forebay::config::{Config, ConfigError, Invocation, Task};
 use forebay::demo;
 use forebay::logging;
 use forebay::memory::{self, CountingAllocator};
+use forebay::node::Node;
 use forebay::signals::Signals;
 use forebay_origin::Fault;
 use tokio::runtime::{Builder, Handle, Runtime};
-use tracing::info;
+use tracing::{error, info};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -56,6 +58,13 @@ fn run(invocation: &Invocation, runtime: &Runtime) -> Result<ExitCode, Box<dyn E
             }
             Err(faults) => complain(&faults, 1),
         }),
+        Task::Cluster(task) => Ok(match runtime.block_on(administer::administer(task, config.peer_tls.as_ref())) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+        }),
         Task::Demo(options) => {
             runtime.block_on(demo::run(config, options, runtime.handle()))?;
             Ok(ExitCode::SUCCESS)
@@ -85,6 +94,10 @@ async fn serve(config: &Config, background: &Handle) -> Result<ExitCode, StartEr
     tokio::select! {
         signal = signals.next() => info!(signal, "asked to end"),
         () = node.gates.shutdown_requested() => info!("SHUTDOWN was called"),
+        reason = expelled(&node) => {
+            error!("this node cannot be a member of its cluster: {reason}");
+            return Ok(ExitCode::FAILURE);
+        }
     }
     let hurry = async move {
         // Not within the log line, which is not evaluated when nobody reads it.
@@ -93,6 +106,16 @@ async fn serve(config: &Config, background: &Handle) -> Result<ExitCode, StartEr
     };
     app.drain(config.grace, hurry).await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Waits until the node cannot be a member any more, which does not pass by itself. For ever, if it is alone.
+async fn expelled(node: &Node) -> String {
+    let Some(cluster) = &node.cluster else { return std::future::pending().await };
+    let mut failures = cluster.membership.failure();
+    match failures.wait_for(Option::is_some).await.as_deref() {
+        Ok(Some(reason)) => reason.clone(),
+        _ => std::future::pending().await,
+    }
 }
 
 fn complain(faults: &[Fault], code: u8) -> ExitCode {

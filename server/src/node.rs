@@ -5,17 +5,21 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use forebay_cluster::Topology;
+use forebay_cluster::{SLOT_COUNT, Topology};
 use forebay_origin::Origin;
-use forebay_store::{Store, UnixMillis};
+use forebay_store::{EvictStep, Garbage, Store, UnixMillis};
+use tokio::sync::watch;
 
 use crate::clients::Clients;
 use crate::clock::Clock;
+use crate::cluster::Cluster;
+use crate::cluster::copies::Evictions;
 use crate::compaction::Compactions;
 use crate::engine::gates::Gates;
 use crate::eviction::Shortage;
 use crate::identity::Identity;
 use crate::reclaim::Reclaimer;
+use crate::roles::Roles;
 use crate::settings::Settings;
 use crate::telemetry::Telemetry;
 
@@ -29,6 +33,11 @@ pub struct Node {
     /// None for a plain cache.
     pub origin: Option<Arc<Origin>>,
     pub topology: ArcSwap<Topology>,
+    pub roles: Roles,
+    /// None for a node that is alone and stays so.
+    pub cluster: Option<Cluster>,
+    /// The epoch by which the roles are, for those who wait for another.
+    pub changes: watch::Sender<u64>,
     pub clients: Clients,
     pub gates: Gates,
     pub telemetry: Telemetry,
@@ -41,6 +50,53 @@ impl Node {
     #[inline]
     pub fn reads_through(&self) -> bool {
         self.origin.as_ref().is_some_and(|origin| !origin.is_empty())
+    }
+
+    /// Whether this node may serve what it owns: while it is surely its owner.
+    #[inline]
+    pub fn has_lease(&self) -> bool {
+        self.cluster.as_ref().is_none_or(|cluster| cluster.lease.holds(std::time::Instant::now()))
+    }
+
+    /// Evicts up to `budget` entries; who holds copies of them is told.
+    pub fn evict_step(&self, now: UnixMillis, budget: usize) -> EvictStep {
+        match &self.cluster {
+            None => self.store.evict_step(now, budget, &mut rand::random::<u64>),
+            Some(cluster) => {
+                let mut evictions = Evictions { node: self, replication: &cluster.replication };
+                self.store.evict_step_with(now, budget, &mut rand::random::<u64>, &mut evictions)
+            }
+        }
+    }
+
+    /// Whether a key is to be told of where keys are listed: not if another node owns it, who tells of it.
+    pub fn lists(&self, key: &[u8]) -> bool {
+        self.cluster.is_none() || self.roles.get(forebay_cluster::slot_of(key)).owns()
+    }
+
+    /// How many keys of the database are this node's own.
+    pub fn len(&self, db: u16) -> usize {
+        if (0..SLOT_COUNT).all(|slot| self.roles.is_owned_alone(slot)) {
+            return self.store.len(db);
+        }
+        let own = (0..SLOT_COUNT).filter(|slot| self.roles.get(*slot).owns());
+        own.map(|slot| self.store.count_in_slot(db, slot)).sum()
+    }
+
+    /// A key of the database that is this node's own, picked about evenly.
+    pub fn random_key(&self, db: u16, now: UnixMillis) -> Option<Vec<u8>> {
+        /// Of those that are found, a part is others'.
+        const TRIES: usize = 256;
+        let draw = || self.store.random_key(db, now, &mut rand::random::<u64>);
+        (0..TRIES).map_while(|_| draw()).find(|key| self.lists(key))
+    }
+
+    /// Empties a database, or all of them, as far as it is this node's.
+    pub fn flush(&self, db: Option<u16>) -> Garbage {
+        match &self.cluster {
+            None => self.store.flush(db),
+            Some(cluster) => cluster.replication.flush(&self.store, db),
+        }
     }
 
     /// Whether nothing may change by itself: while clients are paused, and when a test wants it so.

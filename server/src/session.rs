@@ -5,6 +5,8 @@ use std::sync::Arc;
 use forebay_store::UnixMillis;
 
 use crate::clients::Client;
+use crate::engine::Ahead;
+use crate::replication::Recorded;
 
 /// State that only the connection's own task touches. What others may see or ask of the connection is in [`Client`].
 pub struct Session {
@@ -21,6 +23,35 @@ pub struct Session {
     pub lane: usize,
     /// The time of the batch in work.
     pub now: UnixMillis,
+    pub door: Door,
+    /// Requests that were sent to their owners before their turn. None while there are no such.
+    pub(crate) ahead: Option<Box<Ahead>>,
+    /// Something was answered from slots that others may own as soon as this node's lease has ended.
+    pub(crate) by_lease: bool,
+    /// What others are to hold of what was done. None while nothing was, and on a node that is alone.
+    pub(crate) told: Option<Box<Told>>,
+}
+
+/// What others are to hold of what a session's requests have done.
+#[derive(Default)]
+pub(crate) struct Told {
+    /// What enough copies must hold before the replies are sent (`--min-acks`).
+    pub(crate) unacknowledged: Recorded,
+    /// All that was written here, for WAIT.
+    pub(crate) written: Recorded,
+    /// Whether something was written by other nodes.
+    pub(crate) elsewhere: bool,
+}
+
+/// By which door a request came in, and so what becomes of one whose keys are another node's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// For any client: the request is forwarded.
+    Open,
+    /// For clients that know of clusters: they are told where to go (`-MOVED`).
+    Direct,
+    /// For other nodes: they are told that they are mistaken. So a request is forwarded once at the most.
+    Peer,
 }
 
 /// `CLIENT REPLY`.
@@ -36,8 +67,34 @@ pub enum Replies {
 
 impl Session {
     /// A new session: of a connection, or of one request that came by another way than a connection of its own.
-    pub fn new(client: Arc<Client>, lane: usize, authenticated: bool) -> Session {
-        Session { client, db: 0, authenticated, replies: Replies::On, no_touch: false, readonly: false, lane, now: 0 }
+    pub fn new(client: Arc<Client>, lane: usize, authenticated: bool, door: Door) -> Session {
+        Session {
+            client,
+            db: 0,
+            authenticated,
+            replies: Replies::On,
+            no_touch: false,
+            lane,
+            now: 0,
+            door,
+            readonly: false,
+            ahead: None,
+            by_lease: false,
+            told: None,
+        }
+    }
+
+    /// What must be held by others before the replies are sent; it is taken out.
+    #[inline]
+    pub(crate) fn take_unacknowledged(&mut self) -> Option<Recorded> {
+        let told = self.told.as_mut()?;
+        (!told.unacknowledged.is_empty()).then(|| std::mem::take(&mut told.unacknowledged))
+    }
+
+    /// A session for one part of a request of this one.
+    pub fn for_a_part(&self, door: Door, now: UnixMillis) -> Session {
+        let part = Session::new(Arc::clone(&self.client), self.lane, true, door);
+        Session { db: self.db, no_touch: self.no_touch, now, ..part }
     }
 
     /// Whether the reply to the request just run is sent; moves `CLIENT REPLY SKIP` on by one request.

@@ -61,7 +61,7 @@ impl TestNode {
         let groups = groups.display().to_string();
         let data = directory.path().join("data").display().to_string();
         let fixed = ["--origin", &origin, "--groups", &groups, "--data-dir", &data, "--threads", "2"];
-        let config = config(&[&FREE_PORTS, &fixed, arguments].concat());
+        let config = config(&[&FREE_PORTS[..], &fixed, arguments].concat());
         let app = App::start(&config, &Handle::current()).await.expect("a node");
         TestNode { app, _directory: directory }
     }
@@ -84,7 +84,20 @@ impl TestNode {
     }
 }
 
-const FREE_PORTS: [&str; 8] = ["--port", "0", "--direct-port", "0", "--http-port", "0", "--metrics-port", "0"];
+const FREE_PORTS: [&str; 12] = [
+    "--port",
+    "0",
+    "--direct-port",
+    "0",
+    "--http-port",
+    "0",
+    "--metrics-port",
+    "0",
+    "--peer-port",
+    "0",
+    "--raft-port",
+    "0",
+];
 
 fn config(arguments: &[&str]) -> Config {
     let arguments = std::iter::once("forebay").chain(arguments.iter().copied()).map(Into::into);
@@ -309,7 +322,7 @@ async fn a_node_keeps_its_identity() {
     for _ in 0..2 {
         let config = config(&[&FREE_PORTS[..], &["--data-dir", &data]].concat());
         let app = App::start(&config, &Handle::current()).await.expect("a node");
-        ids.push(app.node().topology.load().here().expect("a member").id.clone());
+        ids.push(app.node().identity.node_id.clone());
         app.drain(DEADLINE, std::future::pending()).await;
     }
     assert_eq!(ids[0], ids[1]);

@@ -33,6 +33,16 @@ pub enum Flow {
     Close,
     /// Nothing more from this connection until the time is over (`DEBUG SLEEP`).
     Sleep(Duration),
+    /// The reply is how many copies hold what the connection has written.
+    Copies(Copies),
+}
+
+/// What WAIT waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Copies {
+    /// Besides the owner's.
+    pub wanted: usize,
+    pub limit: Duration,
 }
 
 impl<'c> Call<'c> {

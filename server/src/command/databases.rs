@@ -4,7 +4,7 @@ use forebay_store::Garbage;
 
 use super::call::{Call, Flow};
 use super::error::CommandError;
-use super::spec::{Categories, Flags, Spec};
+use super::spec::{Categories, Flags, Merge, Spec};
 
 const DANGEROUS: Categories = Categories::KEYSPACE.union(Categories::DANGEROUS);
 const ALL_SHARDS_SUCCEED: &[&str] = &["request_policy:all_shards", "response_policy:all_succeeded"];
@@ -12,24 +12,34 @@ const ALL_SHARDS_SUCCEED: &[&str] = &["request_policy:all_shards", "response_pol
 pub(super) const TABLE: &[Spec] = &[
     Spec::new("dbsize", 1, Flags::READONLY.union(Flags::FAST), Categories::KEYSPACE)
         .on_node(dbsize)
+        .everywhere(Merge::Sum)
         .tips(&["request_policy:all_shards", "response_policy:agg_sum"])
         .docs("server", "1.0.0", "O(1)", "Tells how many keys the database has.", ""),
-    Spec::new("flushall", -1, Flags::WRITE, DANGEROUS).on_node(flushall).tips(ALL_SHARDS_SUCCEED).docs(
-        "server",
-        "1.0.0",
-        "O(N), N being the number of keys in all databases",
-        "Empties all databases.",
-        "[ASYNC | SYNC]",
-    ),
-    Spec::new("flushdb", -1, Flags::WRITE, DANGEROUS).on_node(flushdb).tips(ALL_SHARDS_SUCCEED).docs(
-        "server",
-        "1.0.0",
-        "O(N), N being the number of keys in the database",
-        "Empties the database.",
-        "[ASYNC | SYNC]",
-    ),
+    Spec::new("flushall", -1, Flags::WRITE, DANGEROUS)
+        .on_node(flushall)
+        .everywhere(Merge::AllOk)
+        .tips(ALL_SHARDS_SUCCEED)
+        .docs(
+            "server",
+            "1.0.0",
+            "O(N), N being the number of keys in all databases",
+            "Empties all databases.",
+            "[ASYNC | SYNC]",
+        ),
+    Spec::new("flushdb", -1, Flags::WRITE, DANGEROUS)
+        .on_node(flushdb)
+        .everywhere(Merge::AllOk)
+        .tips(ALL_SHARDS_SUCCEED)
+        .docs(
+            "server",
+            "1.0.0",
+            "O(N), N being the number of keys in the database",
+            "Empties the database.",
+            "[ASYNC | SYNC]",
+        ),
     Spec::new("randomkey", 1, Flags::READONLY, Categories::KEYSPACE)
         .on_node(randomkey)
+        .everywhere(Merge::First)
         .tips(&["request_policy:all_shards", "nondeterministic_output"])
         .docs("generic", "1.0.0", "O(1)", "Picks a key of the database at random.", ""),
     Spec::new("swapdb", 3, Flags::WRITE.union(Flags::FAST), DANGEROUS).on_node(swapdb).docs(
@@ -42,7 +52,7 @@ pub(super) const TABLE: &[Spec] = &[
 ];
 
 fn dbsize(call: &mut Call<'_>) -> Result<Flow, CommandError> {
-    call.reply.integer(call.node.store.len(call.session.db) as i64);
+    call.reply.integer(call.node.len(call.session.db) as i64);
     Ok(Flow::Continue)
 }
 
@@ -62,7 +72,7 @@ fn flush(call: &mut Call<'_>, db: Option<u16>) -> Result<Flow, CommandError> {
         2 if call.is(1, "ASYNC") => true,
         _ => return Err(CommandError::Syntax),
     };
-    let mut garbage: Garbage = call.node.store.flush(db);
+    let mut garbage: Garbage = call.node.flush(db);
     if elsewhere {
         call.node.reclaimer.take_over(&mut garbage);
     }
@@ -72,7 +82,7 @@ fn flush(call: &mut Call<'_>, db: Option<u16>) -> Result<Flow, CommandError> {
 }
 
 fn randomkey(call: &mut Call<'_>) -> Result<Flow, CommandError> {
-    match call.node.store.random_key(call.session.db, call.now, &mut rand::random::<u64>) {
+    match call.node.random_key(call.session.db, call.now) {
         Some(key) => call.reply.bulk(&key),
         None => call.reply.null(),
     }
@@ -80,6 +90,9 @@ fn randomkey(call: &mut Call<'_>) -> Result<Flow, CommandError> {
 }
 
 fn swapdb(call: &mut Call<'_>) -> Result<Flow, CommandError> {
+    if call.node.topology.load().nodes().len() > 1 {
+        return Err(CommandError::text("ERR SWAPDB is not allowed in cluster mode"));
+    }
     // Both have to be numbers before either has to be a database's.
     call.int(1).map_err(|_| CommandError::text("ERR invalid first DB index"))?;
     call.int(2).map_err(|_| CommandError::text("ERR invalid second DB index"))?;

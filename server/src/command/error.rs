@@ -32,11 +32,10 @@ pub enum CommandError {
     NoAuth,
     WrongPass,
     OutOfMemory,
-    /// The key's slot is another node's that cannot be reached.
-    SlotAway {
-        slot: u16,
-        owner: String,
-    },
+    /// No node can serve the keys just now.
+    Down,
+    /// The keys belong to several nodes, and the command cannot be split.
+    CrossSlot,
     /// The origin could not be asked, or answered with an error; the text is the origin's own reply line.
     Origin(String),
     /// A key of the request changed every time that it was loaded.
@@ -132,9 +131,10 @@ impl fmt::Display for CommandError {
             CommandError::NoAuth => f.write_str("NOAUTH Authentication required."),
             CommandError::WrongPass => f.write_str("WRONGPASS invalid username-password pair or user is disabled."),
             CommandError::OutOfMemory => f.write_str("OOM command not allowed when used memory > 'maxmemory'."),
-            CommandError::SlotAway { slot, owner } => {
-                write!(f, "CLUSTERDOWN slot {slot} is served by {owner}, which cannot be reached")
+            CommandError::Down => {
+                f.write_str("CLUSTERDOWN the keys have no owner that can be reached now; try again a little later")
             }
+            CommandError::CrossSlot => f.write_str("CROSSSLOT Keys in request don't hash to the same slot"),
             CommandError::Origin(line) => f.write_str(line),
             CommandError::Unsettled => {
                 f.write_str("TRYAGAIN the keys of this request changed every time that they were loaded")

@@ -7,7 +7,7 @@ use forebay_store::{Access, Key, Keyspace, ObjectType, Presence};
 
 use super::call::Call;
 use super::error::CommandError;
-use super::spec::{Categories, Flags, KeySpec, KeyUse, Load, Spec};
+use super::spec::{Categories, Flags, KeySpec, KeyUse, Load, Merge, Spec};
 
 const FAST_READ: Flags = Flags::READONLY.union(Flags::FAST);
 
@@ -30,17 +30,23 @@ pub(super) const TABLE: &[Spec] = &[
             "Copies the value of a key to another.",
             "source destination [DB destination-db] [REPLACE]",
         ),
-    Spec::new("del", -2, Flags::WRITE, Categories::KEYSPACE).keys(ALL_REMOVED).on_keys(del).tips(SUM_OF_SHARDS).docs(
-        "generic",
-        "1.0.0",
-        "O(N), N being the number of keys and of the elements in their values",
-        "Removes keys.",
-        "key [key ...]",
-    ),
+    Spec::new("del", -2, Flags::WRITE, Categories::KEYSPACE)
+        .keys(ALL_REMOVED)
+        .on_keys(del)
+        .split(Merge::Sum)
+        .tips(SUM_OF_SHARDS)
+        .docs(
+            "generic",
+            "1.0.0",
+            "O(N), N being the number of keys and of the elements in their values",
+            "Removes keys.",
+            "key [key ...]",
+        ),
     Spec::new("exists", -2, FAST_READ, Categories::KEYSPACE)
         .keys(ALL_LOOKED_AT)
         .load(Load::OnMiss)
         .on_keys(exists)
+        .split(Merge::Sum)
         .tips(SUM_OF_SHARDS)
         .docs("generic", "1.0.0", PER_KEY, "Tells how many of the keys exist.", "key [key ...]"),
     Spec::new("move", 3, Flags::WRITE.union(Flags::FAST), Categories::KEYSPACE)
@@ -62,6 +68,7 @@ pub(super) const TABLE: &[Spec] = &[
         .keys(ALL_LOOKED_AT)
         .load(Load::OnMiss)
         .on_keys(touch)
+        .split(Merge::Sum)
         .tips(SUM_OF_SHARDS)
         .docs("generic", "3.2.1", PER_KEY, "Counts as a use of the keys and tells how many exist.", "key [key ...]"),
     Spec::new("type", 2, FAST_READ, Categories::KEYSPACE)
@@ -72,6 +79,7 @@ pub(super) const TABLE: &[Spec] = &[
     Spec::new("unlink", -2, Flags::WRITE.union(Flags::FAST), Categories::KEYSPACE)
         .keys(ALL_REMOVED)
         .on_keys(unlink)
+        .split(Merge::Sum)
         .tips(SUM_OF_SHARDS)
         .docs(
             "generic",

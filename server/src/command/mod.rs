@@ -12,6 +12,7 @@ mod client;
 mod cluster;
 mod config;
 mod connection;
+mod copies;
 mod databases;
 mod debug;
 mod expire_condition;
@@ -52,6 +53,7 @@ static FAMILIES: &[&[Spec]] = &[
     cluster::TABLE,
     config::TABLE,
     connection::TABLE,
+    copies::TABLE,
     databases::TABLE,
     debug::TABLE,
     expiry::TABLE,

@@ -6,7 +6,7 @@ use forebay_store::{Keyspace, ObjectType};
 use super::call::{Call, Flow};
 use super::error::CommandError;
 use super::glob;
-use super::spec::{Categories, Flags, Spec};
+use super::spec::{Categories, Flags, Merge, Spec};
 
 /// Elements that a step looks at unless `COUNT` says otherwise.
 const DEFAULT_COUNT: usize = 10;
@@ -14,6 +14,7 @@ const DEFAULT_COUNT: usize = 10;
 pub(super) const TABLE: &[Spec] = &[
     Spec::new("keys", 2, Flags::READONLY, Categories::KEYSPACE.union(Categories::DANGEROUS))
         .on_node(keys)
+        .everywhere(Merge::Append)
         .tips(&["request_policy:all_shards", "nondeterministic_output_order"])
         .docs(
             "generic",
@@ -24,6 +25,7 @@ pub(super) const TABLE: &[Spec] = &[
         ),
     Spec::new("scan", -2, Flags::READONLY, Categories::KEYSPACE)
         .on_node(scan)
+        .everywhere(Merge::Cursor)
         .tips(&["nondeterministic_output", "request_policy:special"])
         .docs(
             "generic",
@@ -38,7 +40,7 @@ fn keys(call: &mut Call<'_>) -> Result<Flow, CommandError> {
     let pattern = Pattern::new(call.arg(1));
     let mut found = Elements::default();
     call.node.store.for_each_key(call.session.db, call.now, &mut |key, _| {
-        if pattern.describes(key) {
+        if pattern.describes(key) && call.node.lists(key) {
             found.push(key);
         }
     });
@@ -51,7 +53,7 @@ fn scan(call: &mut Call<'_>) -> Result<Flow, CommandError> {
     let filter = Filter::parse(call, 2, Over::Keys)?;
     let mut found = Elements::default();
     let next = call.node.store.scan(call.session.db, cursor, filter.count, call.now, &mut |key, object_type| {
-        if filter.admits_type(object_type) && filter.pattern.describes(key) {
+        if filter.admits_type(object_type) && filter.pattern.describes(key) && call.node.lists(key) {
             found.push(key);
         }
     });

@@ -135,6 +135,23 @@ pub enum Load {
     AllBefore,
 }
 
+/// How the replies to the parts of a request become one, where a request may be split by its keys among their owners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merge {
+    /// Each part answers an array with an element for each key.
+    Elements,
+    /// Each part answers a number; together they are their sum.
+    Sum,
+    /// Each part answers OK.
+    AllOk,
+    /// Each part answers an array; together they are all their elements.
+    Append,
+    /// Each part answers something or nothing; one of them will do.
+    First,
+    /// One part at a time answers a cursor and what it has found.
+    Cursor,
+}
+
 /// What runs the command.
 #[derive(Clone, Copy)]
 pub enum Run {
@@ -157,6 +174,10 @@ pub struct Spec {
     pub categories: Categories,
     pub keys: &'static [KeySpec],
     pub load: Load,
+    /// `None` if it must be run as a whole.
+    pub split: Option<Merge>,
+    /// Of commands that are about all keys, whoever owns them: each node of a cluster does its part.
+    pub everywhere: Option<Merge>,
     pub run: Run,
     pub subcommands: &'static [Spec],
     /// Hints for clients and proxies (`request_policy:…`, `nondeterministic_output` …).
@@ -298,6 +319,8 @@ impl Spec {
             categories,
             keys: &[],
             load: Load::Never,
+            split: None,
+            everywhere: None,
             run: Run::Subcommand,
             subcommands: &[],
             tips: &[],
@@ -319,6 +342,18 @@ impl Spec {
 
     pub const fn load(mut self, load: Load) -> Spec {
         self.load = load;
+        self
+    }
+
+    /// The command does the same when each owner of keys gets those of its own.
+    pub const fn split(mut self, merge: Merge) -> Spec {
+        self.split = Some(merge);
+        self
+    }
+
+    /// The command is about the keys of all nodes.
+    pub const fn everywhere(mut self, merge: Merge) -> Spec {
+        self.everywhere = Some(merge);
         self
     }
 

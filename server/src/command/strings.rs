@@ -6,7 +6,7 @@ use forebay_store::{Expiry, Key, Keyspace, Presence, StringRef, StringView, Unkn
 use super::call::Call;
 use super::error::CommandError;
 use super::expire_options::{ExpireTime, Lifetime, TimeForm};
-use super::spec::{Categories, Flags, KeySpec, KeyUse, Load, Spec};
+use super::spec::{Categories, Flags, KeySpec, KeyUse, Load, Merge, Spec};
 
 const READ_FAST: Flags = Flags::READONLY.union(Flags::FAST);
 const WRITE_FAST: Flags = Flags::WRITE.union(Flags::FAST);
@@ -48,6 +48,7 @@ pub(super) static TABLE: &[Spec] = &[
         .keys(&[KeySpec::range(READ, 1, -1, 1)])
         .load(Load::OnMiss)
         .on_keys(mget)
+        .split(Merge::Elements)
         .tips(&["request_policy:multi_shard"])
         .docs(
             "string",
@@ -59,6 +60,7 @@ pub(super) static TABLE: &[Spec] = &[
     Spec::new("mset", -3, GROW, Categories::STRING)
         .keys(&[KeySpec::range(KeyUse::OW.union(KeyUse::UPDATE), 1, -1, 2)])
         .on_keys(mset)
+        .split(Merge::AllOk)
         .tips(&["request_policy:multi_shard", "response_policy:all_succeeded"])
         .docs(
             "string",

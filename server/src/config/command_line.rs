@@ -5,7 +5,11 @@ use std::ffi::OsString;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::setting::{CONFIG_FILE, SETTINGS, Setting};
-use super::{DemoOptions, Task};
+use super::{ClusterAction, ClusterTask, DemoOptions, Task};
+
+/// Arguments of `forebay cluster` alone.
+const NODE: &str = "node";
+const MEMBER: &str = "member";
 
 /// What the command line says: a task, and the settings that it gives.
 pub(super) struct CommandLine {
@@ -22,7 +26,10 @@ impl CommandLine {
         let mut matches = command().try_get_matches_from(arguments)?;
         Ok(match matches.remove_subcommand() {
             None => CommandLine { task: Task::Node, settings: matches },
-            Some((name, settings)) => CommandLine { task: task(&name, &settings)?, settings },
+            Some((name, mut settings)) => match settings.remove_subcommand() {
+                None => CommandLine { task: task(&name, &settings)?, settings },
+                Some((action, settings)) => CommandLine { task: cluster_task(&action, &settings), settings },
+            },
         })
     }
 
@@ -44,6 +51,19 @@ fn task(name: &str, matches: &ArgMatches) -> Result<Task, clap::Error> {
     })
 }
 
+fn cluster_task(action: &str, matches: &ArgMatches) -> Task {
+    let text = |name| matches.get_one::<String>(name).cloned().unwrap_or_default();
+    let named = |name| matches.try_get_one::<String>(name).ok().flatten().cloned().unwrap_or_default();
+    let action = match action {
+        "drain" => ClusterAction::Drain { node: named(MEMBER) },
+        "undrain" => ClusterAction::Undrain { node: named(MEMBER) },
+        "remove" => ClusterAction::Remove { node: named(MEMBER) },
+        "rebalance" => ClusterAction::Rebalance,
+        _ => ClusterAction::Status,
+    };
+    Task::Cluster(ClusterTask { node: text(NODE), action })
+}
+
 pub(super) fn command() -> Command {
     let node = Command::new("node").about("Serve as a cache node; what plain `forebay` does, too");
     let check =
@@ -56,6 +76,7 @@ pub(super) fn command() -> Command {
         .subcommand(node.args(arguments()))
         .subcommand(check.args(arguments()))
         .subcommand(demo().args(arguments()))
+        .subcommand(cluster())
         .after_help(
             "Every setting can also be given in the environment (--http-port as FOREBAY_HTTP_PORT) or in the configuration file \
              (as http_port).\nA flag goes before the environment, the environment before the file.",
@@ -72,6 +93,35 @@ fn demo() -> Command {
     Command::new("demo")
         .about("Serve 32,000 cities of the world from an embedded SQLite database, and tell what to type next")
         .args([seconds, load])
+}
+
+fn cluster() -> Command {
+    let member = || {
+        Arg::new(MEMBER)
+            .value_name("NODE")
+            .required(true)
+            .help("Its number, the beginning of its id, or HOST:PEER_PORT")
+    };
+    let node = || {
+        Arg::new(NODE)
+            .long(NODE)
+            .value_name("HOST:PEER_PORT")
+            .default_value("127.0.0.1:8001")
+            .help("Any node of the cluster")
+    };
+    let action =
+        |name: &'static str, about: &'static str| Command::new(name).about(about).arg(node()).args(arguments());
+    Command::new("cluster")
+        .about("Look at a running cluster, and change it")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(action("status", "Show the nodes, what each holds, and what is on the move"))
+        .subcommand(
+            action("drain", "Give all that a node holds to others; returns when it holds nothing").arg(member()),
+        )
+        .subcommand(action("undrain", "Call a drain off").arg(member()))
+        .subcommand(action("remove", "Forget a node that is drained or down").arg(member()))
+        .subcommand(action("rebalance", "Share the slots out anew"))
 }
 
 fn arguments() -> Vec<Arg> {

@@ -34,6 +34,25 @@ pub enum Task {
     Node,
     Check,
     Demo(DemoOptions),
+    Cluster(ClusterTask),
+}
+
+/// `forebay cluster`: what is asked of a running cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterTask {
+    /// Host and peer port of any of its nodes.
+    pub node: String,
+    pub action: ClusterAction,
+}
+
+/// What is to be done. Nodes are named by their number, the beginning of their id, or host and peer port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClusterAction {
+    Status,
+    Drain { node: String },
+    Undrain { node: String },
+    Remove { node: String },
+    Rebalance,
 }
 
 /// The flags of `forebay demo` alone.
@@ -51,6 +70,8 @@ impl Task {
         match (self, setting.name) {
             (Task::Demo(_), "data-dir") => "",
             (Task::Demo(_), "log-level") => "warn",
+            // Nobody is to join these.
+            (Task::Demo(_) | Task::Check | Task::Cluster(_), "peer-port") => "off",
             _ => setting.default,
         }
     }
@@ -63,6 +84,9 @@ pub struct Config {
     pub file: Option<PathBuf>,
     pub doors: Doors,
     pub identity: IdentityConfig,
+    /// `None`: the node is alone, and nobody can join it.
+    pub cluster: Option<ClusterConfig>,
+    pub peer_tls: Option<PeerTlsConfig>,
     /// Threads that serve connections.
     pub threads: usize,
     pub maxclients: usize,
@@ -97,10 +121,34 @@ pub struct IdentityConfig {
     pub data_dir: Option<PathBuf>,
     /// Taken from the data directory when it is not given.
     pub node_id: Option<NodeId>,
-    /// Host name or address that clients are told.
+    /// Host name or address that clients and other nodes are told.
     pub advertise: String,
-    pub peer_port: u16,
     pub zone: Option<String>,
+}
+
+/// How the node meets others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// 0 takes a free one, as with the next.
+    pub peer_port: u16,
+    pub raft_port: u16,
+    /// Nodes to begin with: host and peer port.
+    pub join: Vec<String>,
+    pub bootstrap_expect: usize,
+    /// Copies of each entry, the owner's included.
+    pub copies: u8,
+    /// Copies that must have a write before it is acknowledged, the owner's included.
+    pub min_acks: u8,
+    /// In thousandths.
+    pub weight: u32,
+}
+
+/// Certificates between nodes: files in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerTlsConfig {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    pub ca: PathBuf,
 }
 
 /// TLS for RESP and HTTP clients: files in PEM.
@@ -168,11 +216,15 @@ impl Config {
         let groups = read_groups(reader, origin.is_some());
         let requirepass = reader.optional("requirepass", parse::text).filter(|password| !password.is_empty());
         let tls = read_tls(reader);
+        let cluster = ClusterConfig::read(reader);
+        let peer_tls = read_peer_tls(reader);
         refuse_strangers(reader, doors.bind, requirepass.is_some() || tls.is_some());
         Config {
             file,
             doors,
             identity,
+            cluster,
+            peer_tls,
             threads: reader.optional("threads", parse::at_least_one).unwrap_or_else(cores),
             maxclients: reader.value("maxclients", parse::at_least_one),
             maxmemory: reader.value("maxmemory", parse::size),
@@ -206,15 +258,39 @@ impl Doors {
 
 impl IdentityConfig {
     fn read(reader: &mut Reader<'_>, bind: IpAddr) -> IdentityConfig {
-        // Read for its faults alone: a lone node opens no door for others.
-        let _raft_port: u16 = reader.value("raft-port", parse::port);
         IdentityConfig {
             data_dir: reader.value("data-dir", parse::path_or_none),
             node_id: reader.optional("node-id", parse::node_id),
             advertise: reader.optional("advertise", parse::text).unwrap_or_else(|| bind.to_string()),
-            peer_port: reader.value("peer-port", parse::port),
             zone: reader.optional("zone", parse::text),
         }
+    }
+}
+
+impl ClusterConfig {
+    fn read(reader: &mut Reader<'_>) -> Option<ClusterConfig> {
+        let peer_port = reader.value("peer-port", parse::port_or_off);
+        let config = ClusterConfig {
+            peer_port: peer_port.unwrap_or_default(),
+            raft_port: reader.value("raft-port", parse::port),
+            join: reader.all("join", parse::host_and_port),
+            bootstrap_expect: reader.value("bootstrap-expect", parse::at_least_one),
+            copies: reader.value("copies", parse::copies),
+            min_acks: reader.value("min-acks", parse::copies),
+            weight: reader.value("weight", parse::weight),
+        };
+        if config.min_acks > config.copies {
+            let problem = format!("{} copies cannot acknowledge a write: there are {}", config.min_acks, config.copies);
+            reader.refuse("min-acks", Complaint::new(problem, "it is at most --copies"));
+        }
+        if config.bootstrap_expect > 1 && config.join.is_empty() {
+            let hint = "give --join HOST:PEER_PORT for at least one of the others";
+            reader.refuse("bootstrap-expect", Complaint::new("it is not known where the other nodes are", hint));
+        }
+        if peer_port.is_none() && !config.join.is_empty() {
+            reader.refuse("join", Complaint::new("--peer-port is off", "a node of a cluster needs one"));
+        }
+        peer_port.map(|_| config)
     }
 }
 
@@ -292,6 +368,20 @@ fn read_tls(reader: &mut Reader<'_>) -> Option<TlsConfig> {
         (given, _) => {
             let lacking = if given.is_some() { "tls-key" } else { "tls-cert" };
             reader.refuse(lacking, Complaint::new("it is missing", "TLS needs a certificate and its private key"));
+            None
+        }
+    }
+}
+
+fn read_peer_tls(reader: &mut Reader<'_>) -> Option<PeerTlsConfig> {
+    let parts = ["peer-tls-cert", "peer-tls-key", "peer-tls-ca"].map(|name| (name, reader.optional(name, parse::path)));
+    match parts {
+        [(_, Some(cert)), (_, Some(key)), (_, Some(ca))] => Some(PeerTlsConfig { cert, key, ca }),
+        [(_, None), (_, None), (_, None)] => None,
+        some => {
+            let hint = "nodes need a certificate, its private key and the authority of the others' certificates";
+            let lacking = some.into_iter().filter(|(_, path)| path.is_none());
+            lacking.for_each(|(name, _)| reader.refuse(name, Complaint::new("it is missing", hint)));
             None
         }
     }

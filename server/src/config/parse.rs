@@ -108,6 +108,36 @@ pub(super) fn origin_url(text: &str) -> Result<String, Complaint> {
     }
 }
 
+/// A node's host name or address, and its peer port.
+pub(super) fn host_and_port(text: &str) -> Result<String, Complaint> {
+    let hint = "write HOST:PEER_PORT, such as 10.0.0.7:8001, and an IPv6 address in brackets";
+    let parts =
+        text.rsplit_once(':').filter(|(host, _)| !host.is_empty() && (!host.contains(':') || host.ends_with(']')));
+    match parts.map(|(_, port)| port.parse::<u16>()) {
+        Some(Ok(1..)) => Ok(text.to_owned()),
+        _ => Err(Complaint::new(format!("`{text}` is no address of a node"), hint)),
+    }
+}
+
+pub(super) fn copies(text: &str) -> Result<u8, Complaint> {
+    let most = forebay_cluster::MAX_COPIES as u8;
+    match at_least_one(text) {
+        Ok(copies) if copies <= most => Ok(copies),
+        _ => Err(Complaint::new(format!("`{text}` is no number of copies"), format!("there may be 1 to {most}"))),
+    }
+}
+
+/// In thousandths.
+pub(super) fn weight(text: &str) -> Result<u32, Complaint> {
+    const MOST: f64 = 1000.0;
+    let weight = text.parse::<f64>().ok().filter(|weight| (0.001..=MOST).contains(weight));
+    let hint =
+        format!("write a number from 0.001 to {MOST}; a node of weight 2.0 takes twice as many slots as one of 1.0");
+    weight
+        .map(|weight| (weight * 1000.0).round() as u32)
+        .ok_or_else(|| Complaint::new(format!("`{text}` is no weight"), hint))
+}
+
 pub(super) fn switch(text: &str) -> Result<bool, Complaint> {
     choice(text, &[("true", true), ("yes", true), ("1", true), ("false", false), ("no", false), ("0", false)])
 }

@@ -10,7 +10,7 @@ use crate::clock::Instant;
 use crate::command::error::CommandError;
 use crate::command::spec::Flags;
 use crate::command::table::{Command, Unresolved};
-use crate::session::Session;
+use crate::session::{Door, Session};
 use crate::telemetry::slowlog::Slow;
 
 impl Engine {
@@ -24,6 +24,10 @@ impl Engine {
         clock: &mut Instant,
         failed: bool,
     ) {
+        if session.door == Door::Peer {
+            // Its client's node counts it, and this thread has no lane of its own.
+            return;
+        }
         let ended = self.node.clock.instant();
         let nanos = self.node.clock.nanos_between(std::mem::replace(clock, ended), ended);
         self.node.telemetry.lanes.lane(session.lane).ran(command.id, nanos, failed);

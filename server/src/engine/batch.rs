@@ -9,14 +9,17 @@ use std::sync::Arc;
 use arc_swap::Guard;
 use arrayvec::ArrayVec;
 use forebay_cluster::Topology;
-use forebay_resp::{Args, Reply};
+use forebay_resp::{Args, Protocol, Reply};
 use forebay_store::{Key, MAX_PREFETCHED};
 
-use super::{Engine, Request, Step};
+use smallvec::SmallVec;
+
+use super::gates::{self, Passage};
+use super::{Engine, Request, Step, forward};
 use crate::clock::Instant;
 use crate::command::spec::{InvalidKeyCount, Run};
 use crate::command::table::Command;
-use crate::session::Session;
+use crate::session::{Door, Session};
 
 /// Requests of one batch.
 pub const BATCH_REQUESTS: usize = 64;
@@ -121,6 +124,55 @@ impl<'b> Batch<'_, 'b> {
         }
     }
 
+    /// Sends the requests whose keys are other nodes' to them, before their turn, so that all of a pipeline are under way at once. Stops
+    /// before the first that is not simply run here or there.
+    pub fn send_ahead(&self, session: &mut Session, protocol: Protocol) {
+        if self.topology.nodes().len() == 1 || session.door != Door::Open || self.requests.len() == 1 {
+            return;
+        }
+        let mut ahead = session.ahead.take().unwrap_or_default();
+        let first = ahead.groups();
+        let mut owners: SmallVec<[(&str, forward::Requests); 4]> = SmallVec::new();
+        for prepared in &self.requests[ahead.len().min(self.requests.len())..] {
+            let Some((command, keys)) = prepared.command.zip(self.keys_of(prepared)) else { break };
+            if !matches!(gates::pass(&self.engine.node, session, command), Passage::Open) {
+                break;
+            }
+            if keys.iter().all(|key| self.topology.is_here(key.slot())) {
+                ahead.keep();
+                continue;
+            }
+            let Some(owner) = forward::owner(&self.topology, keys) else { break };
+            let group = match owners.iter().position(|(address, _)| *address == owner.peer_address) {
+                Some(group) => group,
+                None => {
+                    owners.push((&owner.peer_address, forward::Requests::of(session, protocol)));
+                    owners.len() - 1
+                }
+            };
+            owners[group].1.add(prepared.args.iter());
+            ahead.send(first + group);
+        }
+        for (owner, requests) in owners {
+            ahead.sent(requests.send(&self.engine.node, &self.topology, owner));
+        }
+        session.ahead = (!ahead.is_empty()).then_some(ahead);
+    }
+
+    /// `None` of what does not run on keys.
+    fn keys_of(&self, prepared: &Prepared<'b>) -> Option<&[Key<'b>]> {
+        let keys = self.found(prepared.keys.ok()?);
+        matches!(prepared.command?.spec.run, Run::Keys(_)).then_some(keys)
+    }
+
+    #[inline]
+    fn found(&self, place: Place) -> &[Key<'b>] {
+        match place {
+            Place::Here { first, end } => &self.keys[usize::from(first)..usize::from(end)],
+            Place::Many => &self.many[..],
+        }
+    }
+
     /// How many requests were added.
     #[inline]
     pub fn count(&self) -> usize {
@@ -135,10 +187,12 @@ impl<'b> Batch<'_, 'b> {
         let Some(command) = command else {
             return self.engine.refuse(session, args, reply);
         };
-        let keys = keys.map(|keys| match keys {
-            Place::Here { first, end } => &self.keys[usize::from(first)..usize::from(end)],
-            Place::Many => &self.many[..],
-        });
+        if session.ahead.is_some() {
+            if let Some(step) = self.engine.take_ahead(session, command, args, reply, clock) {
+                return step;
+            }
+        }
+        let keys = keys.map(|place| self.found(place));
         self.engine.admit(session, &Request { command, args, keys, topology: &self.topology }, reply, clock)
     }
 }

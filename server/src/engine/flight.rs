@@ -267,7 +267,15 @@ impl Inner {
                 let room = gates::make_room(&self.node, now);
                 let rules = fill::rules(self.origin().group(flight.group), flight.group, &loaded, now).kept_if(room);
                 let mut keyspace = self.node.store.lock(key.slot(), now);
+                if !self.node.roles.get(key.slot()).serves() {
+                    // The slot has moved away meanwhile. Who waits will ask its owner.
+                    let _kept_out = keyspace.end_load(&key, &fence);
+                    return Outcome::Present;
+                }
                 let stored = fill::store(&mut keyspace, &key, &loaded, rules, &fence);
+                if let (Some(cluster), FillOutcome::Stored) = (&self.node.cluster, stored) {
+                    cluster.replication.record_fill(&mut keyspace, &key);
+                }
                 drop(keyspace);
                 let voided = (stored == FillOutcome::Fenced).then(|| flight.round.load(Relaxed));
                 if voided.is_some() {

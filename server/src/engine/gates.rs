@@ -104,7 +104,7 @@ pub(super) fn make_room(node: &Node, now: UnixMillis) -> bool {
 fn evict(node: &Node, budget: u64, now: UnixMillis) -> bool {
     let mut evicted = 0;
     while memory::used() > budget && evicted < EVICTIONS_PER_REQUEST {
-        let step = node.store.evict_step(now, EVICTIONS_IN_A_ROW, &mut rand::random::<u64>);
+        let step = node.evict_step(now, EVICTIONS_IN_A_ROW);
         if step.evicted == 0 {
             return false;
         }

@@ -5,36 +5,53 @@
 //! [`Engine::begin`] is not async.
 
 mod account;
+mod ahead;
 mod batch;
+mod copies;
+mod everywhere;
 pub mod fill;
 pub mod flight;
+mod forward;
 pub mod gates;
+mod merge;
+mod patience;
+pub mod peers;
 mod route;
+mod split;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use forebay_cluster::Topology;
+use forebay_cluster::peer::Call as Forwarded;
 use forebay_resp::{Args, Reply};
 use forebay_store::{Access, Key, Keyspace, Presence};
 use smallvec::SmallVec;
 
 use crate::clock::Instant;
-use crate::command::call::{Call, Flow};
+use crate::cluster::Cluster;
+use crate::command::call::{Call, Copies, Flow};
 use crate::command::error::CommandError;
-use crate::command::spec::{Flags, InvalidKeyCount, Load, Run};
+use crate::command::spec::{Flags, InvalidKeyCount, Load, Merge, Run};
 use crate::command::table::{Command, Table};
 use crate::node::Node;
-use crate::session::Session;
+use crate::replication::{Recorded, Write};
+use crate::session::{Door, Session};
 use fill::Landed;
 use flight::{Departures, Flights, Joined};
+use forward::Outcome;
 use gates::Passage;
-use route::Place;
+use patience::Patience;
+use route::Route;
 
+pub use ahead::Ahead;
 pub use batch::{BATCH_REQUESTS, Batch, Keys as BatchKeys, Requests};
 
 /// Times that one request is run, each after loading what the last run missed, before it is given up as unsettled.
 const MAX_RUNS: usize = 5;
+
+/// How long copies may take to hold what is not acknowledged before.
+const ACKNOWLEDGE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Runs requests.
 pub struct Engine {
@@ -62,6 +79,9 @@ pub enum Step {
     Close,
     /// Nothing is written yet; [`Engine::finish`] goes on once this is over.
     Wait(Wait),
+    /// Nothing is written, and nothing was done: by the topology of that epoch the keys are not this node's, whom another node has asked
+    /// as their owner.
+    Misplaced { epoch: u64 },
 }
 
 /// What a request waits for.
@@ -70,6 +90,18 @@ pub enum Wait {
     Loads(Loads),
     /// `CLIENT PAUSE`; the request starts over afterwards.
     Pause,
+    /// The answer of the keys' owner.
+    Forward(Forwarded),
+    /// The answer to requests that were sent ahead, this one among them.
+    Ahead,
+    /// Its parts, each by the owner of some of its keys.
+    Split(Merge),
+    /// The parts of all nodes.
+    Everywhere(Merge),
+    /// Copies that hold what the session has written (`WAIT`), for a while.
+    Copies(Copies),
+    /// Owners of its keys that can be reached; it is placed again when the topology is of this epoch, or a little later.
+    Unsettled { epoch: u64 },
     /// The reply is written; the connection rests before it is sent, and the rest is part of the command's time.
     Sleep(Rest),
 }
@@ -144,7 +176,8 @@ impl Engine {
     pub async fn finish(&self, session: &mut Session, args: Args<'_>, reply: &mut Reply, wait: Wait) -> Step {
         let mut wait = wait;
         let mut brought = Brought::new();
-        for _ in 1..MAX_RUNS {
+        let mut patience = Patience::new();
+        loop {
             let step = match wait {
                 Wait::Sleep(Rest { command, started, duration }) => {
                     tokio::time::sleep(duration).await;
@@ -160,19 +193,154 @@ impl Engine {
                     session.now = self.node.clock.unix_millis();
                     self.begin(session, args, reply)
                 }
+                Wait::Loads(_) if !patience.another_run() => {
+                    self.answer_error(&CommandError::Unsettled, reply);
+                    return Step::Done;
+                }
                 Wait::Loads(loads) => {
                     brought.extend(self.flights.land(loads.flights).await);
                     session.now = self.node.clock.unix_millis();
                     self.run_again(session, args, reply, &brought)
                 }
+                elsewhere => self.finish_elsewhere(session, args, reply, elsewhere, &brought, &mut patience).await,
             };
             match step {
                 Step::Wait(next) => wait = next,
                 done => return done,
             }
         }
-        self.answer_error(&CommandError::Unsettled, reply);
+    }
+
+    /// Goes on with a request whose keys are not all here.
+    async fn finish_elsewhere(
+        &self,
+        session: &mut Session,
+        args: Args<'_>,
+        reply: &mut Reply,
+        wait: Wait,
+        brought: &[Landed],
+        patience: &mut Patience,
+    ) -> Step {
+        let command = self.resolved(args);
+        let mut clock = self.node.clock.instant();
+        match wait {
+            Wait::Unsettled { epoch } => {
+                let is_settled = self.settled(epoch, patience).await;
+                session.now = self.node.clock.unix_millis();
+                match (is_settled, session.door) {
+                    (true, _) => self.run_again(session, args, reply, brought),
+                    (false, Door::Peer) => Step::Misplaced { epoch: self.node.topology.load().epoch() },
+                    (false, Door::Open | Door::Direct) => {
+                        self.answer_error(&CommandError::Down, reply);
+                        Step::Done
+                    }
+                }
+            }
+            Wait::Ahead => {
+                if let Some(ahead) = &mut session.ahead {
+                    ahead.answered().await;
+                }
+                session.now = self.node.clock.unix_millis();
+                match self.take_ahead(session, command, args, reply, &mut clock) {
+                    Some(step) => step,
+                    None => self.run_again(session, args, reply, brought),
+                }
+            }
+            Wait::Forward(mut call) => {
+                let epoch = self.node.topology.load().epoch();
+                let outcome = match forward::answers_of(&mut call).await {
+                    Ok(mut answers) => forward::take(&mut answers).unwrap_or(Outcome::Uncertain),
+                    Err(error) => forward::unanswered(&error, command, epoch),
+                };
+                session.now = self.node.clock.unix_millis();
+                self.conclude(session, command, args, reply, outcome, &mut clock)
+            }
+            Wait::Split(merge) => {
+                let split = self.split(session, args, reply, merge, patience).await;
+                self.end(session, command, args, reply, split, &mut clock)
+            }
+            Wait::Everywhere(merge) => {
+                let done = self.everywhere(session, args, reply, merge).await;
+                self.end(session, command, args, reply, done, &mut clock)
+            }
+            Wait::Copies(copies) => {
+                let held = self.copies(session, args, copies).await;
+                reply.integer(held as i64);
+                self.end(session, command, args, reply, Ok(()), &mut clock)
+            }
+            here @ (Wait::Sleep(_) | Wait::Pause | Wait::Loads(_)) => Step::Wait(here),
+        }
+    }
+
+    /// Ends a request whose parts were others', and which has written its reply or failed.
+    fn end(
+        &self,
+        session: &mut Session,
+        command: &'static Command,
+        args: Args<'_>,
+        reply: &mut Reply,
+        done: Result<(), CommandError>,
+        clock: &mut Instant,
+    ) -> Step {
+        session.now = self.node.clock.unix_millis();
+        if let Err(error) = &done {
+            self.answer_error(error, reply);
+        }
+        if self.node.cluster.is_some() && command.spec.flags.contains(Flags::WRITE) {
+            session.told.get_or_insert_default().elsewhere = true;
+        }
+        self.account(session, command, args, clock, done.is_err());
         Step::Done
+    }
+
+    /// Writes what came of a forwarded request, or places it again.
+    fn conclude(
+        &self,
+        session: &mut Session,
+        command: &'static Command,
+        args: Args<'_>,
+        reply: &mut Reply,
+        outcome: Outcome,
+        clock: &mut Instant,
+    ) -> Step {
+        let failed = match outcome {
+            Outcome::Again { epoch } => return Step::Wait(Wait::Unsettled { epoch }),
+            Outcome::Uncertain => {
+                self.answer_error(&forward::uncertain(), reply);
+                true
+            }
+            Outcome::Replied(content) => {
+                let failed = content.first() == Some(&b'-');
+                forward::conclude(reply, content);
+                if command.spec.flags.contains(Flags::WRITE) {
+                    session.told.get_or_insert_default().elsewhere = true;
+                }
+                failed
+            }
+        };
+        self.account(session, command, args, clock, failed);
+        Step::Done
+    }
+
+    /// What has come of the next request, if it was sent ahead. `None` if its turn has only now come.
+    fn take_ahead(
+        &self,
+        session: &mut Session,
+        command: &'static Command,
+        args: Args<'_>,
+        reply: &mut Reply,
+        clock: &mut Instant,
+    ) -> Option<Step> {
+        let ahead = session.ahead.as_mut()?;
+        let next = ahead.next(command, self.node.topology.load().epoch());
+        if ahead.is_empty() {
+            session.ahead = None;
+        }
+        match next {
+            ahead::Next::Run => None,
+            ahead::Next::Wait => Some(Step::Wait(Wait::Ahead)),
+            ahead::Next::Outcome(outcome) => Some(self.conclude(session, command, args, reply, outcome, clock)),
+        }
     }
 
     /// Runs a request to its end.
@@ -181,6 +349,19 @@ impl Engine {
             Step::Wait(wait) => self.finish(session, args, reply, wait).await,
             done => done,
         }
+    }
+
+    /// Whether what the session's requests were answered is still true: this node, or its process, may have stood still since.
+    pub fn still_owns(&self, session: &mut Session) -> bool {
+        !std::mem::take(&mut session.by_lease) || self.node.has_lease()
+    }
+
+    /// Waits until enough copies hold what a session's requests have written or seen. False if they do not in time: then nobody may be
+    /// told what came of the requests.
+    pub async fn acknowledged(&self, recorded: &Recorded) -> bool {
+        let Some(cluster) = &self.node.cluster else { return true };
+        let held = cluster.replication.acknowledged(recorded, usize::from(cluster.min_acks) - 1);
+        tokio::time::timeout(ACKNOWLEDGE, held).await.is_ok()
     }
 
     /// Begins the loads that the later requests of a batch will need, so that all of a pipeline's loads are under way, in shared queries,
@@ -200,12 +381,17 @@ impl Engine {
         wanted && session.db == 0 && self.node.reads_through()
     }
 
-    /// The next run of a request whose loads have ended.
-    fn run_again(&self, session: &mut Session, args: Args<'_>, reply: &mut Reply, brought: &[Landed]) -> Step {
-        let command = match self.table.resolve(args) {
+    /// The command of a request that has had a run before.
+    fn resolved(&self, args: Args<'_>) -> &'static Command {
+        match self.table.resolve(args) {
             Ok(command) => command,
             Err(unresolved) => unreachable!("the command was resolved before: {unresolved:?}"),
-        };
+        }
+    }
+
+    /// The next run of a request whose loads have ended.
+    fn run_again(&self, session: &mut Session, args: Args<'_>, reply: &mut Reply, brought: &[Landed]) -> Step {
+        let command = self.resolved(args);
         let keys = self.keys(session.db, command, args);
         let topology = self.node.topology.load();
         let keys = keys.as_deref().map_err(|error| *error);
@@ -227,12 +413,17 @@ impl Engine {
         let command = request.command;
         session.client.last_command.store(command.id as u32, Relaxed);
         let result = match command.spec.run {
-            Run::Node(handler) => self.run_on_node(handler, session, request, reply),
+            Run::Node(handler) => {
+                if let Some(merge) = command.spec.everywhere.filter(|_| self.has_others(session, request)) {
+                    return Step::Wait(Wait::Everywhere(merge));
+                }
+                self.run_on_node(handler, session, request, reply)
+            }
             Run::Keys(handler) => match self.run_on_keys(handler, session, request, reply, brought) {
-                Ok(None) => Ok(Flow::Continue),
-                Ok(Some(loads)) => {
+                Ok(Ran::ToEnd) => Ok(Flow::Continue),
+                Ok(Ran::NotYet(step)) => {
                     reply.rewind(mark);
-                    return Step::Wait(Wait::Loads(loads));
+                    return step;
                 }
                 Err(error) => Err(error),
             },
@@ -245,11 +436,19 @@ impl Engine {
         if let Ok(Flow::Sleep(duration)) = result {
             return Step::Wait(Wait::Sleep(Rest { command, started: *clock, duration }));
         }
+        if let Ok(Flow::Copies(copies)) = result {
+            return Step::Wait(Wait::Copies(copies));
+        }
         self.account(session, command, request.args, clock, result.is_err());
         match result {
             Ok(Flow::Close) => Step::Close,
-            Ok(Flow::Continue | Flow::Sleep(_)) | Err(_) => Step::Done,
+            Ok(Flow::Continue | Flow::Sleep(_) | Flow::Copies(_)) | Err(_) => Step::Done,
         }
+    }
+
+    /// Whether other nodes have a part in a request that is about all keys.
+    fn has_others(&self, session: &Session, request: &Request<'_>) -> bool {
+        session.door == Door::Open && request.topology.nodes().len() > 1
     }
 
     fn run_on_node(
@@ -264,7 +463,7 @@ impl Engine {
         handler(&mut Call { command, args, keys: &[], session, reply, node: &self.node, now })
     }
 
-    /// Runs the handler under the locks of its keys. Answers the flights to wait for when the run does not count.
+    /// Runs the handler under the locks of its keys, if they are this node's.
     #[inline]
     fn run_on_keys(
         &self,
@@ -273,15 +472,17 @@ impl Engine {
         request: &Request<'_>,
         reply: &mut Reply,
         brought: &[Landed],
-    ) -> Result<Option<Loads>, CommandError> {
-        let Request { command, args, topology, .. } = *request;
+    ) -> Result<Ran, CommandError> {
+        let Request { command, args, .. } = *request;
         let keys = request.keys.map_err(|_| CommandError::Syntax)?;
-        if let Place::Away { slot, owner } = route::place(topology, keys) {
-            return Err(CommandError::SlotAway { slot, owner });
-        }
         let now = session.now;
         let is_loadable = |key: &Key<'_>| self.node.is_of_a_group(key.bytes());
         let mut keyspace = self.lock(keys, session);
+        if !keys.iter().all(|key| self.node.roles.is_owned_alone(key.slot())) {
+            if let Some(step) = self.elsewhere(session, request, keys, reply)? {
+                return Ok(Ran::NotYet(step));
+            }
+        }
         let lent = match brought {
             [] => None,
             brought => Some(self.lend(&mut keyspace, request, keys, brought)),
@@ -312,6 +513,9 @@ impl Engine {
         if let Some(lent) = lent {
             lent.take_back(&mut keyspace);
         }
+        if let Some(cluster) = &self.node.cluster {
+            record(cluster, session, request, keys, &mut keyspace);
+        }
         let mut garbage = std::mem::take(keyspace.garbage());
         drop(keyspace);
         if garbage.is_heavy() {
@@ -321,9 +525,43 @@ impl Engine {
             self.flights.refresh(keys, now);
         }
         match missing {
-            Some(missing) => self.flights.join(&missing, brought, now).map(|flights| Some(Loads { flights })),
-            None => result.map(|()| None),
+            Some(missing) => {
+                let flights = self.flights.join(&missing, brought, now)?;
+                Ok(Ran::NotYet(Step::Wait(Wait::Loads(Loads { flights }))))
+            }
+            None => result.map(|()| Ran::ToEnd),
         }
+    }
+
+    /// What becomes of a request that this node may not be the one to run. `None` if it is. Called with the locks of its keys held: what
+    /// this node is to their slots does not change meanwhile.
+    #[inline(never)]
+    fn elsewhere(
+        &self,
+        session: &mut Session,
+        request: &Request<'_>,
+        keys: &[Key<'_>],
+        reply: &Reply,
+    ) -> Result<Option<Step>, CommandError> {
+        let Request { command, args, topology, .. } = *request;
+        Ok(Some(match route::place(&self.node, topology, session, command, keys) {
+            Route::Here => {
+                session.by_lease = true;
+                return Ok(None);
+            }
+            Route::Refused(error) => return Err(error),
+            Route::Unsettled { epoch } => Step::Wait(Wait::Unsettled { epoch }),
+            Route::Misplaced { epoch } => Step::Misplaced { epoch },
+            Route::Split(merge) => Step::Wait(Wait::Split(merge)),
+            Route::To(owner) => {
+                let mut requests = forward::Requests::of(session, reply.protocol());
+                requests.add(args.iter());
+                match requests.send(&self.node, topology, &owner.peer_address) {
+                    Some(call) => Step::Wait(Wait::Forward(call)),
+                    None => return Err(CommandError::Down),
+                }
+            }
+        }))
     }
 
     /// Lends the keyspace what was brought for the request. Its reads have been counted already, by what its first run found.
@@ -405,6 +643,9 @@ impl Prefetch<'_> {
         }
         if let Ok(keys) = engine.keys(session.db, command, args) {
             let mut keyspace = engine.lock(&keys, session);
+            if !keys.iter().all(|key| engine.node.roles.get(key.slot()).serves()) {
+                return;
+            }
             let missing = engine.loadable(&mut keyspace, &keys);
             drop(keyspace);
             for key in &missing {
@@ -415,11 +656,44 @@ impl Prefetch<'_> {
     }
 }
 
+/// Tells the holders of copies what a run has changed, still under its locks, and notes what its client has to wait for.
+fn record(
+    cluster: &Cluster,
+    session: &mut Session,
+    request: &Request<'_>,
+    keys: &[Key<'_>],
+    keyspace: &mut Keyspace<'_>,
+) {
+    if keyspace.has_changed() {
+        let write = Write { spec: request.command.spec, args: request.args, keys };
+        let recorded = cluster.replication.record(keyspace, &write);
+        if recorded.is_empty() {
+            return;
+        }
+        let told = session.told.get_or_insert_default();
+        if cluster.min_acks > 1 {
+            told.unacknowledged.absorb(&recorded);
+        }
+        told.written.absorb(&recorded);
+    } else if cluster.min_acks > 1 {
+        // A value that too few hold might be gone when its owner is, after somebody has seen it.
+        let told = session.told.get_or_insert_default();
+        keys.iter().for_each(|key| cluster.replication.seen(key.slot(), &mut told.unacknowledged));
+    }
+}
+
 /// Whether a browser talks, made to by a page that wants to reach this server through it: the lines that its body may hold must not
 /// be run as commands.
 fn is_http(args: Args<'_>) -> bool {
     let name = args.name();
     name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
+}
+
+/// How far one run has come.
+enum Ran {
+    ToEnd,
+    /// It does not count, and nothing was done.
+    NotYet(Step),
 }
 
 /// The keys of one request; most have one.

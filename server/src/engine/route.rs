@@ -1,26 +1,85 @@
 //! Where a request runs.
 
-use forebay_cluster::Topology;
+use forebay_cluster::{Node as Member, Topology};
 use forebay_store::Key;
 
-/// The place of a request's keys.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// This node owns them all.
+use super::forward;
+use crate::command::error::CommandError;
+use crate::command::spec::{Flags, Merge};
+use crate::command::table::Command;
+use crate::node::Node;
+use crate::roles::Role;
+use crate::session::{Door, Session};
+
+/// What becomes of a request whose keys are not all served here.
+#[derive(Debug)]
+pub(super) enum Route<'t> {
+    /// They are, for this request.
     Here,
-    /// Another node owns this slot.
-    Away { slot: u16, owner: String },
+    /// It is to be placed again when the topology is of this epoch, or a little later in any case: a slot has no owner just now, or is
+    /// changing hands.
+    Unsettled {
+        epoch: u64,
+    },
+    /// This node owns all of them.
+    To(&'t Member),
+    /// This node was asked as their owner, and is not.
+    Misplaced {
+        epoch: u64,
+    },
+    /// Several nodes own some of them each.
+    Split(Merge),
+    Refused(CommandError),
 }
 
-/// Places `keys` by one topology, so that a request sees one epoch from beginning to end.
-#[inline]
-pub(super) fn place(topology: &Topology, keys: &[Key<'_>]) -> Place {
-    match keys.iter().find(|key| !topology.is_here(key.slot())) {
-        None => Place::Here,
-        Some(key) => {
-            let owner = topology.owner_or_heir_of(key.slot());
-            let address = owner.map(|owner| format!("{}:{}", owner.host, owner.peer_port));
-            Place::Away { slot: key.slot(), owner: address.unwrap_or_default() }
-        }
+/// Places a request by the roles of this node, and by one topology for the rest.
+pub(super) fn place<'t>(
+    node: &Node,
+    topology: &'t Topology,
+    session: &Session,
+    command: &Command,
+    keys: &[Key<'_>],
+) -> Route<'t> {
+    let serves = |key: &Key<'_>| node.roles.get(key.slot()).serves();
+    if keys.iter().all(serves) {
+        return match node.has_lease() {
+            true => Route::Here,
+            false => Route::Unsettled { epoch: topology.epoch() + 1 },
+        };
     }
+    if reads_copies(node, topology, session, command, keys) {
+        return Route::Here;
+    }
+    let is_settled = |key: &Key<'_>| match node.roles.get(key.slot()) {
+        Role::Owned | Role::Shared => topology.is_here(key.slot()),
+        Role::Frozen => false,
+        // The topology may be older or newer than the roles, for a moment.
+        Role::Replica | Role::Away => topology.owner_of(key.slot()).is_some() && !topology.is_here(key.slot()),
+    };
+    if !keys.iter().all(is_settled) {
+        return Route::Unsettled { epoch: topology.epoch() + 1 };
+    }
+    match (session.door, forward::owner(topology, keys)) {
+        (Door::Peer, _) => Route::Misplaced { epoch: topology.epoch() },
+        (Door::Open, Some(owner)) => Route::To(owner),
+        (Door::Direct, Some(owner)) => Route::Refused(moved(keys, owner)),
+        (Door::Open, None) if command.spec.split.is_some() => command.spec.split.map_or(Route::Here, Route::Split),
+        (Door::Open | Door::Direct, None) => Route::Refused(CommandError::CrossSlot),
+    }
+}
+
+/// Whether a client that is content with copies reads some that are whole.
+fn reads_copies(node: &Node, topology: &Topology, session: &Session, command: &Command, keys: &[Key<'_>]) -> bool {
+    let is_copy = |key: &Key<'_>| {
+        let role = node.roles.get(key.slot());
+        role.serves() || (role == Role::Replica && topology.holds_whole(key.slot()))
+    };
+    session.readonly && command.spec.flags.contains(Flags::READONLY) && node.has_lease() && keys.iter().all(is_copy)
+}
+
+/// Tells a client of the direct door where to go.
+fn moved(keys: &[Key<'_>], owner: &Member) -> CommandError {
+    let slot = keys.first().map_or(0, Key::slot);
+    let port = if owner.direct_port == 0 { owner.open_port } else { owner.direct_port };
+    CommandError::from(format!("MOVED {slot} {}:{port}", owner.host))
 }

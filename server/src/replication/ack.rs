@@ -71,6 +71,21 @@ impl Recorded {
 }
 
 impl Replication {
+    /// Adds what a reader of the slot may have seen, as if it had written it: what has been told so far to the holders of copies.
+    pub fn seen(&self, slot: u16, recorded: &mut Recorded) {
+        let log = self.log(slot).lock();
+        if !log.is_owner() {
+            return;
+        }
+        let mut copies = 0;
+        for target in log.targets.iter().filter(|target| target.in_sync) {
+            copies += 1;
+            recorded.note(slot, target.peer.number, Some(target.peer.outbox.pushed()));
+        }
+        drop(log);
+        recorded.note_copies(copies);
+    }
+
     /// How many copies, besides the owner's, surely hold all of that.
     pub fn copies(&self, recorded: &Recorded) -> usize {
         let mut without = SmallVec::<[NodeNumber; 4]>::new();
@@ -130,6 +145,11 @@ impl Replication {
                 wake.notified().await;
             }
         }
+    }
+
+    /// How many peers have dealt with all that they were told.
+    pub fn up_to_date(&self) -> usize {
+        self.peers.read().values().filter(|peer| peer.dealt() >= peer.outbox.pushed()).count()
     }
 
     /// Whether one of the slots is not even about to be held there.

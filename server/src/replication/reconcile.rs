@@ -23,7 +23,7 @@ impl Replication {
         here: NodeNumber,
         old: Option<&ClusterState>,
         new: &ClusterState,
-        changed: &mut dyn FnMut(u16, Duty),
+        changed: &mut dyn FnMut(&mut Keyspace<'_>, u16, Duty),
     ) {
         let mut garbage = Garbage::default();
         for slot in 0..SLOT_COUNT {
@@ -33,7 +33,8 @@ impl Replication {
             }
             let mut keyspace = host.store().lock(slot, host.now());
             self.fit(&mut keyspace, slot, here, listed, new.epoch());
-            changed(slot, self.log(slot).lock().duty);
+            let duty = self.log(slot).lock().duty;
+            changed(&mut keyspace, slot, duty);
             garbage = std::mem::take(keyspace.garbage());
             drop(keyspace);
             if garbage.is_heavy() {

@@ -38,10 +38,8 @@ pub fn render(node: &Node) -> prometheus::Result<Vec<u8>> {
 }
 
 fn process(node: &Node, families: &mut Families) {
-    let topology = node.topology.load();
     let zone = node.identity.zone.as_deref().unwrap_or_default();
-    let id = topology.here().map_or("", |node| node.id.as_str());
-    let labels = [("version", env!("CARGO_PKG_VERSION")), ("node", id), ("zone", zone)];
+    let labels = [("version", env!("CARGO_PKG_VERSION")), ("node", node.identity.node_id.as_str()), ("zone", zone)];
     families.gauges("forebay_build_info", "1, with what is running as labels.", [(labels_of(&labels), 1.0)]);
     let uptime = (node.clock.unix_millis() - node.identity.started_at) as f64 / 1000.0;
     families.gauge("forebay_uptime_seconds", "Seconds since the start.", uptime);

@@ -22,6 +22,18 @@ pub(super) fn forebay(report: &mut Report<'_>) {
         ("waiting", counts.waiting.load(Relaxed)),
         ("feed_lag_ms", 0),
     ]);
+    if let Some(cluster) = &report.node.cluster {
+        let counts = cluster.replication.counts();
+        report.fields([
+            ("forwarded_requests", cluster.forwarded.load(Relaxed)),
+            ("effects_recorded", counts.recorded.load(Relaxed)),
+            ("effects_carried_out", counts.carried_out.load(Relaxed)),
+            ("slots_sent_whole", counts.slots_sent.load(Relaxed)),
+            ("copies_repaired", counts.repaired.load(Relaxed)),
+            ("feeds_cut_off", counts.cut_off.load(Relaxed)),
+        ]);
+        report.field("raft_role", cluster.membership.role().as_str());
+    }
     if let Some(status) = status {
         origin(report, &status);
     }

@@ -28,7 +28,7 @@ use super::answer::{Answer, Fields};
 use super::serve::Ends;
 use crate::clients::Client;
 use crate::engine::Engine;
-use crate::session::Session;
+use crate::session::{self, Session};
 
 /// How long a client may take to send a value.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -98,12 +98,17 @@ async fn run(engine: &Engine, ends: Ends, arguments: &[&[u8]]) -> Answer {
     let now = node.clock.unix_millis();
     let client = Arc::new(Client::unlisted(ends.peer, ends.local, now));
     // The password was asked for by HTTP's own means.
-    let mut session = Session::new(client, node.http_lane(), true);
+    let mut session = Session::new(client, node.http_lane(), true, session::Door::Open);
     session.now = now;
     let mut reply = Reply::new();
     // One request, one session: there is no connection that a step could want to be closed.
     let _step = engine.execute(&mut session, Args::from(arguments), &mut reply).await;
-    Answer::read(reply)
+    match session.take_unacknowledged() {
+        Some(recorded) if !engine.acknowledged(&recorded).await => {
+            Answer::Error("CLUSTERDOWN too few copies hold the write: it may or may not stay".to_owned())
+        }
+        _ => Answer::read(reply),
+    }
 }
 
 /// The key of a query string, percent-decoded: any bytes but none at all.

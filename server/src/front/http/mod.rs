@@ -99,7 +99,7 @@ fn metrics_router(engine: &Arc<Engine>) -> Router {
 }
 
 fn health_router() -> Router<Arc<Engine>> {
-    Router::new().route("/health", get(health::health)).route("/ready", get(health::health))
+    Router::new().route("/health", get(health::health)).route("/ready", get(health::ready))
 }
 
 async fn scrape(State(engine): State<Arc<Engine>>) -> Response {

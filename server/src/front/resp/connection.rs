@@ -14,7 +14,7 @@ use forebay_resp::{Args, Decoded, Decoder, Frame, Limits, Mark, Protocol, Protoc
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::bench::{Bench, READ_BYTES, Received};
 use crate::clients::{Ask, Client};
@@ -256,7 +256,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         // What stands before a wait is not held back by it. Before a rest it is: its own reply is written already.
         if begins_loads || matches!(wait, Wait::Pause) {
-            send(&mut self.stream, &self.session, &self.engine, &self.bulk, reply).await?;
+            send(&mut self.stream, &mut self.session, &self.engine, &self.bulk, reply).await?;
         }
         let client = Arc::clone(&self.session.client);
         let finish = self.engine.finish(&mut self.session, args, reply, wait);
@@ -319,7 +319,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Ok(());
         };
         self.protocol = bench.reply.protocol();
-        send(&mut self.stream, &self.session, &self.engine, &self.bulk, &mut bench.reply).await
+        send(&mut self.stream, &mut self.session, &self.engine, &self.bulk, &mut bench.reply).await
     }
 
     /// Ends the sending side, and takes what the peer still sends until it ends as well.
@@ -351,6 +351,7 @@ fn run_batch<'r>(
         }
     }
     batch.prefetch();
+    batch.send_ahead(session, reply.protocol());
     let calm = engine.node().settings.output_limits.allowed().min(FLUSH_BYTES - 1);
     let mut clock = engine.node().clock.instant();
     for at in 0..batch.count() {
@@ -392,11 +393,26 @@ fn replied(session: &mut Session, engine: &Engine, reply: &mut Reply, mark: Mark
 /// Writes replies until none is left. A little is written by everybody at any time; those with more to write take turns.
 async fn send<S: AsyncWrite + Unpin>(
     stream: &mut S,
-    session: &Session,
+    session: &mut Session,
     engine: &Engine,
     bulk: &Semaphore,
     reply: &mut Reply,
 ) -> Result<(), End> {
+    if let Some(recorded) = session.take_unacknowledged() {
+        if !Box::pin(engine.acknowledged(&recorded)).await {
+            warn!(
+                id = session.client.id,
+                "too few copies hold a write in time: its client is not told that it was made"
+            );
+            reply.clear();
+            return Err(End::AtOnce);
+        }
+    }
+    if session.by_lease && !engine.still_owns(session) {
+        warn!(id = session.client.id, "the lease ended before the replies were sent: they may not be true any more");
+        reply.clear();
+        return Err(End::AtOnce);
+    }
     let mut sender = Sender { stream, session, engine };
     sender.write(reply, LITTLE_BYTES).await?;
     if reply.has_remaining() {

@@ -19,6 +19,7 @@ use tracing::warn;
 use crate::clients::Client;
 use crate::engine::Engine;
 use crate::node::Node;
+use crate::session::Door;
 pub use workers::{Threads, Workers};
 
 /// How long accepting rests after the system had no descriptor or memory for a connection, so as not to spin.
@@ -28,10 +29,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 const TOO_MANY_CLIENTS: &[u8] = b"-ERR max number of clients reached\r\n";
 
 /// Accepts connections until the future is dropped.
-pub async fn accept(listener: TcpListener, engine: Arc<Engine>, workers: Arc<Workers>) {
+pub async fn accept(listener: TcpListener, door: Door, engine: Arc<Engine>, workers: Arc<Workers>) {
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => admit(&engine, &workers, stream, peer).await,
+            Ok((stream, peer)) => admit(&engine, &workers, door, stream, peer).await,
             Err(error) => {
                 warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -41,7 +42,7 @@ pub async fn accept(listener: TcpListener, engine: Arc<Engine>, workers: Arc<Wor
 }
 
 /// Registers a connection and hands it to a worker, or tells it that there are too many.
-async fn admit(engine: &Arc<Engine>, workers: &Workers, stream: TcpStream, peer: SocketAddr) {
+async fn admit(engine: &Arc<Engine>, workers: &Workers, door: Door, stream: TcpStream, peer: SocketAddr) {
     let node = engine.node();
     let limit = node.settings.maxclients.load(Relaxed);
     let now = node.clock.unix_millis();
@@ -59,7 +60,7 @@ async fn admit(engine: &Arc<Engine>, workers: &Workers, stream: TcpStream, peer:
             if let Err(error) = prepare(&stream, node.settings.tcp_keepalive.load(Relaxed)) {
                 warn!(%error, %peer, "socket options could not be set");
             }
-            workers.serve(stream, Listed { node: Arc::clone(node), client }).await;
+            workers.serve(stream, Listed { node: Arc::clone(node), client, door }).await;
         }
     }
 }
@@ -69,6 +70,7 @@ async fn admit(engine: &Arc<Engine>, workers: &Workers, stream: TcpStream, peer:
 struct Listed {
     node: Arc<Node>,
     client: Arc<Client>,
+    door: Door,
 }
 
 impl Drop for Listed {

@@ -163,7 +163,7 @@ impl Worker {
 
     async fn converse(&self, stream: impl AsyncRead + AsyncWrite + Unpin, listed: &Listed) {
         let authenticated = !self.engine.node().settings.needs_password();
-        let session = Session::new(Arc::clone(&listed.client), self.lane, authenticated);
+        let session = Session::new(Arc::clone(&listed.client), self.lane, authenticated, listed.door);
         Connection::new(stream, session, Arc::clone(&self.engine), Arc::clone(&self.bulk)).serve().await;
     }
 }

@@ -110,7 +110,7 @@ impl Node {
     pub(super) fn learn(&self, new: &ClusterState) {
         let mut known = self.state.lock();
         if known.as_ref().is_none_or(|known| known.epoch() < new.epoch()) {
-            self.replication.reconcile(self, self.number, known.as_ref(), new, &mut |_, _| ());
+            self.replication.reconcile(self, self.number, known.as_ref(), new, &mut |_, _, _| ());
             *known = Some(new.clone());
         }
     }

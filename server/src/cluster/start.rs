@@ -1,0 +1,174 @@
+//! Taking part in a cluster: from the configuration to the tasks that keep the node one of several.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay_cluster::membership::{Membership, MembershipConfig, Timing};
+use forebay_cluster::peer::{Hello, PeerService, Peers};
+use forebay_cluster::state::{Description, Incarnation};
+use forebay_cluster::{NodeId, PeerTls};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::{Server, ServerTlsConfig};
+use tracing::{error, info};
+
+use super::copies::{self, CopyHost, FeedOpener};
+use super::{Cluster, duties, follow};
+use crate::app::{Ports, StartError};
+use crate::config::{ClusterConfig, Config};
+use crate::engine::Engine;
+use crate::engine::peers::PeerDoor;
+use crate::listeners::{ClusterListeners, port_of};
+use crate::node::Node;
+use crate::replication::Host;
+
+/// How long a lone node's start waits until it is a cluster of one. It is told at most this late that it is not.
+const FORMED: Duration = Duration::from_secs(10);
+
+/// A stream's window and a connection's (HTTP/2 flow control), as the callers have them.
+const WINDOW: u32 = 4 << 20;
+
+/// What is there before the node is.
+pub struct Met {
+    membership: Arc<Membership>,
+    peer: TcpListener,
+    tls: Option<ServerTlsConfig>,
+    /// Whether nobody else is waited for.
+    is_alone: bool,
+}
+
+/// Begins to look for the other nodes.
+///
+/// # Errors
+/// When what was kept of a cluster cannot be read, or a certificate is bad.
+pub async fn meet(
+    config: &Config,
+    cluster: &ClusterConfig,
+    id: NodeId,
+    ports: Ports,
+    doors: ClusterListeners,
+) -> Result<(Met, Cluster), StartError> {
+    let tls = config.peer_tls.as_ref().map(|tls| PeerTls::read(&tls.cert, &tls.key, &tls.ca)).transpose()?;
+    let me = Description {
+        id,
+        host: config.identity.advertise.clone(),
+        open_port: ports.open,
+        direct_port: ports.direct.unwrap_or_default(),
+        http_port: ports.http.unwrap_or_default(),
+        peer_port: port_of(&doors.peer),
+        raft_port: port_of(&doors.raft),
+        zone: config.identity.zone.clone(),
+        weight: cluster.weight,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let membership = MembershipConfig {
+        data_dir: config.identity.data_dir.clone(),
+        me,
+        incarnation: Incarnation(rand::random()),
+        seeds: cluster.join.clone().into(),
+        bootstrap_expect: cluster.bootstrap_expect,
+        copies: cluster.copies,
+        tls: tls.clone(),
+        timing: Timing::default(),
+    };
+    let membership = Arc::new(Membership::start(membership, doors.raft).await?);
+    let parts = Cluster {
+        peers: Peers::new(Handle::current(), tls.as_ref().map(PeerTls::client)),
+        replication: Arc::default(),
+        lease: membership.lease(),
+        membership: Arc::clone(&membership),
+        min_acks: cluster.min_acks,
+        forwarded: Default::default(),
+    };
+    let is_alone = cluster.join.is_empty();
+    let tls = tls.as_ref().map(PeerTls::server);
+    Ok((Met { membership, peer: doors.peer, tls, is_alone }, parts))
+}
+
+impl Met {
+    /// Opens the door for other nodes, and begins to follow what is agreed on. What runs ends with `tasks`.
+    ///
+    /// # Errors
+    /// When the certificates cannot be used.
+    pub async fn take_part(
+        self,
+        engine: &Arc<Engine>,
+        tasks: &mut JoinSet<()>,
+        background: &Handle,
+    ) -> Result<(), StartError> {
+        let Met { membership, peer, tls, is_alone } = self;
+        let node = engine.node();
+        let service = PeerService::new(Arc::new(PeerDoor::new(Arc::clone(engine), background.clone())));
+        let introduction = service.introduction();
+        let mut server = Server::builder()
+            .tcp_nodelay(true)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(4 * WINDOW);
+        if let Some(tls) = tls {
+            server = server.tls_config(tls)?;
+        }
+        let serving = server
+            .add_service(service.into_server())
+            .add_service(membership.service())
+            .serve_with_incoming(TcpListenerStream::new(peer));
+        tasks.spawn_on(
+            async move {
+                if let Err(error) = serving.await {
+                    error!(%error, "the door for other nodes is closed");
+                }
+            },
+            background,
+        );
+        tasks.spawn_on(introduce(Arc::clone(engine), Arc::clone(&membership), introduction), background);
+        keep_up(node, &membership, tasks, background);
+        if is_alone {
+            let mut changes = node.changes.subscribe();
+            let owned = changes.wait_for(|_| node.cluster.as_ref().is_none_or(Cluster::is_ready));
+            let _late = tokio::time::timeout(FORMED, owned).await;
+        }
+        Ok(())
+    }
+}
+
+/// What a member does all the time.
+fn keep_up(node: &Arc<Node>, membership: &Arc<Membership>, tasks: &mut JoinSet<()>, background: &Handle) {
+    let Some(cluster) = &node.cluster else { return };
+    let (node, membership, replication) =
+        (|| Arc::clone(node), || Arc::clone(membership), || Arc::clone(&cluster.replication));
+    let (following, handing, reporting) = (
+        follow(node(), membership(), replication()),
+        duties::hand_over(node(), membership()),
+        duties::report(node(), membership()),
+    );
+    tasks.spawn_on(async move { match following.await {} }, background);
+    tasks.spawn_on(async move { match handing.await {} }, background);
+    tasks.spawn_on(async move { match reporting.await {} }, background);
+    let telling = copies::tell_of_copies(replication(), membership());
+    tasks.spawn_on(async move { match telling.await {} }, background);
+    let host = Arc::new(CopyHost::new(node()));
+    let feeding = replication().keep_feeds(Arc::clone(&host) as Arc<dyn Host>, Arc::new(FeedOpener::new(node())));
+    tasks.spawn_on(feeding, background);
+    let audited = replication();
+    tasks.spawn_on(async move { audited.audit(&*host).await }, background);
+}
+
+/// Says who this node is, to those whom it calls and who call it, as soon as it is a member.
+async fn introduce(engine: Arc<Engine>, membership: Arc<Membership>, introduction: impl Fn(Hello) + Send) {
+    let Some(cluster) = &engine.node().cluster else { return };
+    let mut numbers = membership.number();
+    loop {
+        if let Some(number) = *numbers.borrow_and_update() {
+            let state = Arc::clone(&membership.state().borrow());
+            let (cluster_id, incarnation) = (state.cluster(), membership.incarnation());
+            let hello = Hello { cluster: cluster_id, number: Some(number), incarnation, epoch: state.epoch() };
+            cluster.peers.introduce(hello);
+            introduction(hello);
+            info!(cluster = %hello.cluster, %number, "this node is a member");
+        }
+        if numbers.changed().await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! WAIT: how many copies hold what a client has written.
+
+use forebay_resp::{Args, Protocol};
+
+use super::Engine;
+use super::forward::{self, Outcome, Requests};
+use super::merge::number;
+use crate::command::call::Copies;
+use crate::session::{Door, Session};
+
+impl Engine {
+    /// Waits until so many copies hold what the session has written, or its time is over, and tells how many do. For what was written by
+    /// other nodes these are asked; they tell of all that was ever written there, which is as much or more.
+    pub(super) async fn copies(&self, session: &Session, args: Args<'_>, copies: Copies) -> usize {
+        let Some(cluster) = &self.node.cluster else { return 0 };
+        let calls = match (session.door, &session.told) {
+            (Door::Open, Some(told)) if told.elsewhere => self.ask_others(session, args),
+            _ => Vec::new(),
+        };
+        let written = session.told.as_ref().map(|told| told.written.clone()).unwrap_or_default();
+        let here = async {
+            match written.is_empty() {
+                false => {
+                    let held = cluster.replication.acknowledged(&written, copies.wanted);
+                    let _in_time = tokio::time::timeout(copies.limit, held).await;
+                    Some(cluster.replication.copies(&written))
+                }
+                true if calls.is_empty() => {
+                    let _in_time = tokio::time::timeout(copies.limit, cluster.replication.drained_everywhere()).await;
+                    Some(cluster.replication.up_to_date())
+                }
+                true => None,
+            }
+        };
+        let mut fewest = here.await;
+        for mut call in calls {
+            let held = match forward::answers_of(&mut call).await {
+                Ok(mut answers) => match forward::take(&mut answers) {
+                    Some(Outcome::Replied(mut content)) => {
+                        number(&mut content, b':').and_then(|held| usize::try_from(held).ok())
+                    }
+                    _ => Some(0),
+                },
+                // A node that cannot be reached holds nothing that is held elsewhere.
+                Err(_) => None,
+            };
+            fewest = fewest.into_iter().chain(held).min();
+        }
+        fewest.unwrap_or_default()
+    }
+
+    fn ask_others(&self, session: &Session, args: Args<'_>) -> Vec<forebay_cluster::peer::Call> {
+        let topology = self.node.topology.load_full();
+        let others = topology.nodes().iter().filter(|member| Some(member.number) != topology.number_here());
+        let ask = |member: &forebay_cluster::Node| {
+            let mut requests = Requests::of(session, Protocol::Resp2);
+            requests.add(args.iter());
+            requests.send(&self.node, &topology, &member.peer_address)
+        };
+        others.filter_map(ask).collect()
+    }
+}

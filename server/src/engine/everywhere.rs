@@ -1,0 +1,137 @@
+//! Commands that are about all keys: each node does its part, and the replies become one.
+
+use bytes::{Buf, Bytes};
+use forebay_cluster::{Node as Member, Standing, Topology};
+use forebay_resp::{Args, Protocol, Reply};
+
+use super::forward::{self, Outcome, Requests};
+use super::merge::{Merged, number};
+use super::{Engine, Step};
+use crate::command::error::CommandError;
+use crate::command::spec::Merge;
+use crate::session::{Door, Session};
+
+/// Bits of a scan's cursor that are the node's own; above them stands the node's place among the members.
+const OWN_CURSOR_BITS: u32 = 54;
+
+impl Engine {
+    /// Has every member run a request, this node included.
+    ///
+    /// # Errors
+    /// When one of them cannot be reached, or answers an error. Others may have done their part.
+    pub(super) async fn everywhere(
+        &self,
+        session: &Session,
+        args: Args<'_>,
+        reply: &mut Reply,
+        merge: Merge,
+    ) -> Result<(), CommandError> {
+        let topology = self.node.topology.load_full();
+        let members: Vec<_> = topology.nodes().iter().filter(|member| may_own(member)).collect();
+        if merge == Merge::Cursor {
+            return self.scan_on(session, args, reply, &topology, &members).await;
+        }
+        let calls: Vec<_> =
+            members.iter().map(|member| self.begin_at(session, args, reply.protocol(), &topology, member)).collect();
+        let mut merged = Merged::of(merge, 0);
+        for call in calls {
+            let content = match call {
+                Some(call) => answer_of(call).await?,
+                None => self.run_here(session, args, reply.protocol()).await?,
+            };
+            merged.add(&[], content)?;
+        }
+        merged.write(reply);
+        Ok(())
+    }
+
+    /// Runs one step of a scan where its cursor says, and lets it go on at the next member when it has come to the end there.
+    async fn scan_on(
+        &self,
+        session: &Session,
+        args: Args<'_>,
+        reply: &mut Reply,
+        topology: &Topology,
+        members: &[&Member],
+    ) -> Result<(), CommandError> {
+        let invalid = || CommandError::text("ERR invalid cursor");
+        let cursor = args.get(1).and_then(|cursor| std::str::from_utf8(cursor).ok()?.parse::<u64>().ok());
+        let cursor = cursor.ok_or_else(invalid)?;
+        let (place, own) = (cursor >> OWN_CURSOR_BITS, cursor & ((1 << OWN_CURSOR_BITS) - 1));
+        let own = own.to_string();
+        let part: Vec<&[u8]> =
+            args.iter().enumerate().map(|(at, argument)| if at == 1 { own.as_bytes() } else { argument }).collect();
+        let part = Args::from(&part[..]);
+        let member = usize::try_from(place).ok().and_then(|place| members.get(place));
+        let Some(member) = member else {
+            reply.array(2);
+            reply.bulk(b"0");
+            reply.array(0);
+            return Ok(());
+        };
+        let mut content = match self.begin_at(session, part, reply.protocol(), topology, member) {
+            Some(call) => answer_of(call).await?,
+            None => self.run_here(session, part, reply.protocol()).await?,
+        };
+        forward::error_in(&content)?;
+        let not_understood = || CommandError::text("ERR a node answered a scan in a way that is not understood");
+        let (count, digits) = (number(&mut content, b'*'), number(&mut content, b'$'));
+        let digits = digits.filter(|_| count == Some(2)).and_then(|digits| usize::try_from(digits).ok());
+        let digits = digits.filter(|digits| digits + 2 <= content.len()).ok_or_else(not_understood)?;
+        let next = content.split_to(digits);
+        content.advance(2);
+        let next: u64 =
+            std::str::from_utf8(&next).ok().and_then(|next| next.parse().ok()).ok_or_else(not_understood)?;
+        let next = match next {
+            0 if place + 1 < members.len() as u64 => (place + 1) << OWN_CURSOR_BITS,
+            0 => 0,
+            next => place << OWN_CURSOR_BITS | next,
+        };
+        reply.array(2);
+        reply.bulk(next.to_string().as_bytes());
+        forward::conclude(reply, content);
+        Ok(())
+    }
+
+    /// `None` if the member is this node.
+    fn begin_at(
+        &self,
+        session: &Session,
+        args: Args<'_>,
+        protocol: Protocol,
+        topology: &Topology,
+        member: &Member,
+    ) -> Option<forebay_cluster::peer::Call> {
+        if topology.number_here() == Some(member.number) {
+            return None;
+        }
+        let mut requests = Requests::of(session, protocol);
+        requests.add(args.iter());
+        requests.send(&self.node, topology, &member.peer_address)
+    }
+
+    async fn run_here(&self, session: &Session, args: Args<'_>, protocol: Protocol) -> Result<Bytes, CommandError> {
+        let mut reply = Reply::new();
+        reply.set_protocol(protocol);
+        let mut own = session.for_a_part(Door::Peer, self.node.clock.unix_millis());
+        // In a box: a part is a request of its own, and could not be a part of itself.
+        match Box::pin(self.execute(&mut own, args, &mut reply)).await {
+            Step::Misplaced { .. } => Err(CommandError::Down),
+            _ => Ok(reply.copy_to_bytes(reply.remaining())),
+        }
+    }
+}
+
+/// Whether there may be slots of this member: not once it is down.
+fn may_own(member: &Member) -> bool {
+    matches!(member.standing, Standing::Up | Standing::Leaving | Standing::Draining)
+}
+
+async fn answer_of(mut call: forebay_cluster::peer::Call) -> Result<Bytes, CommandError> {
+    let mut answers = forward::answers_of(&mut call).await.map_err(|_| CommandError::Down)?;
+    match forward::take(&mut answers) {
+        Some(Outcome::Replied(content)) => Ok(content),
+        Some(Outcome::Again { .. }) => Err(CommandError::Down),
+        Some(Outcome::Uncertain) | None => Err(forward::uncertain()),
+    }
+}

@@ -1,0 +1,151 @@
+//! One request for the keys of several owners: each gets a part, and the replies become one.
+
+use bytes::Buf;
+use forebay_cluster::peer::Call;
+use forebay_cluster::{NodeNumber, Topology};
+use forebay_resp::{Args, Protocol, Reply};
+use smallvec::SmallVec;
+
+use super::forward::{self, Outcome, Requests};
+use super::merge::Merged;
+use super::patience::Patience;
+use super::{Engine, Step};
+use crate::command::error::CommandError;
+use crate::command::spec::{Find, Merge};
+use crate::command::table::Command;
+use crate::session::{Door, Session};
+
+/// The keys of a request that are one owner's, by their places among all keys of the request.
+struct Part {
+    owner: Option<NodeNumber>,
+    keys: Vec<usize>,
+}
+
+impl Engine {
+    /// Runs a request by parts, until each of its keys was seen to.
+    pub(super) async fn split(
+        &self,
+        session: &mut Session,
+        args: Args<'_>,
+        reply: &mut Reply,
+        merge: Merge,
+        patience: &mut Patience,
+    ) -> Result<(), CommandError> {
+        let command = self.table.resolve(args).map_err(|unresolved| unresolved.error)?;
+        let units = units(command, args).ok_or(CommandError::Syntax)?;
+        let mut merged = Merged::of(merge, units.len());
+        let mut left: Vec<usize> = (0..units.len()).collect();
+        while !left.is_empty() {
+            let topology = self.node.topology.load_full();
+            let parts = parts(&topology, &units, &left);
+            left.clear();
+            let mut until = topology.epoch();
+            let calls: Vec<_> =
+                parts.iter().map(|part| self.send(&topology, session, args, reply.protocol(), &units, part)).collect();
+            for (part, call) in parts.into_iter().zip(calls) {
+                let outcome = match (part.owner, call) {
+                    (None, _) => Outcome::Again { epoch: topology.epoch() + 1 },
+                    (Some(_), Some(call)) => outcome(call, command, topology.epoch()).await,
+                    (Some(_), None) => self.run_part(session, args, reply.protocol(), &units, &part).await,
+                };
+                match outcome {
+                    Outcome::Replied(content) => merged.add(&part.keys, content)?,
+                    Outcome::Uncertain => return Err(forward::uncertain()),
+                    Outcome::Again { epoch } => {
+                        until = until.max(epoch);
+                        left.extend(part.keys);
+                    }
+                }
+            }
+            if !left.is_empty() && !self.settled(until, patience).await {
+                return Err(CommandError::Unsettled);
+            }
+        }
+        merged.write(reply);
+        Ok(())
+    }
+
+    /// Sends a part that is not this node's.
+    fn send(
+        &self,
+        topology: &Topology,
+        session: &Session,
+        args: Args<'_>,
+        protocol: Protocol,
+        units: &[Unit],
+        part: &Part,
+    ) -> Option<Call> {
+        let owner = part.owner.filter(|owner| Some(*owner) != topology.number_here())?;
+        let owner = topology.node(owner)?;
+        let mut requests = Requests::of(session, protocol);
+        requests.add(part.arguments(args, units).into_iter());
+        requests.send(&self.node, topology, &owner.peer_address)
+    }
+
+    /// Runs the part that is this node's, as another node would have it run.
+    async fn run_part(
+        &self,
+        session: &Session,
+        args: Args<'_>,
+        protocol: Protocol,
+        units: &[Unit],
+        part: &Part,
+    ) -> Outcome {
+        let mut reply = Reply::new();
+        reply.set_protocol(protocol);
+        let mut own = session.for_a_part(Door::Peer, self.node.clock.unix_millis());
+        let arguments = part.arguments(args, units);
+        // In a box: a part is a request of its own, and could not be a part of itself.
+        match Box::pin(self.execute(&mut own, Args::from(&arguments[..]), &mut reply)).await {
+            Step::Misplaced { epoch } => Outcome::Again { epoch },
+            _ => Outcome::Replied(reply.copy_to_bytes(reply.remaining())),
+        }
+    }
+}
+
+/// The arguments that belong to one key.
+struct Unit {
+    slot: u16,
+    first: usize,
+    count: usize,
+}
+
+/// The keys of a request with what belongs to each; `None` if they do not stand in one run to its end.
+fn units(command: &Command, args: Args<'_>) -> Option<Vec<Unit>> {
+    let [spec] = command.spec.keys else { return None };
+    let Find::Range { last: -1, step, .. } = spec.find else { return None };
+    let positions = command.spec.key_positions(args).ok()?;
+    let unit = |at: &u32| {
+        let first = *at as usize;
+        let slot = forebay_cluster::slot_of(args.get(first)?);
+        (first + usize::from(step) <= args.len()).then_some(Unit { slot, first, count: usize::from(step) })
+    };
+    positions.iter().map(unit).collect()
+}
+
+fn parts(topology: &Topology, units: &[Unit], keys: &[usize]) -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
+    for &key in keys {
+        let owner = topology.owner_of(units[key].slot).map(|owner| owner.number);
+        match parts.iter_mut().find(|part| part.owner == owner) {
+            Some(part) => part.keys.push(key),
+            None => parts.push(Part { owner, keys: vec![key] }),
+        }
+    }
+    parts
+}
+
+impl Part {
+    /// The request for this part alone.
+    fn arguments<'a>(&self, args: Args<'a>, units: &[Unit]) -> SmallVec<[&'a [u8]; 16]> {
+        let of_keys = self.keys.iter().flat_map(|&key| units[key].first..units[key].first + units[key].count);
+        std::iter::once(0).chain(of_keys).filter_map(|at| args.get(at)).collect()
+    }
+}
+
+async fn outcome(mut call: Call, command: &Command, epoch: u64) -> Outcome {
+    match forward::answers_of(&mut call).await {
+        Ok(mut answers) => forward::take(&mut answers).unwrap_or(Outcome::Uncertain),
+        Err(error) => forward::unanswered(&error, command, epoch),
+    }
+}
