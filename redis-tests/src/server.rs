@@ -108,6 +108,8 @@ pub struct ForebayOptions {
     pub env: Vec<(String, String)>,
     /// The text of a configuration file, passed by `--config`.
     pub config: Option<String>,
+    /// No other node can join it, and it keeps nothing for that: where its memory is looked at to the megabyte.
+    pub alone: bool,
 }
 
 /// The ports of a node, one for each of its doors.
@@ -177,7 +179,14 @@ impl ForebayOptions {
 
     fn command(&self, binary: &Path, directory: &Path, ports: ForebayPorts) -> Command {
         let mut command = Command::new(binary);
-        command.arg("node").args(ports.arguments());
+        let ports = ports.arguments();
+        command.arg("node");
+        for flag_and_port in ports.chunks(2) {
+            match &flag_and_port[0] {
+                flag if flag == "--peer-port" && self.alone => command.args(["--peer-port", "off"]),
+                _ => command.args(flag_and_port),
+            };
+        }
         command.args(["--bind", "127.0.0.1", "--enable-debug-command", "yes", "--data-dir"]);
         command.arg(directory.join("data"));
         if let Some(text) = &self.config {

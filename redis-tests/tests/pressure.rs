@@ -207,7 +207,8 @@ fn read_all(stream: &mut TcpStream, mut left: usize) {
 
 fn start() -> Forebay {
     let args = ["--maxclients", "15000"].map(str::to_owned).to_vec();
-    Forebay::start(ForebayOptions { args, ..ForebayOptions::default() }).unwrap_or_else(|error| panic!("{error}"))
+    Forebay::start(ForebayOptions { args, alone: true, ..ForebayOptions::default() })
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn setting(name: &str, otherwise: usize) -> usize {
