@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal};
 
 use tracing::Level;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, fmt};
@@ -17,8 +17,9 @@ use crate::config::{LogConfig, LogFormat};
 pub fn start(config: LogConfig) -> Result<(), TryInitError> {
     // Libraries are heard only when they warn, or when everything is wanted.
     let others = if config.level == Level::TRACE { Level::TRACE } else { config.level.min(Level::WARN) };
-    // Raft's library warns many times a second of each node that is away, which is told once by those who look after the members.
-    let raft = if config.level >= Level::DEBUG { others } else { others.min(Level::ERROR) };
+    // Raft's library warns many times a second of each node that is away, and calls it an error that a node is not a learner yet. What
+    // matters of that is told once by those who look after the members.
+    let raft = if config.level >= Level::DEBUG { LevelFilter::from(others) } else { LevelFilter::OFF };
     let filter = Targets::new().with_default(others).with_target("forebay", config.level).with_target("openraft", raft);
     let lines = fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
     let layer = match config.format {

@@ -90,6 +90,25 @@ impl Node {
         self.hear(greeting);
     }
 
+    /// Asks the seeds whether they are of the cluster that the log here is of. Who names seeds wants to be in their cluster, so that one of
+    /// the two is a mistake if they are not, and this node must not go on by itself.
+    pub(super) async fn question_seeds(self: Arc<Node>, ours: ClusterId) {
+        let seeds = self.seeds.addresses().await;
+        let greetings = join_all(seeds.into_iter().map(|address| async {
+            let greeted = self.greet(&address).await;
+            (address, greeted)
+        }));
+        for (address, greeted) in greetings.await {
+            let Ok(Some((theirs, _))) = greeted.map(|greeting| greeting.seat) else { continue };
+            if theirs != ours {
+                self.fail(format!(
+                    "{address} is of another cluster, {theirs}, than the log here, {ours}\n  hint: --join names nodes of the \
+                     cluster that --data-dir was used in; a new directory makes this a new node"
+                ));
+            }
+        }
+    }
+
     async fn greet(&self, address: &str) -> Result<Greeting, String> {
         let channel = self.channels.to(address).map_err(|status| status.message().to_owned())?;
         let cluster = self.cluster().map(|cluster| cluster.0.to_vec()).unwrap_or_default();

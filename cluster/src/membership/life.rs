@@ -49,7 +49,10 @@ impl Node {
     async fn live_on(self: &Arc<Node>, mut contents: Contents) -> Result<std::convert::Infallible, Ended> {
         let known = contents.seat.take();
         let seat = match known {
-            Some(seat) => seat,
+            Some(seat) => {
+                tokio::spawn(Arc::clone(self).question_seeds(seat.cluster));
+                seat
+            }
             None => self.find_seat().await?,
         };
         let seated = self.sit_down(seat, contents).await?;

@@ -32,7 +32,6 @@ pub(super) fn forebay(report: &mut Report<'_>) {
             ("copies_repaired", counts.repaired.load(Relaxed)),
             ("feeds_cut_off", counts.cut_off.load(Relaxed)),
         ]);
-        report.field("raft_role", cluster.membership.role().as_str());
     }
     if let Some(status) = status {
         origin(report, &status);
