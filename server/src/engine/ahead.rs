@@ -10,6 +10,7 @@ use forebay_cluster::peer::{Call, CallError};
 
 use super::forward::{self, Outcome};
 use crate::command::table::Command;
+use crate::node::Node;
 
 /// What is known of the requests from the next one on, and what was sent of them.
 #[derive(Default)]
@@ -95,10 +96,10 @@ impl Ahead {
     }
 
     /// Waits until the next request's group is answered.
-    pub(super) async fn answered(&mut self) {
+    pub(super) async fn answered(&mut self, node: &Node) {
         let Some(Sent::There(group)) = self.order.front().copied() else { return };
         if let Group::Waiting(call) = &mut self.groups[group] {
-            self.groups[group] = match forward::answers_of(call).await {
+            self.groups[group] = match forward::answers_of(node, call).await {
                 Ok(answers) => Group::Answered(answers),
                 Err(error) => Group::Failed(error),
             };

@@ -34,7 +34,7 @@ impl Engine {
         };
         let mut fewest = here.await;
         for mut call in calls {
-            let held = match forward::answers_of(&mut call).await {
+            let held = match forward::answers_of(&self.node, &mut call).await {
                 Ok(mut answers) => match forward::take(&mut answers) {
                     Some(Outcome::Replied(mut content)) => {
                         number(&mut content, b':').and_then(|held| usize::try_from(held).ok())

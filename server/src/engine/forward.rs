@@ -18,8 +18,14 @@ use crate::command::table::Command;
 use crate::node::Node;
 use crate::session::Session;
 
-/// How long an owner may take to answer. It may have to load, and to wait until it knows that it is the owner.
-const ANSWER: Duration = Duration::from_secs(30);
+/// Between two looks at whether an answer can still come.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// How long an owner may take to answer, 30 s. It may have to load, and to wait until it knows that it is the owner.
+const ANSWER_LOOKS: u32 = 120;
+
+/// How long an answer is waited for without a lease, 1 s: a new leader of the cluster is found sooner.
+const CUT_OFF_LOOKS: u32 = 4;
 
 /// In the first byte of what is sent: replies are to be in RESP3, reads are to leave no trace.
 const RESP3: u8 = 1;
@@ -146,9 +152,23 @@ pub(super) fn take(answers: &mut Bytes) -> Option<Outcome> {
     }
 }
 
-/// Waits for the owner's answers.
-pub(super) async fn answers_of(call: &mut Call) -> Result<Bytes, CallError> {
-    tokio::time::timeout(ANSWER, call).await.unwrap_or(Err(CallError::Broken))
+/// Waits for the owner's answers, but not for long after this node has lost touch with the cluster: nobody answers one that is cut off,
+/// and connections do not end by that.
+pub(super) async fn answers_of(node: &Node, call: &mut Call) -> Result<Bytes, CallError> {
+    let mut looks = tokio::time::interval(LOOK);
+    let (mut left, mut without_lease) = (ANSWER_LOOKS, 0);
+    loop {
+        tokio::select! {
+            biased;
+            answers = &mut *call => return answers,
+            _ = looks.tick() => {}
+        }
+        without_lease = if node.has_lease() { 0 } else { without_lease + 1 };
+        left -= 1;
+        if left == 0 || without_lease > CUT_OFF_LOOKS {
+            return Err(CallError::Broken);
+        }
+    }
 }
 
 /// What came of a request that has no answer. A read may be sent again in any case.

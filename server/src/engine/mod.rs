@@ -238,7 +238,7 @@ impl Engine {
             }
             Wait::Ahead => {
                 if let Some(ahead) = &mut session.ahead {
-                    ahead.answered().await;
+                    ahead.answered(&self.node).await;
                 }
                 session.now = self.node.clock.unix_millis();
                 match self.take_ahead(session, command, args, reply, &mut clock) {
@@ -248,7 +248,7 @@ impl Engine {
             }
             Wait::Forward(mut call) => {
                 let epoch = self.node.topology.load().epoch();
-                let outcome = match forward::answers_of(&mut call).await {
+                let outcome = match forward::answers_of(&self.node, &mut call).await {
                     Ok(mut answers) => forward::take(&mut answers).unwrap_or(Outcome::Uncertain),
                     Err(error) => forward::unanswered(&error, command, epoch),
                 };

@@ -10,6 +10,10 @@ use super::{Engine, MAX_RUNS};
 /// be replaced.
 const SETTLE: Duration = Duration::from_secs(4);
 
+/// The same where this node itself has lost touch with the cluster: longer than a new leader takes to be found, and then it is more probably
+/// cut off, and its clients had better ask another node.
+const SETTLE_ALONE: Duration = Duration::from_millis(1_500);
+
 /// How long a request waits for a change of the topology before it is placed again in any case: a node that could not be reached may
 /// be there again.
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
@@ -17,13 +21,13 @@ const LOOK_AGAIN: Duration = Duration::from_millis(25);
 /// What is left of a request's chances.
 pub(super) struct Patience {
     runs: usize,
-    /// From the first time that it had to wait for the cluster.
-    deadline: Option<Instant>,
+    /// The first time that it had to wait for the cluster.
+    since: Option<Instant>,
 }
 
 impl Patience {
     pub(super) fn new() -> Patience {
-        Patience { runs: 1, deadline: None }
+        Patience { runs: 1, since: None }
     }
 
     /// Whether it may run again after loads.
@@ -36,7 +40,8 @@ impl Patience {
 impl Engine {
     /// Waits until the topology is of `epoch` or later, or for a while. False once the request has waited for long enough.
     pub(super) async fn settled(&self, epoch: u64, patience: &mut Patience) -> bool {
-        let deadline = *patience.deadline.get_or_insert_with(|| Instant::now() + SETTLE);
+        let since = *patience.since.get_or_insert_with(Instant::now);
+        let deadline = since + if self.node.has_lease() { SETTLE } else { SETTLE_ALONE };
         if Instant::now() >= deadline {
             return false;
         }

@@ -13,6 +13,7 @@ use super::{Engine, Step};
 use crate::command::error::CommandError;
 use crate::command::spec::{Find, Merge};
 use crate::command::table::Command;
+use crate::node::Node;
 use crate::session::{Door, Session};
 
 /// The keys of a request that are one owner's, by their places among all keys of the request.
@@ -45,7 +46,7 @@ impl Engine {
             for (part, call) in parts.into_iter().zip(calls) {
                 let outcome = match (part.owner, call) {
                     (None, _) => Outcome::Again { epoch: topology.epoch() + 1 },
-                    (Some(_), Some(call)) => outcome(call, command, topology.epoch()).await,
+                    (Some(_), Some(call)) => outcome(&self.node, call, command, topology.epoch()).await,
                     (Some(_), None) => self.run_part(session, args, reply.protocol(), &units, &part).await,
                 };
                 match outcome {
@@ -143,8 +144,8 @@ impl Part {
     }
 }
 
-async fn outcome(mut call: Call, command: &Command, epoch: u64) -> Outcome {
-    match forward::answers_of(&mut call).await {
+async fn outcome(node: &Node, mut call: Call, command: &Command, epoch: u64) -> Outcome {
+    match forward::answers_of(node, &mut call).await {
         Ok(mut answers) => forward::take(&mut answers).unwrap_or(Outcome::Uncertain),
         Err(error) => forward::unanswered(&error, command, epoch),
     }
