@@ -259,6 +259,17 @@ impl Membership {
         self.node.writer.close().await;
     }
 
+    /// As [`Membership::shutdown`], where others still look at it. What is left of it ends with the last of them.
+    pub async fn close(&self) {
+        self.node.closing.cancel();
+        self.node.lease.end();
+        if let Some(seated) = self.node.seated.get() {
+            // Whatever it says, it has ended.
+            let _ = seated.raft.shutdown().await;
+        }
+        self.node.writer.close().await;
+    }
+
     fn has_others(&self) -> bool {
         let state = self.node.state();
         state.members().any(|member| member.standing == crate::state::Standing::Up)

@@ -186,7 +186,8 @@ fn key(n: usize) -> String {
 }
 
 fn start() -> Forebay {
-    Forebay::start(ForebayOptions::default()).unwrap_or_else(|error| panic!("{error}"))
+    Forebay::start(ForebayOptions { alone: true, ..ForebayOptions::default() })
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn keys() -> usize {

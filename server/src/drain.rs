@@ -48,6 +48,10 @@ impl App {
         }
         self.http.stop().await;
         self.housekeeping.shutdown().await;
+        if let Some(cluster) = &node.cluster {
+            // A node that is started in this one's place needs the log.
+            let _late = tokio::time::timeout(LOADS_END, cluster.membership.close()).await;
+        }
         if tokio::time::timeout(LOADS_END, self.engine.close()).await.is_err() {
             warn!("loads under way are given up: nobody waits for them any more");
         }

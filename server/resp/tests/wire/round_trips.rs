@@ -75,9 +75,15 @@ fn said() -> impl Strategy<Value = Said> {
         prop_oneof![
             vec(inner.clone(), 0..6).prop_map(Said::Array),
             vec(key.clone(), 0..6).prop_map(Said::Set),
-            vec((key.clone(), inner), 0..6).prop_map(Said::Map),
+            vec((key.clone(), inner), 0..6).prop_map(|pairs| Said::Map(with_keys_once(pairs))),
         ]
     })
+}
+
+/// Of two values for one key a reader may keep either.
+fn with_keys_once(pairs: Vec<(Said, Said)>) -> Vec<(Said, Said)> {
+    let mut seen = std::collections::HashSet::new();
+    pairs.into_iter().filter(|(key, _)| seen.insert(said_in(Protocol::Resp3, key))).collect()
 }
 
 fn hashable() -> impl Strategy<Value = Said> {
