@@ -245,12 +245,7 @@ impl Membership {
 
     /// Ends. To the others it looks like a crash, unless the node has left before.
     pub async fn shutdown(mut self) {
-        self.node.closing.cancel();
-        self.node.lease.end();
-        if let Some(seated) = self.node.seated.get() {
-            // Whatever it says, it has ended.
-            let _ = seated.raft.shutdown().await;
-        }
+        self.end_raft().await;
         for mut task in self.tasks.drain(..) {
             if tokio::time::timeout(PORT_ENDS_WITHIN, &mut task).await.is_err() {
                 task.abort();
@@ -261,13 +256,17 @@ impl Membership {
 
     /// As [`Membership::shutdown`], where others still look at it. What is left of it ends with the last of them.
     pub async fn close(&self) {
+        self.end_raft().await;
+        self.node.writer.close().await;
+    }
+
+    async fn end_raft(&self) {
         self.node.closing.cancel();
         self.node.lease.end();
         if let Some(seated) = self.node.seated.get() {
             // Whatever it says, it has ended.
             let _ = seated.raft.shutdown().await;
         }
-        self.node.writer.close().await;
     }
 
     fn has_others(&self) -> bool {
