@@ -200,7 +200,7 @@ fn build(
         debug_commands: config.debug_commands,
     };
     let (topology, roles) = match &cluster {
-        Some(cluster) => (Topology::of(&cluster.membership.state().borrow(), None), Roles::all(Role::Away)),
+        Some(cluster) => (Topology::of(&cluster.state().borrow(), None), Roles::all(Role::Away)),
         None => (Topology::solo(alone(config, id, ports)), Roles::all(Role::Owned)),
     };
     Ok(Node {

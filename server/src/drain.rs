@@ -48,9 +48,9 @@ impl App {
         }
         self.http.stop().await;
         self.housekeeping.shutdown().await;
-        if let Some(cluster) = &node.cluster {
+        if let Some(member) = node.member() {
             // A node that is started in this one's place needs the log.
-            let _late = tokio::time::timeout(LOADS_END, cluster.membership.close()).await;
+            let _late = tokio::time::timeout(LOADS_END, member.membership.close()).await;
         }
         if tokio::time::timeout(LOADS_END, self.engine.close()).await.is_err() {
             warn!("loads under way are given up: nobody waits for them any more");
@@ -65,14 +65,14 @@ impl App {
 
 /// Gives what this node owns to those who hold copies, so that nobody need miss it.
 async fn leave(node: &Node) {
-    let Some(cluster) = &node.cluster else { return };
+    let Some(member) = node.member() else { return };
     let is_alone = node.topology.load().nodes().iter().filter(|node| node.standing == Standing::Up).count() < 2;
     if is_alone {
         return;
     }
     let mut changes = node.changes.subscribe();
     let left = async {
-        cluster.membership.leave().await;
+        member.membership.leave().await;
         let owns_nothing = |_: &u64| (0..SLOT_COUNT).all(|slot| !node.topology.load().is_here(slot));
         let _gone = changes.wait_for(owns_nothing).await;
     };

@@ -110,8 +110,8 @@ async fn serve(config: &Config, background: &Handle) -> Result<ExitCode, StartEr
 
 /// Waits until the node cannot be a member any more, which does not pass by itself. For ever, if it is alone.
 async fn expelled(node: &Node) -> String {
-    let Some(cluster) = &node.cluster else { return std::future::pending().await };
-    let mut failures = cluster.membership.failure();
+    let Some(member) = node.member() else { return std::future::pending().await };
+    let mut failures = member.membership.failure();
     match failures.wait_for(Option::is_some).await.as_deref() {
         Ok(Some(reason)) => reason.clone(),
         _ => std::future::pending().await,

@@ -12,8 +12,8 @@ use tokio::sync::watch;
 
 use crate::clients::Clients;
 use crate::clock::Clock;
-use crate::cluster::Cluster;
 use crate::cluster::copies::Evictions;
+use crate::cluster::{Cluster, Member};
 use crate::compaction::Compactions;
 use crate::engine::gates::Gates;
 use crate::eviction::Shortage;
@@ -55,15 +55,26 @@ impl Node {
     /// Whether this node may serve what it owns: while it is surely its owner.
     #[inline]
     pub fn has_lease(&self) -> bool {
-        self.cluster.as_ref().is_none_or(|cluster| cluster.lease.holds(std::time::Instant::now()))
+        self.member().is_none_or(Member::has_lease)
+    }
+
+    /// Whether this process learns of what the cluster agrees on.
+    pub fn is_in_touch(&self) -> bool {
+        self.cluster.as_ref().is_none_or(Cluster::is_in_touch)
+    }
+
+    /// What this process has if it is one of several nodes.
+    #[inline]
+    pub fn member(&self) -> Option<&Member> {
+        self.cluster.as_ref()?.member()
     }
 
     /// Evicts up to `budget` entries; who holds copies of them is told.
     pub fn evict_step(&self, now: UnixMillis, budget: usize) -> EvictStep {
-        match &self.cluster {
+        match self.member() {
             None => self.store.evict_step(now, budget, &mut rand::random::<u64>),
-            Some(cluster) => {
-                let mut evictions = Evictions { node: self, replication: &cluster.replication };
+            Some(member) => {
+                let mut evictions = Evictions { node: self, replication: &member.replication };
                 self.store.evict_step_with(now, budget, &mut rand::random::<u64>, &mut evictions)
             }
         }
@@ -93,9 +104,9 @@ impl Node {
 
     /// Empties a database, or all of them, as far as it is this node's.
     pub fn flush(&self, db: Option<u16>) -> Garbage {
-        match &self.cluster {
+        match self.member() {
             None => self.store.flush(db),
-            Some(cluster) => cluster.replication.flush(&self.store, db),
+            Some(member) => member.replication.flush(&self.store, db),
         }
     }
 

@@ -68,13 +68,13 @@ pub async fn report(node: Arc<Node>, membership: Arc<Membership>) -> Infallible 
 
 /// Whether there is nothing more to tell.
 async fn report_as(node: &Node, membership: &Membership, state: &ClusterState, number: NodeNumber) -> bool {
-    let (Some(cluster), Some(member)) = (&node.cluster, state.member(number)) else { return true };
+    let (Some(here), Some(member)) = (node.member(), state.member(number)) else { return true };
     let holds = |slot: &u16| state.slot(*slot).replicas.contains(&number) && !state.has_reported(*slot, number);
     let orphaned: Vec<_> = state.orphaned().filter(holds).collect();
     if orphaned.is_empty() {
         return true;
     }
-    let positions = cluster.replication.positions(orphaned.iter().copied());
+    let positions = here.replication.positions(orphaned.iter().copied());
     // A copy that is incomplete is told, too: at the beginning, behind all others.
     let position = |slot: u16| {
         positions.iter().find(|(known, _)| *known == slot).map_or_else(Position::default, |(_, position)| *position)
@@ -125,10 +125,10 @@ async fn hand_over_to(
 
 /// Waits until `to` has all that was done to the slots, and other holders as well as far as they keep up.
 async fn drained(node: &Node, slots: &SlotSet, to: NodeNumber) -> bool {
-    let Some(cluster) = &node.cluster else { return false };
-    let is_whole = cluster.replication.drained(slots, to).await.is_ok();
+    let Some(member) = node.member() else { return false };
+    let is_whole = member.replication.drained(slots, to).await.is_ok();
     if is_whole {
-        let _in_vain = tokio::time::timeout(DRAIN_OTHERS, cluster.replication.drained_everywhere()).await;
+        let _in_vain = tokio::time::timeout(DRAIN_OTHERS, member.replication.drained_everywhere()).await;
     }
     is_whole
 }

@@ -10,31 +10,72 @@ mod start;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Instant;
 
+use forebay_cluster::ClusterState;
 use forebay_cluster::membership::{Lease, Membership};
 use forebay_cluster::peer::Peers;
+use tokio::sync::watch;
 
 use crate::replication::Replication;
 
 pub use follow::follow;
 pub use start::{Met, meet};
 
-/// What a node has that can be one of several.
+/// What a process has that is not alone.
 pub struct Cluster {
-    pub membership: Arc<Membership>,
+    pub part: Part,
     pub peers: Peers,
+    /// Requests that were sent to other nodes.
+    pub forwarded: AtomicU64,
+}
+
+/// What a process is to its cluster.
+pub enum Part {
+    Member(Member),
+}
+
+/// What a node has that can be one of several.
+pub struct Member {
+    pub membership: Arc<Membership>,
     pub replication: Arc<Replication>,
     /// How long this node may serve what it owns.
     pub lease: Arc<Lease>,
     /// `--min-acks`
     pub min_acks: u8,
-    /// Requests that were sent to other nodes.
-    pub forwarded: AtomicU64,
 }
 
 impl Cluster {
+    pub fn member(&self) -> Option<&Member> {
+        match &self.part {
+            Part::Member(member) => Some(member),
+        }
+    }
+
+    /// The state that is known here, which may be an old one.
+    pub fn state(&self) -> watch::Receiver<Arc<ClusterState>> {
+        match &self.part {
+            Part::Member(member) => member.membership.state(),
+        }
+    }
+
+    /// Whether what is agreed on comes to this process.
+    pub fn is_in_touch(&self) -> bool {
+        match &self.part {
+            Part::Member(member) => member.has_lease(),
+        }
+    }
+}
+
+impl Member {
+    /// Whether this node may serve what it owns.
+    #[inline]
+    pub fn has_lease(&self) -> bool {
+        self.lease.holds(Instant::now())
+    }
+
     /// Whether this process is a member of a cluster that has been formed, and may serve.
     pub fn is_ready(&self) -> bool {
-        self.membership.number().borrow().is_some() && self.lease.holds(std::time::Instant::now())
+        self.membership.number().borrow().is_some() && self.has_lease()
     }
 }

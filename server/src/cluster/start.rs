@@ -15,7 +15,7 @@ use tonic::transport::{Server, ServerTlsConfig};
 use tracing::{error, info};
 
 use super::copies::{self, CopyHost, FeedOpener};
-use super::{Cluster, duties, follow};
+use super::{Cluster, Member, Part, duties, follow};
 use crate::app::{Ports, StartError};
 use crate::config::{ClusterConfig, Config};
 use crate::engine::Engine;
@@ -74,12 +74,15 @@ pub async fn meet(
         timing: Timing::default(),
     };
     let membership = Arc::new(Membership::start(membership, doors.raft).await?);
-    let parts = Cluster {
-        peers: Peers::new(Handle::current(), tls.as_ref().map(PeerTls::client)),
+    let member = Member {
         replication: Arc::default(),
         lease: membership.lease(),
         membership: Arc::clone(&membership),
         min_acks: cluster.min_acks,
+    };
+    let parts = Cluster {
+        part: Part::Member(member),
+        peers: Peers::new(Handle::current(), tls.as_ref().map(PeerTls::client)),
         forwarded: Default::default(),
     };
     let is_alone = cluster.join.is_empty();
@@ -125,7 +128,7 @@ impl Met {
         keep_up(node, &membership, tasks, background);
         if is_alone {
             let mut changes = node.changes.subscribe();
-            let owned = changes.wait_for(|_| node.cluster.as_ref().is_none_or(Cluster::is_ready));
+            let owned = changes.wait_for(|_| node.member().is_none_or(Member::is_ready));
             let _late = tokio::time::timeout(FORMED, owned).await;
         }
         Ok(())
@@ -134,9 +137,9 @@ impl Met {
 
 /// What a member does all the time.
 fn keep_up(node: &Arc<Node>, membership: &Arc<Membership>, tasks: &mut JoinSet<()>, background: &Handle) {
-    let Some(cluster) = &node.cluster else { return };
+    let Some(member) = node.member() else { return };
     let (node, membership, replication) =
-        (|| Arc::clone(node), || Arc::clone(membership), || Arc::clone(&cluster.replication));
+        (|| Arc::clone(node), || Arc::clone(membership), || Arc::clone(&member.replication));
     let (following, handing, reporting) = (
         follow(node(), membership(), replication()),
         duties::hand_over(node(), membership()),

@@ -12,7 +12,7 @@ impl Engine {
     /// Waits until so many copies hold what the session has written, or its time is over, and tells how many do. For what was written by
     /// other nodes these are asked; they tell of all that was ever written there, which is as much or more.
     pub(super) async fn copies(&self, session: &Session, args: Args<'_>, copies: Copies) -> usize {
-        let Some(cluster) = &self.node.cluster else { return 0 };
+        let Some(member) = self.node.member() else { return 0 };
         let calls = match (session.door, &session.told) {
             (Door::Open, Some(told)) if told.elsewhere => self.ask_others(session, args),
             _ => Vec::new(),
@@ -21,13 +21,13 @@ impl Engine {
         let here = async {
             match written.is_empty() {
                 false => {
-                    let held = cluster.replication.acknowledged(&written, copies.wanted);
+                    let held = member.replication.acknowledged(&written, copies.wanted);
                     let _in_time = tokio::time::timeout(copies.limit, held).await;
-                    Some(cluster.replication.copies(&written))
+                    Some(member.replication.copies(&written))
                 }
                 true if calls.is_empty() => {
-                    let _in_time = tokio::time::timeout(copies.limit, cluster.replication.drained_everywhere()).await;
-                    Some(cluster.replication.up_to_date())
+                    let _in_time = tokio::time::timeout(copies.limit, member.replication.drained_everywhere()).await;
+                    Some(member.replication.up_to_date())
                 }
                 true => None,
             }

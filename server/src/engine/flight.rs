@@ -273,8 +273,8 @@ impl Inner {
                     return Outcome::Present;
                 }
                 let stored = fill::store(&mut keyspace, &key, &loaded, rules, &fence);
-                if let (Some(cluster), FillOutcome::Stored) = (&self.node.cluster, stored) {
-                    cluster.replication.record_fill(&mut keyspace, &key);
+                if let (Some(member), FillOutcome::Stored) = (self.node.member(), stored) {
+                    member.replication.record_fill(&mut keyspace, &key);
                 }
                 drop(keyspace);
                 let voided = (stored == FillOutcome::Fenced).then(|| flight.round.load(Relaxed));

@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(250);
 /// How long an owner may take to answer, 30 s. It may have to load, and to wait until it knows that it is the owner.
 const ANSWER_LOOKS: u32 = 120;
 
-/// How long an answer is waited for without a lease, 1 s: a new leader of the cluster is found sooner.
+/// How long an answer is waited for out of touch with the cluster, 1 s: a new leader of the cluster is found sooner.
 const CUT_OFF_LOOKS: u32 = 4;
 
 /// In the first byte of what is sent: replies are to be in RESP3, reads are to leave no trace.
@@ -156,16 +156,16 @@ pub(super) fn take(answers: &mut Bytes) -> Option<Outcome> {
 /// and connections do not end by that.
 pub(super) async fn answers_of(node: &Node, call: &mut Call) -> Result<Bytes, CallError> {
     let mut looks = tokio::time::interval(LOOK);
-    let (mut left, mut without_lease) = (ANSWER_LOOKS, 0);
+    let (mut left, mut cut_off) = (ANSWER_LOOKS, 0);
     loop {
         tokio::select! {
             biased;
             answers = &mut *call => return answers,
             _ = looks.tick() => {}
         }
-        without_lease = if node.has_lease() { 0 } else { without_lease + 1 };
+        cut_off = if node.is_in_touch() { 0 } else { cut_off + 1 };
         left -= 1;
-        if left == 0 || without_lease > CUT_OFF_LOOKS {
+        if left == 0 || cut_off > CUT_OFF_LOOKS {
             return Err(CallError::Broken);
         }
     }

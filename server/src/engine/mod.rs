@@ -29,7 +29,7 @@ use forebay_store::{Access, Key, Keyspace, Presence};
 use smallvec::SmallVec;
 
 use crate::clock::Instant;
-use crate::cluster::Cluster;
+use crate::cluster::Member;
 use crate::command::call::{Call, Copies, Flow};
 use crate::command::error::CommandError;
 use crate::command::spec::{Flags, InvalidKeyCount, Load, Merge, Run};
@@ -359,8 +359,8 @@ impl Engine {
     /// Waits until enough copies hold what a session's requests have written or seen. False if they do not in time: then nobody may be
     /// told what came of the requests.
     pub async fn acknowledged(&self, recorded: &Recorded) -> bool {
-        let Some(cluster) = &self.node.cluster else { return true };
-        let held = cluster.replication.acknowledged(recorded, usize::from(cluster.min_acks) - 1);
+        let Some(member) = self.node.member() else { return true };
+        let held = member.replication.acknowledged(recorded, usize::from(member.min_acks) - 1);
         tokio::time::timeout(ACKNOWLEDGE, held).await.is_ok()
     }
 
@@ -513,8 +513,8 @@ impl Engine {
         if let Some(lent) = lent {
             lent.take_back(&mut keyspace);
         }
-        if let Some(cluster) = &self.node.cluster {
-            record(cluster, session, request, keys, &mut keyspace);
+        if let Some(member) = self.node.member() {
+            record(member, session, request, keys, &mut keyspace);
         }
         let mut garbage = std::mem::take(keyspace.garbage());
         drop(keyspace);
@@ -658,7 +658,7 @@ impl Prefetch<'_> {
 
 /// Tells the holders of copies what a run has changed, still under its locks, and notes what its client has to wait for.
 fn record(
-    cluster: &Cluster,
+    member: &Member,
     session: &mut Session,
     request: &Request<'_>,
     keys: &[Key<'_>],
@@ -666,19 +666,19 @@ fn record(
 ) {
     if keyspace.has_changed() {
         let write = Write { spec: request.command.spec, args: request.args, keys };
-        let recorded = cluster.replication.record(keyspace, &write);
+        let recorded = member.replication.record(keyspace, &write);
         if recorded.is_empty() {
             return;
         }
         let told = session.told.get_or_insert_default();
-        if cluster.min_acks > 1 {
+        if member.min_acks > 1 {
             told.unacknowledged.absorb(&recorded);
         }
         told.written.absorb(&recorded);
-    } else if cluster.min_acks > 1 {
+    } else if member.min_acks > 1 {
         // A value that too few hold might be gone when its owner is, after somebody has seen it.
         let told = session.told.get_or_insert_default();
-        keys.iter().for_each(|key| cluster.replication.seen(key.slot(), &mut told.unacknowledged));
+        keys.iter().for_each(|key| member.replication.seen(key.slot(), &mut told.unacknowledged));
     }
 }
 

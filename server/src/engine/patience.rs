@@ -41,7 +41,7 @@ impl Engine {
     /// Waits until the topology is of `epoch` or later, or for a while. False once the request has waited for long enough.
     pub(super) async fn settled(&self, epoch: u64, patience: &mut Patience) -> bool {
         let since = *patience.since.get_or_insert_with(Instant::now);
-        let deadline = since + if self.node.has_lease() { SETTLE } else { SETTLE_ALONE };
+        let deadline = since + if self.node.is_in_touch() { SETTLE } else { SETTLE_ALONE };
         if Instant::now() >= deadline {
             return false;
         }

@@ -95,10 +95,10 @@ impl PeerHandler for PeerDoor {
     }
 
     fn feed(&self, caller: &Hello, feed: Feed) -> Result<(), String> {
-        let (Some(from), Some(cluster)) = (caller.number, &self.engine.node().cluster) else {
+        let (Some(from), Some(member)) = (caller.number, self.engine.node().member()) else {
             return Err("a feed is taken from members only".to_owned());
         };
-        let (replication, host) = (Arc::clone(&cluster.replication), Arc::clone(&self.host));
+        let (replication, host) = (Arc::clone(&member.replication), Arc::clone(&self.host));
         self.runtime.spawn(async move { replication.follow(&*host, from, feed.into()).await });
         Ok(())
     }

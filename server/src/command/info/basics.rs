@@ -111,8 +111,8 @@ pub(super) fn cpu(report: &mut Report<'_>) {
 /// go by `redis_mode`, which stays `standalone`: at the open door there is one server, whatever stands behind it.
 pub(super) fn cluster(report: &mut Report<'_>) {
     report.field("cluster_enabled", 1);
-    if let Some(cluster) = &report.node.cluster {
-        report.field("raft_role", cluster.membership.role().as_str());
+    if let Some(member) = report.node.member() {
+        report.field("raft_role", member.membership.role().as_str());
     }
 }
 

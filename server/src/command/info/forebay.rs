@@ -23,9 +23,11 @@ pub(super) fn forebay(report: &mut Report<'_>) {
         ("feed_lag_ms", 0),
     ]);
     if let Some(cluster) = &report.node.cluster {
-        let counts = cluster.replication.counts();
+        report.field("forwarded_requests", cluster.forwarded.load(Relaxed));
+    }
+    if let Some(member) = report.node.member() {
+        let counts = member.replication.counts();
         report.fields([
-            ("forwarded_requests", cluster.forwarded.load(Relaxed)),
             ("effects_recorded", counts.recorded.load(Relaxed)),
             ("effects_carried_out", counts.carried_out.load(Relaxed)),
             ("slots_sent_whole", counts.slots_sent.load(Relaxed)),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 
-use crate::cluster::Cluster;
+use crate::cluster::Member;
 use crate::engine::Engine;
 
 /// 200 while the node serves, 503 while it drains; while it starts nobody listens. An ill origin changes neither: hot keys are answered
@@ -20,7 +20,7 @@ pub(super) async fn health(State(engine): State<Arc<Engine>>) -> (StatusCode, &'
 /// As `/health`, and 503 also until this node is a member of a formed cluster, by whose latest known state it answers.
 pub(super) async fn ready(State(engine): State<Arc<Engine>>) -> (StatusCode, &'static str) {
     let node = engine.node();
-    let is_member = node.cluster.as_ref().is_none_or(Cluster::is_ready) && node.topology.load().here().is_some();
+    let is_member = node.member().is_none_or(Member::is_ready) && node.topology.load().here().is_some();
     match (node.gates.is_draining(), is_member) {
         (false, true) => (StatusCode::OK, "ready\n"),
         (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "not a member of a cluster yet\n"),
