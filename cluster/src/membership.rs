@@ -26,6 +26,7 @@ mod service;
 mod tests;
 mod timing;
 mod voters;
+mod watching;
 mod wire;
 mod writer;
 
@@ -60,6 +61,7 @@ pub use self::lease::Lease;
 pub use self::proposing::ProposeError;
 pub use self::service::{Desk, Status};
 pub use self::timing::Timing;
+pub use self::watching::Watcher;
 
 /// What a node must know to be a member.
 #[derive(Debug)]

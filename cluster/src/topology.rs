@@ -127,6 +127,12 @@ impl Topology {
         self.here().map(|node| node.number)
     }
 
+    /// Whether this process is the only member, so that all there is is here.
+    #[inline]
+    pub fn is_alone(&self) -> bool {
+        self.nodes.len() == 1 && self.here == 0
+    }
+
     /// Who serves `slot`; nobody for a short while after its owner went down.
     ///
     /// # Panics

@@ -16,9 +16,9 @@ use tokio::task::JoinSet;
 use tracing::info;
 
 use crate::clock::Clock;
-use crate::cluster::{Cluster, Met, meet};
+use crate::cluster::{Cluster, Met, look_on, meet, outside};
 use crate::command::table::Table;
-use crate::config::{Config, IdentityConfig};
+use crate::config::{Config, IdentityConfig, Part};
 use crate::data_dir::{self, DataDirError};
 use crate::descriptors;
 use crate::engine::Engine;
@@ -77,7 +77,7 @@ impl App {
     /// # Errors
     /// When a port is taken, the data directory or the origin's configuration is bad, or the system has no threads to give.
     pub async fn start(config: &Config, background: &Handle) -> Result<App, StartError> {
-        let mut listeners = Listeners::bind(&config.doors, config.cluster.as_ref()).map_err(StartError::Faults)?;
+        let mut listeners = Listeners::bind(&config.doors, config.part.member()).map_err(StartError::Faults)?;
         let id = match &config.identity {
             IdentityConfig { node_id: Some(id), .. } => id.clone(),
             IdentityConfig { data_dir: Some(directory), .. } => data_dir::node_id(directory)?,
@@ -85,12 +85,13 @@ impl App {
         };
         let tls = config.tls.as_ref().map(tls::acceptor).transpose().map_err(StartError::Faults)?;
         let origin = start_origin(config).await.map_err(StartError::Faults)?;
-        let (met, cluster) = match listeners.cluster.take().zip(config.cluster.as_ref()) {
-            None => (None, None),
-            Some((doors, cluster)) => {
+        let (met, cluster) = match (&config.part, listeners.cluster.take()) {
+            (Part::Member(cluster), Some(doors)) => {
                 let (met, cluster) = meet(config, cluster, id.clone(), Ports::of(&listeners), doors).await?;
                 (Some(met), Some(cluster))
             }
+            (Part::Frontend(frontend), _) => (None, Some(outside(frontend, config.peer_tls.as_ref())?)),
+            (Part::Alone | Part::Member(_), _) => (None, None),
         };
         let node = Arc::new(build(config, id, &listeners, origin, cluster)?);
         let app = App::open(node, listeners, config.doors.bind, tls, met, background).await?;
@@ -112,6 +113,7 @@ impl App {
         if let Some(met) = met {
             met.take_part(&engine, &mut housekeeping, background).await?;
         }
+        look_on(&node, &mut housekeeping, background);
         let (workers, threads) = resp::Workers::start(node.identity.worker_threads, &engine, tls.as_ref(), background)?;
         let workers = Arc::new(workers);
         let mut doors = JoinSet::new();

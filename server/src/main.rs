@@ -50,7 +50,7 @@ fn main() -> ExitCode {
 fn run(invocation: &Invocation, runtime: &Runtime) -> Result<ExitCode, Box<dyn Error>> {
     let config = &invocation.config;
     match &invocation.task {
-        Task::Node => Ok(runtime.block_on(serve(config, runtime.handle()))?),
+        Task::Node | Task::Frontend => Ok(runtime.block_on(serve(config, runtime.handle()))?),
         Task::Check => Ok(match runtime.block_on(check::check(config)) {
             Ok(findings) => {
                 print!("{findings}");

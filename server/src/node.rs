@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::clients::Clients;
 use crate::clock::Clock;
 use crate::cluster::copies::Evictions;
-use crate::cluster::{Cluster, Member};
+use crate::cluster::{Cluster, Member, Part};
 use crate::compaction::Compactions;
 use crate::engine::gates::Gates;
 use crate::eviction::Shortage;
@@ -61,6 +61,11 @@ impl Node {
     /// Whether this process learns of what the cluster agrees on.
     pub fn is_in_touch(&self) -> bool {
         self.cluster.as_ref().is_none_or(Cluster::is_in_touch)
+    }
+
+    /// Whether this process is a door of its cluster and nothing else.
+    pub fn is_frontend(&self) -> bool {
+        matches!(self.cluster.as_ref().map(|cluster| &cluster.part), Some(Part::Frontend(_)))
     }
 
     /// What this process has if it is one of several nodes.

@@ -128,7 +128,7 @@ impl Admin {
         Ok(self.status().await?.state.groups().cloned())
     }
 
-    /// The states of the cluster from now on, the present one first. It ends when the node does.
+    /// The states of the cluster from now on, the present one first. It ends when the node does, or loses touch with the others.
     ///
     /// # Errors
     /// When the node does not answer.

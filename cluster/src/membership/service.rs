@@ -82,6 +82,15 @@ impl Node {
     }
 }
 
+impl Node {
+    /// Waits until this node does not learn any more of what the others agree on. Whoever watches it had better watch another one.
+    async fn loses_touch(&self) {
+        while self.lease.holds(Instant::now()) {
+            tokio::time::sleep(self.timing.renewal).await;
+        }
+    }
+}
+
 impl Desk {
     fn open(&self, request: Request<Question>) -> Result<Question, tonic::Status> {
         let question = request.into_inner();
@@ -134,6 +143,10 @@ impl MembershipService for Desk {
 
     async fn watch(&self, request: Request<Question>) -> Result<Response<Self::WatchStream>, tonic::Status> {
         self.open(request)?;
+        if !self.0.lease.holds(Instant::now()) {
+            let phase = self.0.phase.borrow().clone();
+            return Err(tonic::Status::unavailable(format!("this node has no touch with its cluster: {phase}")));
+        }
         let mut states = self.0.state.subscribe();
         states.mark_changed();
         let states = stream::unfold(states, |mut states| async {
@@ -141,8 +154,14 @@ impl MembershipService for Desk {
             let state = Arc::clone(&states.borrow_and_update());
             Some((Ok(reply(&*state)), states))
         });
-        let closing = self.0.closing.clone();
-        Ok(Response::new(Box::pin(states.take_until(closing.cancelled_owned()))))
+        let node = Arc::clone(&self.0);
+        let ends = async move {
+            tokio::select! {
+                () = node.closing.cancelled() => {}
+                () = node.loses_touch() => {}
+            }
+        };
+        Ok(Response::new(Box::pin(states.take_until(ends))))
     }
 }
 

@@ -4,6 +4,7 @@ mod failure;
 mod formation;
 mod identity;
 mod joining;
+mod watching;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

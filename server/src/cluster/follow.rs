@@ -92,7 +92,7 @@ fn become_nothing(node: &Node) {
 }
 
 /// Tells those who wait for it.
-fn tell(node: &Node, topology: Topology) {
+pub(super) fn tell(node: &Node, topology: Topology) {
     let (epoch, before) = (topology.epoch(), node.topology.load().epoch());
     if epoch != before {
         let owned = (0..SLOT_COUNT).filter(|slot| topology.is_here(*slot)).count();

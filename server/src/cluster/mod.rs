@@ -6,6 +6,7 @@
 pub mod copies;
 pub mod duties;
 mod follow;
+mod frontend;
 mod start;
 
 use std::sync::Arc;
@@ -13,13 +14,14 @@ use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use forebay_cluster::ClusterState;
-use forebay_cluster::membership::{Lease, Membership};
+use forebay_cluster::membership::{Lease, Membership, Watcher};
 use forebay_cluster::peer::Peers;
 use tokio::sync::watch;
 
 use crate::replication::Replication;
 
 pub use follow::follow;
+pub use frontend::{look_on, outside};
 pub use start::{Met, meet};
 
 /// What a process has that is not alone.
@@ -33,6 +35,8 @@ pub struct Cluster {
 /// What a process is to its cluster.
 pub enum Part {
     Member(Member),
+    /// It owns nothing and has no vote: it follows what is agreed on from outside, and hands requests on.
+    Frontend(Arc<Watcher>),
 }
 
 /// What a node has that can be one of several.
@@ -49,6 +53,7 @@ impl Cluster {
     pub fn member(&self) -> Option<&Member> {
         match &self.part {
             Part::Member(member) => Some(member),
+            Part::Frontend(_) => None,
         }
     }
 
@@ -56,6 +61,7 @@ impl Cluster {
     pub fn state(&self) -> watch::Receiver<Arc<ClusterState>> {
         match &self.part {
             Part::Member(member) => member.membership.state(),
+            Part::Frontend(watcher) => watcher.state(),
         }
     }
 
@@ -63,6 +69,7 @@ impl Cluster {
     pub fn is_in_touch(&self) -> bool {
         match &self.part {
             Part::Member(member) => member.has_lease(),
+            Part::Frontend(watcher) => watcher.is_in_touch(),
         }
     }
 }

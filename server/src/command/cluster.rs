@@ -169,6 +169,9 @@ fn info(call: &mut Call<'_>) -> Result<Flow, CommandError> {
 }
 
 fn my_id(call: &mut Call<'_>) -> Result<Flow, CommandError> {
+    if call.node.is_frontend() {
+        return Err(CommandError::text("ERR This is a frontend, which is not a node of the cluster"));
+    }
     let topology = call.node.topology.load();
     let here = topology.here().ok_or(CommandError::text("CLUSTERDOWN This process is not a member of the cluster"))?;
     call.reply.bulk(here.id.as_str().as_bytes());

@@ -97,6 +97,10 @@ fn set(call: &mut Call<'_>) -> Result<Flow, CommandError> {
     let mut changes = Vec::with_capacity(named.len());
     for (parameter, text) in named {
         let value = parameter.kind.parse(&text).map_err(|refusal| failed(parameter.name, &refusal))?;
+        if parameter.name == "maxmemory" && call.node.is_frontend() && value.size() > 0 {
+            // It could evict nothing, and would refuse writes that are others'.
+            return Err(failed(parameter.name, &"a frontend holds no data"));
+        }
         changes.push((parameter, value));
     }
     apply(call, &changes)?;

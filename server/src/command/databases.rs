@@ -90,7 +90,7 @@ fn randomkey(call: &mut Call<'_>) -> Result<Flow, CommandError> {
 }
 
 fn swapdb(call: &mut Call<'_>) -> Result<Flow, CommandError> {
-    if call.node.topology.load().nodes().len() > 1 {
+    if !call.node.topology.load().is_alone() {
         return Err(CommandError::text("ERR SWAPDB is not allowed in cluster mode"));
     }
     // Both have to be numbers before either has to be a database's.

@@ -43,6 +43,7 @@ impl CommandLine {
 fn task(name: &str, matches: &ArgMatches) -> Result<Task, clap::Error> {
     Ok(match name {
         "check" => Task::Check,
+        "frontend" => Task::Frontend,
         "demo" => Task::Demo(DemoOptions {
             seconds: matches.get_one::<u64>("seconds").copied(),
             load: matches.get_flag("load"),
@@ -66,6 +67,9 @@ fn cluster_task(action: &str, matches: &ArgMatches) -> Task {
 
 pub(super) fn command() -> Command {
     let node = Command::new("node").about("Serve as a cache node; what plain `forebay` does, too");
+    let frontend = Command::new("frontend").about(
+        "Serve as a stateless door of a cluster: RESP and HTTP like its nodes, without data or a vote (give --join)",
+    );
     let check =
         Command::new("check").about("Connect to the origin, prepare every group's SQL, and report all faults at once");
     Command::new("forebay")
@@ -74,6 +78,7 @@ pub(super) fn command() -> Command {
         .args_conflicts_with_subcommands(true)
         .args(arguments())
         .subcommand(node.args(arguments()))
+        .subcommand(frontend.args(frontends_arguments()))
         .subcommand(check.args(arguments()))
         .subcommand(demo().args(arguments()))
         .subcommand(cluster())
@@ -126,6 +131,16 @@ fn cluster() -> Command {
 
 fn arguments() -> Vec<Arg> {
     std::iter::once(&CONFIG_FILE).chain(SETTINGS).map(argument).collect()
+}
+
+/// Those that mean nothing to a frontend are understood, so that it can be said why.
+fn frontends_arguments() -> Vec<Arg> {
+    let own = |setting: &'static Setting| match setting.name {
+        "join" => argument(setting).help("A node of the cluster; several are asked in turn"),
+        "peer-tls-cert" => argument(setting).help("Certificate chain in PEM, as the nodes want to be shown one"),
+        _ => argument(setting).hide(setting.not_for_frontends.is_some()),
+    };
+    std::iter::once(&CONFIG_FILE).chain(SETTINGS).map(own).collect()
 }
 
 /// Values stay text here: what is wrong with them is told together with what is wrong in the environment and in the file.

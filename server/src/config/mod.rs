@@ -19,7 +19,7 @@ use crate::identity::DebugCommands;
 use command_line::CommandLine;
 use file::ConfigFile;
 use reader::{Complaint, Environment, Reader};
-use setting::{CONFIG_FILE, Setting};
+use setting::{CONFIG_FILE, SETTINGS, Setting};
 
 /// What was asked for: a task, and the configuration to do it with.
 #[derive(Debug)]
@@ -32,6 +32,7 @@ pub struct Invocation {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Task {
     Node,
+    Frontend,
     Check,
     Demo(DemoOptions),
     Cluster(ClusterTask),
@@ -72,8 +73,15 @@ impl Task {
             (Task::Demo(_), "log-level") => "warn",
             // Nobody is to join these.
             (Task::Demo(_) | Task::Check | Task::Cluster(_), "peer-port") => "off",
+            (Task::Frontend, "direct-port") => "off",
+            (Task::Frontend, "data-dir") => "",
             _ => setting.default,
         }
+    }
+
+    /// Whether a setting means anything to the task. Environment and file may be those of nodes, too.
+    fn has(&self, setting: &Setting) -> bool {
+        *self != Task::Frontend || setting.not_for_frontends.is_none()
     }
 }
 
@@ -84,8 +92,7 @@ pub struct Config {
     pub file: Option<PathBuf>,
     pub doors: Doors,
     pub identity: IdentityConfig,
-    /// `None`: the node is alone, and nobody can join it.
-    pub cluster: Option<ClusterConfig>,
+    pub part: Part,
     pub peer_tls: Option<PeerTlsConfig>,
     /// Threads that serve connections.
     pub threads: usize,
@@ -124,6 +131,22 @@ pub struct IdentityConfig {
     /// Host name or address that clients and other nodes are told.
     pub advertise: String,
     pub zone: Option<String>,
+}
+
+/// What the process is to be to others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// A node that is alone, and nobody can join it.
+    Alone,
+    Member(ClusterConfig),
+    Frontend(FrontendConfig),
+}
+
+/// How a frontend finds its cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FrontendConfig {
+    /// Nodes to begin with: host and peer port.
+    pub join: Vec<String>,
 }
 
 /// How the node meets others.
@@ -210,20 +233,21 @@ impl Invocation {
 
 impl Config {
     fn read(reader: &mut Reader<'_>, file: Option<PathBuf>) -> Config {
+        refuse_what_means_nothing(reader);
         let doors = Doors::read(reader);
         let identity = IdentityConfig::read(reader, doors.bind);
         let origin = read_origin(reader);
         let groups = read_groups(reader, origin.is_some());
         let requirepass = reader.optional("requirepass", parse::text).filter(|password| !password.is_empty());
         let tls = read_tls(reader);
-        let cluster = ClusterConfig::read(reader);
+        let part = Part::read(reader);
         let peer_tls = read_peer_tls(reader);
         refuse_strangers(reader, doors.bind, requirepass.is_some() || tls.is_some());
         Config {
             file,
             doors,
             identity,
-            cluster,
+            part,
             peer_tls,
             threads: reader.optional("threads", parse::at_least_one).unwrap_or_else(cores),
             maxclients: reader.value("maxclients", parse::at_least_one),
@@ -264,6 +288,35 @@ impl IdentityConfig {
             advertise: reader.optional("advertise", parse::text).unwrap_or_else(|| bind.to_string()),
             zone: reader.optional("zone", parse::text),
         }
+    }
+}
+
+impl Part {
+    fn read(reader: &mut Reader<'_>) -> Part {
+        match reader.command_line.task {
+            Task::Frontend => Part::Frontend(FrontendConfig::read(reader)),
+            _ => ClusterConfig::read(reader).map_or(Part::Alone, Part::Member),
+        }
+    }
+
+    /// How the process meets other nodes, if it is to be one.
+    pub fn member(&self) -> Option<&ClusterConfig> {
+        match self {
+            Part::Member(config) => Some(config),
+            Part::Alone | Part::Frontend(_) => None,
+        }
+    }
+}
+
+impl FrontendConfig {
+    fn read(reader: &mut Reader<'_>) -> FrontendConfig {
+        let join = reader.all("join", parse::host_and_port);
+        if join.is_empty() {
+            let hint =
+                "give --join HOST:PEER_PORT of a node, or of several: one of them must run when the frontend starts";
+            reader.refuse("join", Complaint::new("it is not known where the cluster is", hint));
+        }
+        FrontendConfig { join }
     }
 }
 
@@ -339,6 +392,9 @@ fn read_origin(reader: &mut Reader<'_>) -> Option<OriginConfig> {
 
 /// The groups of the configuration file, then those of the groups file.
 fn read_groups(reader: &mut Reader<'_>, has_origin: bool) -> Vec<GroupConfig> {
+    if reader.command_line.task == Task::Frontend {
+        return Vec::new();
+    }
     let mut groups = reader.file.as_mut().map(|file| std::mem::take(&mut file.groups)).unwrap_or_default();
     let path = reader.optional("groups", parse::path);
     if let Some(path) = path {
@@ -384,6 +440,20 @@ fn read_peer_tls(reader: &mut Reader<'_>) -> Option<PeerTlsConfig> {
             lacking.for_each(|(name, _)| reader.refuse(name, Complaint::new("it is missing", hint)));
             None
         }
+    }
+}
+
+/// Flags that say what the task cannot do.
+fn refuse_what_means_nothing(reader: &mut Reader<'_>) {
+    let task = &reader.command_line.task;
+    let flags: Vec<_> = SETTINGS
+        .iter()
+        .filter(|setting| !task.has(setting) && !reader.command_line.values(setting).is_empty())
+        .collect();
+    for setting in flags {
+        let why = setting.not_for_frontends.unwrap_or_default();
+        let hint = "it is a setting of nodes; `forebay frontend --help` lists those of a frontend";
+        reader.refuse(setting.name, Complaint::new(why, hint));
     }
 }
 

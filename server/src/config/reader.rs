@@ -83,6 +83,9 @@ impl Reader<'_> {
     /// What the strongest source that has the setting says. An empty variable counts as none: that is how one takes a variable back
     /// in a compose file.
     fn given(&self, setting: &Setting) -> (Vec<String>, Vec<Source>) {
+        if !self.command_line.task.has(setting) {
+            return Default::default();
+        }
         let flags = self.command_line.values(setting);
         if !flags.is_empty() {
             let sources = vec![Source::Flag; flags.len()];

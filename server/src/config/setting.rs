@@ -14,6 +14,8 @@ pub(super) struct Setting {
     /// Whether it may be given several times.
     pub(super) repeats: bool,
     pub(super) topic: Topic,
+    /// Why a frontend has no use for it; `None` if it has one.
+    pub(super) not_for_frontends: Option<&'static str>,
     /// One line.
     pub(super) help: &'static str,
 }
@@ -30,6 +32,11 @@ pub(super) enum Topic {
     Running,
 }
 
+const NO_DATA: &str = "a frontend holds no data";
+const NO_LOADS: &str = "a frontend loads nothing: the nodes that own the keys do";
+const NO_MEMBER: &str = "a frontend is not a member of its cluster, and nobody calls it but clients";
+const NO_SLOTS: &str = "a frontend owns no slots: clients that know of clusters are told the nodes' direct doors";
+
 /// Where the file is: the one setting that cannot stand in it.
 pub(super) static CONFIG_FILE: Setting =
     Setting::new(Topic::Doors, "config", "FILE", "", "A configuration file in TOML");
@@ -38,7 +45,8 @@ pub(super) static CONFIG_FILE: Setting =
 pub(super) static SETTINGS: &[Setting] = &[
     Setting::new(Topic::Doors, "bind", "ADDRESS", "127.0.0.1", "The address of all listeners"),
     Setting::new(Topic::Doors, "port", "PORT", "6379", "RESP for any client; 0 takes a free port"),
-    Setting::new(Topic::Doors, "direct-port", "PORT", "6380", "RESP for cluster-aware clients; `off` closes it"),
+    Setting::new(Topic::Doors, "direct-port", "PORT", "6380", "RESP for cluster-aware clients; `off` closes it")
+        .of_nodes(NO_SLOTS),
     Setting::new(
         Topic::Doors,
         "http-port",
@@ -54,15 +62,18 @@ pub(super) static SETTINGS: &[Setting] = &[
         "DIR",
         "./forebay-data",
         "Where the node keeps its identity and the log of the cluster",
-    ),
-    Setting::new(Topic::Node, "node-id", "HEX", "", "40 hexadecimal digits [default: those in the data directory]"),
+    )
+    .of_nodes(NO_DATA),
+    Setting::new(Topic::Node, "node-id", "HEX", "", "40 hexadecimal digits [default: those in the data directory]")
+        .of_nodes(NO_MEMBER),
     Setting::new(
         Topic::Node,
         "advertise",
         "HOST",
         "",
         "What clients are told as this node's host [default: the bind address]",
-    ),
+    )
+    .of_nodes(NO_MEMBER),
     Setting::new(Topic::Node, "zone", "NAME", "", "Availability zone"),
     Setting::new(Topic::Node, "threads", "COUNT", "", "Threads that serve connections [default: one per core]"),
     Setting::new(
@@ -71,8 +82,9 @@ pub(super) static SETTINGS: &[Setting] = &[
         "PORT",
         "8001",
         "gRPC between nodes; `off`: this node is alone and nobody can join it",
-    ),
-    Setting::new(Topic::Cluster, "raft-port", "PORT", "7000", "Raft between nodes"),
+    )
+    .of_nodes(NO_MEMBER),
+    Setting::new(Topic::Cluster, "raft-port", "PORT", "7000", "Raft between nodes").of_nodes(NO_MEMBER),
     Setting::new(
         Topic::Cluster,
         "join",
@@ -87,16 +99,20 @@ pub(super) static SETTINGS: &[Setting] = &[
         "COUNT",
         "1",
         "On the first start: wait for so many nodes, then form the cluster",
-    ),
-    Setting::new(Topic::Cluster, "copies", "COUNT", "3", "Copies of each entry, the owner's included, at most 7"),
+    )
+    .of_nodes(NO_MEMBER),
+    Setting::new(Topic::Cluster, "copies", "COUNT", "3", "Copies of each entry, the owner's included, at most 7")
+        .of_nodes(NO_DATA),
     Setting::new(
         Topic::Cluster,
         "min-acks",
         "COUNT",
         "1",
         "Copies that must have a write before it is acknowledged, the owner's included",
-    ),
-    Setting::new(Topic::Cluster, "weight", "NUMBER", "1.0", "This node's capacity beside the others'"),
+    )
+    .of_nodes(NO_DATA),
+    Setting::new(Topic::Cluster, "weight", "NUMBER", "1.0", "This node's capacity beside the others'")
+        .of_nodes(NO_DATA),
     Setting::new(
         Topic::Cluster,
         "peer-tls-cert",
@@ -112,8 +128,10 @@ pub(super) static SETTINGS: &[Setting] = &[
         "SIZE",
         "0",
         "Most bytes that the process allocates, such as 2gb; 0 for no limit",
-    ),
-    Setting::new(Topic::Memory, "maxmemory-policy", "NAME", "allkeys-lrfu", "What is evicted when memory is short"),
+    )
+    .of_nodes(NO_DATA),
+    Setting::new(Topic::Memory, "maxmemory-policy", "NAME", "allkeys-lrfu", "What is evicted when memory is short")
+        .of_nodes(NO_DATA),
     Setting::new(Topic::Memory, "databases", "COUNT", "16", "Numbered databases; groups apply to number 0"),
     Setting::new(
         Topic::Origin,
@@ -121,28 +139,37 @@ pub(super) static SETTINGS: &[Setting] = &[
         "URL",
         "",
         "postgres://… or sqlite://FILE; without it the node is a plain cache",
-    ),
-    Setting::new(Topic::Origin, "origin-replica", "URL", "", "A read replica of the origin").repeating(),
+    )
+    .of_nodes(NO_LOADS),
+    Setting::new(Topic::Origin, "origin-replica", "URL", "", "A read replica of the origin")
+        .repeating()
+        .of_nodes(NO_LOADS),
     Setting::new(
         Topic::Origin,
         "groups",
         "FILE",
         "",
         "TOML with [[group]] tables; they may also stand in the configuration file",
-    ),
-    Setting::new(Topic::Origin, "origin-pool-size", "COUNT", "16", "Most connections to each database"),
-    Setting::new(Topic::Origin, "origin-load-timeout", "TIME", "2s", "Longest wait for a load"),
+    )
+    .of_nodes(NO_LOADS),
+    Setting::new(Topic::Origin, "origin-pool-size", "COUNT", "16", "Most connections to each database")
+        .of_nodes(NO_LOADS),
+    Setting::new(Topic::Origin, "origin-load-timeout", "TIME", "2s", "Longest wait for a load").of_nodes(NO_LOADS),
     Setting::new(
         Topic::Origin,
         "origin-batch-window",
         "TIME",
         "500us",
         "How long a miss waits for others to share its query",
-    ),
-    Setting::new(Topic::Origin, "origin-batch-max", "COUNT", "512", "Most keys of one query"),
-    Setting::new(Topic::Origin, "origin-max-waiting", "COUNT", "100000", "Most loads that wait at the same time"),
-    Setting::new(Topic::Origin, "origin-idle-timeout", "TIME", "5m", "An unused connection is closed after this"),
-    Setting::new(Topic::Origin, "origin-max-lifetime", "TIME", "30m", "A connection is replaced at this age"),
+    )
+    .of_nodes(NO_LOADS),
+    Setting::new(Topic::Origin, "origin-batch-max", "COUNT", "512", "Most keys of one query").of_nodes(NO_LOADS),
+    Setting::new(Topic::Origin, "origin-max-waiting", "COUNT", "100000", "Most loads that wait at the same time")
+        .of_nodes(NO_LOADS),
+    Setting::new(Topic::Origin, "origin-idle-timeout", "TIME", "5m", "An unused connection is closed after this")
+        .of_nodes(NO_LOADS),
+    Setting::new(Topic::Origin, "origin-max-lifetime", "TIME", "30m", "A connection is replaced at this age")
+        .of_nodes(NO_LOADS),
     Setting::new(
         Topic::Access,
         "requirepass",
@@ -160,7 +187,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         "false",
         "Listen beyond loopback although there is neither a password nor TLS",
     ),
-    Setting::new(Topic::Access, "enable-debug-command", "WHO", "no", "Who may call DEBUG: no, local or yes"),
+    Setting::new(Topic::Access, "enable-debug-command", "WHO", "no", "Who may call DEBUG: no, local or yes")
+        .of_nodes(NO_DATA),
     Setting::new(Topic::Running, "grace", "TIME", "30s", "How long a shutdown waits for connections to end"),
     Setting::new(Topic::Running, "log-level", "LEVEL", "info", "error, warn, info, debug or trace"),
     Setting::new(Topic::Running, "log-format", "FORMAT", "text", "text or json"),
@@ -174,11 +202,16 @@ impl Setting {
         default: &'static str,
         help: &'static str,
     ) -> Setting {
-        Setting { name, value, default, repeats: false, topic, help }
+        Setting { name, value, default, repeats: false, topic, not_for_frontends: None, help }
     }
 
     const fn repeating(mut self) -> Setting {
         self.repeats = true;
+        self
+    }
+
+    const fn of_nodes(mut self, why: &'static str) -> Setting {
+        self.not_for_frontends = Some(why);
         self
     }
 

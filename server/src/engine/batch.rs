@@ -127,7 +127,7 @@ impl<'b> Batch<'_, 'b> {
     /// Sends the requests whose keys are other nodes' to them, before their turn, so that all of a pipeline are under way at once. Stops
     /// before the first that is not simply run here or there.
     pub fn send_ahead(&self, session: &mut Session, protocol: Protocol) {
-        if self.topology.nodes().len() == 1 || session.door != Door::Open || self.requests.len() == 1 {
+        if self.topology.is_alone() || session.door != Door::Open || self.requests.len() == 1 {
             return;
         }
         let mut ahead = session.ahead.take().unwrap_or_default();

@@ -12,13 +12,14 @@ impl Engine {
     /// Waits until so many copies hold what the session has written, or its time is over, and tells how many do. For what was written by
     /// other nodes these are asked; they tell of all that was ever written there, which is as much or more.
     pub(super) async fn copies(&self, session: &Session, args: Args<'_>, copies: Copies) -> usize {
-        let Some(member) = self.node.member() else { return 0 };
-        let calls = match (session.door, &session.told) {
-            (Door::Open, Some(told)) if told.elsewhere => self.ask_others(session, args),
+        let is_elsewhere = self.node.is_frontend() || session.told.as_ref().is_some_and(|told| told.elsewhere);
+        let calls = match session.door {
+            Door::Open if is_elsewhere => self.ask_others(session, args),
             _ => Vec::new(),
         };
         let written = session.told.as_ref().map(|told| told.written.clone()).unwrap_or_default();
         let here = async {
+            let member = self.node.member()?;
             match written.is_empty() {
                 false => {
                     let held = member.replication.acknowledged(&written, copies.wanted);

@@ -1,11 +1,14 @@
 //! Commands that are about all keys: each node does its part, and the replies become one.
 
+use std::sync::Arc;
+
 use bytes::{Buf, Bytes};
 use forebay_cluster::{Node as Member, Standing, Topology};
 use forebay_resp::{Args, Protocol, Reply};
 
 use super::forward::{self, Outcome, Requests};
 use super::merge::{Merged, number};
+use super::patience::Patience;
 use super::{Engine, Step};
 use crate::command::error::CommandError;
 use crate::command::spec::Merge;
@@ -26,8 +29,9 @@ impl Engine {
         args: Args<'_>,
         reply: &mut Reply,
         merge: Merge,
+        patience: &mut Patience,
     ) -> Result<(), CommandError> {
-        let topology = self.node.topology.load_full();
+        let topology = self.populated(patience).await?;
         let members: Vec<_> = topology.nodes().iter().filter(|member| may_own(member)).collect();
         if merge == Merge::Cursor {
             return self.scan_on(session, args, reply, &topology, &members).await;
@@ -44,6 +48,19 @@ impl Engine {
         }
         merged.write(reply);
         Ok(())
+    }
+
+    /// The topology, as soon as there is anybody in it.
+    async fn populated(&self, patience: &mut Patience) -> Result<Arc<Topology>, CommandError> {
+        loop {
+            let topology = self.node.topology.load_full();
+            if topology.nodes().iter().any(may_own) {
+                return Ok(topology);
+            }
+            if !self.settled(topology.epoch() + 1, patience).await {
+                return Err(CommandError::Down);
+            }
+        }
     }
 
     /// Runs one step of a scan where its cursor says, and lets it go on at the next member when it has come to the end there.

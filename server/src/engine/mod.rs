@@ -260,7 +260,7 @@ impl Engine {
                 self.end(session, command, args, reply, split, &mut clock)
             }
             Wait::Everywhere(merge) => {
-                let done = self.everywhere(session, args, reply, merge).await;
+                let done = self.everywhere(session, args, reply, merge, patience).await;
                 self.end(session, command, args, reply, done, &mut clock)
             }
             Wait::Copies(copies) => {
@@ -448,7 +448,7 @@ impl Engine {
 
     /// Whether other nodes have a part in a request that is about all keys.
     fn has_others(&self, session: &Session, request: &Request<'_>) -> bool {
-        session.door == Door::Open && request.topology.nodes().len() > 1
+        session.door == Door::Open && !request.topology.is_alone()
     }
 
     fn run_on_node(

@@ -20,6 +20,7 @@ pub(super) fn server(report: &mut Report<'_>) {
     report.field("redis_version", REDIS_VERSION);
     report.field("server_name", "forebay");
     report.field("forebay_version", env!("CARGO_PKG_VERSION"));
+    report.field("forebay_mode", if report.node.is_frontend() { "frontend" } else { "node" });
     report.fields([
         ("redis_git_sha1", "00000000"),
         ("redis_git_dirty", "0"),

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use forebay_cluster::SLOT_COUNT;
 
 use crate::cluster::Member;
 use crate::engine::Engine;
+use crate::node::Node;
 
 /// 200 while the node serves, 503 while it drains; while it starts nobody listens. An ill origin changes neither: hot keys are answered
 /// without it, and the other nodes have the same origin.
@@ -17,13 +19,23 @@ pub(super) async fn health(State(engine): State<Arc<Engine>>) -> (StatusCode, &'
     }
 }
 
-/// As `/health`, and 503 also until this node is a member of a formed cluster, by whose latest known state it answers.
+/// As `/health`, and 503 also until this node is a member of a formed cluster, by whose latest known state it answers. Of a frontend: until
+/// it knows owners, and whenever no node tells it of the cluster.
 pub(super) async fn ready(State(engine): State<Arc<Engine>>) -> (StatusCode, &'static str) {
     let node = engine.node();
-    let is_member = node.member().is_none_or(Member::is_ready) && node.topology.load().here().is_some();
-    match (node.gates.is_draining(), is_member) {
+    let is_ready = match node.is_frontend() {
+        true => node.is_in_touch() && has_owners(node),
+        false => node.member().is_none_or(Member::is_ready) && node.topology.load().here().is_some(),
+    };
+    match (node.gates.is_draining(), is_ready) {
         (false, true) => (StatusCode::OK, "ready\n"),
+        (false, false) if node.is_frontend() => (StatusCode::SERVICE_UNAVAILABLE, "no node tells of the cluster\n"),
         (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "not a member of a cluster yet\n"),
         (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
     }
+}
+
+fn has_owners(node: &Node) -> bool {
+    let topology = node.topology.load();
+    (0..SLOT_COUNT).any(|slot| topology.owner_of(slot).is_some())
 }

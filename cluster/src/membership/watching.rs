@@ -1,0 +1,226 @@
+//! Following a cluster from outside, as frontends do: every new state is told by one of its nodes, and by another one when that is gone.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use forebay_proto::PEER_PROTOCOL;
+use forebay_proto::membership::{Reply, Request};
+use parking_lot::Mutex;
+use rand::seq::SliceRandom;
+use tokio::sync::watch;
+use tonic::{Code, Status, Streaming};
+
+use super::book::peer_address;
+use super::channels::dial;
+use super::{service, wire};
+use crate::discovery::Seeds;
+use crate::state::{ClusterId, ClusterState, Member, Standing};
+use crate::tls::PeerTls;
+
+/// How long a node may take to tell its first state.
+const FIRST: Duration = Duration::from_secs(1);
+
+/// When no node tells anything, all are asked again after a pause, which doubles up to the second time.
+const PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A watcher that has lost its node is still in touch for so long: it finds another one meanwhile. A member's lease lasts about as long.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Follows a cluster of which this process is no member.
+///
+/// It stays with the cluster that it has found first: by mistake, a seed may be a node of another one.
+pub struct Watcher {
+    seeds: Seeds,
+    tls: Option<PeerTls>,
+    state: watch::Sender<Arc<ClusterState>>,
+    touch: Mutex<Touch>,
+}
+
+/// Whether states come.
+#[derive(Clone, Copy)]
+enum Touch {
+    Never,
+    Held,
+    LostAt(Instant),
+}
+
+/// What has been said of nodes that tell nothing, so that it is said once.
+#[derive(Default)]
+struct Complaints {
+    nodes: HashMap<String, String>,
+    all: bool,
+}
+
+impl Watcher {
+    /// One that asks the seeds first, and later the members that it knows of.
+    pub fn new(seeds: Seeds, tls: Option<PeerTls>) -> Watcher {
+        let nothing = ClusterState::new(ClusterId([0; 16]), 1);
+        Watcher { seeds, tls, state: watch::Sender::new(Arc::new(nothing)), touch: Mutex::new(Touch::Never) }
+    }
+
+    /// The latest state that was told; before that, an empty one of epoch 0. Its epoch never falls.
+    pub fn state(&self) -> watch::Receiver<Arc<ClusterState>> {
+        self.state.subscribe()
+    }
+
+    /// Whether a node tells what is agreed on, or did a moment ago.
+    pub fn is_in_touch(&self) -> bool {
+        match *self.touch.lock() {
+            Touch::Never => false,
+            Touch::Held => true,
+            Touch::LostAt(when) => when.elapsed() < GRACE,
+        }
+    }
+
+    /// Watches one node after the other, for ever.
+    pub async fn watch(&self) -> Infallible {
+        let (mut complaints, mut pause) = (Complaints::default(), PAUSE);
+        let mut last = None;
+        loop {
+            let began = Instant::now();
+            let watched = self.watch_any(last.as_deref(), &mut complaints).await;
+            if watched.is_none() {
+                complaints.of_all(self.state.borrow().epoch());
+            }
+            // One that has told for a while is replaced at once; one that begins and ends must not be asked without a pause.
+            if watched.is_some() && began.elapsed() > LONGEST_PAUSE {
+                pause = PAUSE;
+            } else {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            last = watched.or(last);
+        }
+    }
+
+    /// Watches the first node that tells anything, until it tells no more. `None` if there is none.
+    async fn watch_any(&self, last: Option<&str>, complaints: &mut Complaints) -> Option<String> {
+        for address in self.candidates(last).await {
+            match self.follow(&address, complaints).await {
+                (true, why) => {
+                    tracing::info!(
+                        "cluster: {address} tells no more of the cluster ({}), others are asked",
+                        why.message()
+                    );
+                    return Some(address);
+                }
+                (false, why) => complaints.of(address, &why),
+            }
+        }
+        None
+    }
+
+    /// Whom to ask, in this order: the members in any order, so that not all frontends are with one node; those that should be up first, and
+    /// the one that was watched last behind all others.
+    async fn candidates(&self, last: Option<&str>) -> Vec<String> {
+        let state = Arc::clone(&self.state.borrow());
+        let mut members: Vec<&Member> = state.members().collect();
+        members.shuffle(&mut rand::rng());
+        members.sort_by_key(|member| member.standing != Standing::Up);
+        let mut addresses: Vec<String> = members.into_iter().map(|member| peer_address(&member.description)).collect();
+        for seed in self.seeds.addresses().await {
+            if !addresses.contains(&seed) {
+                addresses.push(seed);
+            }
+        }
+        addresses.sort_by_key(|address| last == Some(address));
+        addresses
+    }
+
+    /// Takes the states that a node tells until it tells no more: whether it has told any, and why it ended.
+    async fn follow(&self, address: &str, complaints: &mut Complaints) -> (bool, Status) {
+        let mut states = match self.ask(address).await {
+            Ok(states) => states,
+            Err(why) => return (false, why),
+        };
+        let mut told = false;
+        let why = loop {
+            let reply = match told {
+                true => states.message().await,
+                false => in_time(states.message()).await,
+            };
+            match reply.and_then(|reply| self.take(reply)) {
+                Ok(()) if told => {}
+                Ok(()) => {
+                    told = true;
+                    *self.touch.lock() = Touch::Held;
+                    *complaints = Complaints::default();
+                    let state = self.state.borrow();
+                    tracing::info!("cluster: {address} tells of cluster {}, epoch {}", state.cluster(), state.epoch());
+                }
+                Err(why) => break why,
+            }
+        };
+        if told {
+            *self.touch.lock() = Touch::LostAt(Instant::now());
+        }
+        (told, why)
+    }
+
+    async fn ask(&self, address: &str) -> Result<Streaming<Reply>, Status> {
+        let question = Request {
+            protocol: PEER_PROTOCOL,
+            cluster: self.cluster().map(|cluster| cluster.0.to_vec()).unwrap_or_default().into(),
+            content: wire::encode(&()).into(),
+        };
+        let mut node = service::client(dial(address, self.tls.as_ref())?);
+        Ok(in_time(node.watch(question)).await?.into_inner())
+    }
+
+    /// Takes a state, unless it is an older one than what is known: the node is behind then, and will catch up.
+    fn take(&self, reply: Option<Reply>) -> Result<(), Status> {
+        let reply = reply.ok_or_else(|| Status::unavailable("it has ended, or lost touch with the others"))?;
+        let state: ClusterState = wire::decode(&reply.content)?;
+        if self.cluster().is_some_and(|ours| ours != state.cluster()) {
+            return Err(Status::failed_precondition(format!("it is of another cluster, {}", state.cluster())));
+        }
+        self.state.send_if_modified(|known| {
+            let is_newer = state.epoch() > known.epoch();
+            if is_newer {
+                *known = Arc::new(state);
+            }
+            is_newer
+        });
+        Ok(())
+    }
+
+    /// The cluster that was found.
+    fn cluster(&self) -> Option<ClusterId> {
+        let state = self.state.borrow();
+        (state.epoch() > 0).then(|| state.cluster())
+    }
+}
+
+async fn in_time<T>(answer: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    let answer = tokio::time::timeout(FIRST, answer).await;
+    answer.unwrap_or_else(|_| Err(Status::deadline_exceeded(format!("no answer within {FIRST:?}"))))
+}
+
+impl Complaints {
+    /// Says why a node tells nothing. A node that cannot be reached may come back; one that refuses will not change its mind.
+    fn of(&mut self, address: String, why: &Status) {
+        let causes = std::iter::successors(std::error::Error::source(why), |cause| cause.source());
+        let problem = causes.last().map_or_else(|| why.message().to_owned(), ToString::to_string);
+        if self.nodes.get(&address) == Some(&problem) {
+            return;
+        }
+        match why.code() {
+            Code::FailedPrecondition => tracing::error!("cluster: {address} is of no use here: {problem}"),
+            _ => tracing::info!(
+                "cluster: {address} does not tell of the cluster, and is asked again and again ({problem})"
+            ),
+        }
+        self.nodes.insert(address, problem);
+    }
+
+    fn of_all(&mut self, epoch: u64) {
+        if !std::mem::replace(&mut self.all, true) {
+            tracing::warn!(
+                "cluster: no node tells of the cluster; all are asked again and again (known: epoch {epoch})"
+            );
+        }
+    }
+}
