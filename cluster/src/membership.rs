@@ -40,9 +40,9 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 
 use self::book::Book;
 use self::channels::Channels;
@@ -317,7 +317,7 @@ fn node(config: MembershipConfig, writer: Writer) -> Node {
 
 /// Serves the raft port until the node ends.
 fn serve(node: &Arc<Node>, listener: TcpListener) -> Result<JoinHandle<()>, MembershipError> {
-    let mut server = Server::builder().tcp_nodelay(true);
+    let mut server = Server::builder();
     if let Some(tls) = node.channels.tls() {
         server = server.tls_config(tls.server())?;
     }
@@ -325,8 +325,8 @@ fn serve(node: &Arc<Node>, listener: TcpListener) -> Result<JoinHandle<()>, Memb
     let node = Arc::clone(node);
     Ok(tokio::spawn(async move {
         let closing = node.closing.clone();
-        let served =
-            router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), closing.cancelled_owned()).await;
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let served = router.serve_with_incoming_shutdown(incoming, closing.cancelled_owned()).await;
         if let Err(error) = served {
             node.fail(format!("the raft port: {error}"));
         }

@@ -10,7 +10,7 @@ use forebay_cluster::{NodeId, PeerTls};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
-use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Server, ServerTlsConfig};
 use tracing::{error, info};
 
@@ -105,17 +105,16 @@ impl Met {
         let node = engine.node();
         let service = PeerService::new(Arc::new(PeerDoor::new(Arc::clone(engine), background.clone())));
         let introduction = service.introduction();
-        let mut server = Server::builder()
-            .tcp_nodelay(true)
-            .initial_stream_window_size(WINDOW)
-            .initial_connection_window_size(4 * WINDOW);
+        let mut server =
+            Server::builder().initial_stream_window_size(WINDOW).initial_connection_window_size(4 * WINDOW);
         if let Some(tls) = tls {
             server = server.tls_config(tls)?;
         }
         let serving = server
             .add_service(service.into_server())
             .add_service(membership.service())
-            .serve_with_incoming(TcpListenerStream::new(peer));
+            // Or an answer that takes several packets waits for the caller's delayed acknowledgement, 40 ms.
+            .serve_with_incoming(TcpIncoming::from(peer).with_nodelay(Some(true)));
         tasks.spawn_on(
             async move {
                 if let Err(error) = serving.await {
