@@ -59,7 +59,7 @@ impl Engine {
                 }
             }
             if !left.is_empty() && !self.settled(until, patience).await {
-                return Err(CommandError::Unsettled);
+                return Err(CommandError::Down);
             }
         }
         merged.write(reply);
