@@ -119,6 +119,11 @@ impl Group {
             };
             let step = match self.misplaced {
                 Some(epoch) => Step::Misplaced { epoch },
+                // Its node was started with more of them than this one.
+                None if self.session.db >= engine.node().identity.databases => {
+                    self.reply.error("ERR DB index is out of range at the key's owner");
+                    Step::Done
+                }
                 None => engine.begin(&mut self.session, self.frame.shared_args(rest), &mut self.reply),
             };
             match step {
