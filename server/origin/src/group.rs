@@ -23,6 +23,17 @@ pub enum Shape {
     Hash,
 }
 
+impl Shape {
+    /// As the file has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Shape::String => "string",
+            Shape::Json => "json",
+            Shape::Hash => "hash",
+        }
+    }
+}
+
 /// Whether entries are loaded again before they expire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Refresh {

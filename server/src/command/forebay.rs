@@ -92,6 +92,7 @@ impl Facts {
         if let Some(found) = origin.matches(key.bytes()) {
             let group = origin.group(found.group);
             self.text("group", group.name.as_str());
+            self.text("as", group.as_.as_str());
             self.text("query", group.load.as_str());
         }
     }

@@ -11,7 +11,7 @@ pub(super) enum Answer {
     Value(Bytes),
     Integer(i64),
     Null,
-    /// A flat array of values.
+    /// A flat array of values; numbers among them in digits.
     Array(Vec<Bytes>),
     /// The error line.
     Error(String),
@@ -75,6 +75,7 @@ fn bulk(length: i64, bytes: &mut Bytes) -> Option<Answer> {
 fn value(bytes: &mut Bytes) -> Option<Bytes> {
     match Answer::parse(bytes)? {
         Answer::Value(value) => Some(value),
+        Answer::Integer(number) => Some(number.to_string().into()),
         _ => None,
     }
 }
@@ -113,7 +114,7 @@ mod tests {
 
     #[test]
     fn anything_else_is_no_answer() {
-        for bytes in ["", "\r\n", "$5\r\nab\r\n", "$x\r\n", "*2\r\n:1\r\n", "?\r\n"] {
+        for bytes in ["", "\r\n", "$5\r\nab\r\n", "$x\r\n", "*2\r\n:1\r\n", "*1\r\n+OK\r\n", "?\r\n"] {
             let answer = Answer::parse(&mut Bytes::from_static(bytes.as_bytes()));
             assert!(matches!(answer, None | Some(Answer::Other)), "{bytes:?}");
         }

@@ -49,7 +49,7 @@ pub(super) async fn get(State(engine): Door, ends: Extension<Ends>, RawQuery(que
     }
     match answer {
         Answer::Value(value) => {
-            let kind = content_type(&engine, &key, &value);
+            let kind = content_type(&engine, *ends, &key, &value).await;
             body(kind, value)
         }
         Answer::Array(items) => match serde_json::to_vec(&Fields(&items)) {
@@ -119,14 +119,33 @@ fn key_of(query: Option<&str>) -> Option<Vec<u8>> {
     (!key.is_empty()).then(|| key.into_owned())
 }
 
-fn content_type(engine: &Engine, key: &[u8], value: &[u8]) -> &'static str {
-    let origin = engine.node().origin.as_ref();
-    let shape = origin.and_then(|origin| Some(origin.group(origin.matches(key)?.group).as_));
-    match shape {
-        Some(Shape::Json) => JSON,
-        _ if std::str::from_utf8(value).is_ok() => TEXT,
-        _ => BYTES,
+async fn content_type(engine: &Engine, ends: Ends, key: &[u8], value: &[u8]) -> &'static str {
+    let node = engine.node();
+    let is_json = match node.is_frontend() {
+        // Nodes know the groups. They are not asked about what cannot be JSON.
+        true => may_be_json(value) && is_of_a_json_group(&run(engine, ends, &[b"FOREBAY.EXPLAIN", key]).await),
+        false => {
+            let origin = node.origin.as_ref();
+            let shape = origin.and_then(|origin| Some(origin.group(origin.matches(key)?.group).as_));
+            shape == Some(Shape::Json)
+        }
+    };
+    match is_json {
+        true => JSON,
+        false if std::str::from_utf8(value).is_ok() => TEXT,
+        false => BYTES,
     }
+}
+
+/// By its first character.
+fn may_be_json(value: &[u8]) -> bool {
+    value.trim_ascii_start().first().is_some_and(|first| b"{[\"-0123456789tfn".contains(first))
+}
+
+/// By the names and values that FOREBAY.EXPLAIN tells.
+fn is_of_a_json_group(explanation: &Answer) -> bool {
+    let Answer::Array(facts) = explanation else { return false };
+    facts.chunks_exact(2).any(|fact| fact[0] == "as" && fact[1] == "json")
 }
 
 fn no_key() -> Response {
@@ -177,6 +196,18 @@ mod tests {
         assert_eq!(key_of(Some("key=city%3A1")).as_deref(), Some(&b"city:1"[..]));
         assert_eq!(key_of(Some("a=1&key=%FF%00+x&b=2")).as_deref(), Some(&b"\xff\x00 x"[..]));
         assert_eq!(key_of(Some("key=a=b%26c")).as_deref(), Some(&b"a=b&c"[..]));
+    }
+
+    #[test]
+    fn an_explanation_tells_of_a_json_group() {
+        let facts = |texts: &[&'static str]| {
+            Answer::Array(texts.iter().map(|text| Bytes::from_static(text.as_bytes())).collect())
+        };
+        assert!(is_of_a_json_group(&facts(&["slot", "7", "group", "product", "as", "json"])));
+        assert!(!is_of_a_json_group(&facts(&["slot", "7", "group", "as", "as", "hash"])));
+        assert!(!is_of_a_json_group(&Answer::Error("CLUSTERDOWN no".to_owned())));
+        assert!([" {}", "[1]", "-1", "true", "\"x\""].iter().all(|json| may_be_json(json.as_bytes())));
+        assert!(["", "Anvil", "\u{fffd}"].iter().all(|text| !may_be_json(text.as_bytes())));
     }
 
     #[test]
