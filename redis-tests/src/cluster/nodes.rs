@@ -21,6 +21,9 @@ const PROXIED: [u16; 4] = [PORTS.resp, PORTS.direct, PORTS.peer, PORTS.raft];
 /// The number of the network's first address for proxies.
 const PROXIES_FROM: usize = 49;
 
+/// The number of the network's first address for frontends.
+const FRONTENDS_FROM: usize = 39;
+
 /// How a cluster is started.
 #[derive(Clone, Debug)]
 pub struct ClusterOptions {
@@ -58,6 +61,8 @@ impl ClusterOptions {
 /// Running nodes. When a test panics while it holds them, the ends of their outputs are printed.
 pub struct Cluster {
     pub nodes: Vec<Node>,
+    /// Doors without data, started by tests one by one.
+    pub frontends: Vec<Node>,
     pub network: Network,
     /// A proxy for each node, if there is weather.
     weather: Vec<Weather>,
@@ -82,7 +87,8 @@ impl Cluster {
         let is_possible = !options.has_weather || options.network == NetworkKind::Loopback;
         assert!(is_possible, "there is weather on the loopback interface only");
         let (network, directory) = (Network::take(options.network), TempDir::new().expect("a temporary directory"));
-        let mut cluster = Self { nodes: Vec::new(), network, weather: Vec::new(), options, directory };
+        let (nodes, frontends) = (Vec::new(), Vec::new());
+        let mut cluster = Self { nodes, frontends, network, weather: Vec::new(), options, directory };
         for _ in 0..cluster.options.nodes {
             cluster.prepare_node();
         }
@@ -111,6 +117,32 @@ impl Cluster {
             self.weather.push(Weather::between(advertised, address, &PROXIED, number as u64));
         }
         self.nodes.push(Node::new(number, address, advertised, command, directory));
+        number
+    }
+
+    /// A frontend that is not started yet, and is told of these nodes; its number among the frontends.
+    pub fn prepare_frontend(&mut self, seeds: &[usize]) -> usize {
+        let number = self.frontends.len();
+        let directory = self.directory.path().join(format!("frontend-{}", number + 1));
+        fs::create_dir(&directory).expect("a directory for the frontend");
+        let place = number + FRONTENDS_FROM;
+        let address = self.network.address(place);
+        let mut command = self.network.command(place, &forebay_binary());
+        command.args(["frontend", "--bind", &address.to_string()]).current_dir(&directory).stdin(Stdio::null());
+        for (flag, port) in [("--port", PORTS.resp), ("--http-port", PORTS.http), ("--metrics-port", PORTS.metrics)] {
+            command.args([flag, &port.to_string()]);
+        }
+        for seed in seeds {
+            command.args(["--join", &format!("{}:{}", self.advertised(*seed), PORTS.peer)]);
+        }
+        self.frontends.push(Node::new(place, address, address, command, directory));
+        number
+    }
+
+    /// Starts a frontend that is told of these nodes, and waits until it is ready; its number among the frontends.
+    pub fn add_frontend(&mut self, seeds: &[usize]) -> usize {
+        let number = self.prepare_frontend(seeds);
+        self.frontends[number].restart();
         number
     }
 
@@ -220,7 +252,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         if thread::panicking() {
-            for node in &self.nodes {
+            for node in self.nodes.iter().chain(&self.frontends) {
                 eprintln!("---- the end of the output of {node} ----\n{}----", node.output_tail());
             }
         }

@@ -167,6 +167,33 @@ fn tasks_and_their_flags() {
 }
 
 #[test]
+fn a_frontend_needs_to_know_where_its_cluster_is_and_nothing_of_data() {
+    let invocation = read(&["frontend", "--join", "a:1", "--join", "b:2"], &[]).expect("right");
+    assert_eq!(invocation.task, Task::Frontend);
+    let join = ["a:1", "b:2"].map(str::to_owned).to_vec();
+    assert_eq!(invocation.config.part, Part::Frontend(FrontendConfig { join }));
+    assert_eq!((invocation.config.doors.direct_port, invocation.config.identity.data_dir), (None, None));
+    assert!(faults(&["frontend"], &[])[0].starts_with("error: --join: it is not known where the cluster is"));
+    let told = faults(&["frontend", "--join", "a:1", "--maxmemory", "1gb", "--copies", "x"], &[]);
+    assert_eq!(told.len(), 2, "{told:#?}");
+    assert!(told.iter().all(|fault| fault.contains("a frontend holds no data")), "{told:#?}");
+}
+
+/// One file and one environment may serve nodes and frontends.
+#[test]
+fn what_is_meant_for_nodes_is_nothing_to_a_frontend_unless_it_is_told_so_itself() {
+    let file = file(
+        "join = \"a:1\"\nmaxmemory = \"1gb\"\nenable_debug_command = \"yes\"\n[[group]]\nname = \"a\"\nkey = \"a:{id}\"\n\
+         load = \"SELECT $1\"\nas = \"json\"\n",
+    );
+    let environment = [("FOREBAY_ORIGIN", "sqlite://x"), ("FOREBAY_DIRECT_PORT", "6380"), ("FOREBAY_DATA_DIR", "/d")];
+    let config = read(&["frontend", "--config", path(&file)], &environment).expect("right").config;
+    assert_eq!((config.maxmemory, config.debug_commands), (0, DebugCommands::No));
+    assert!(config.origin.is_none() && config.groups.is_empty());
+    assert_eq!((config.doors.direct_port, config.identity.data_dir), (None, None));
+}
+
+#[test]
 fn an_unknown_word_is_told_with_what_there_is() {
     for arguments in [&["frontdoor"][..], &["--prot", "1"], &["node", "--port"]] {
         let Err(ConfigError::CommandLine(error)) = read(arguments, &[]) else {
