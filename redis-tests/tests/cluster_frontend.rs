@@ -3,6 +3,7 @@
 //! Figures are printed; what is asserted of times is only that things end.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::time::{Duration, Instant};
 
 use forebay_redis_tests::cluster::load::{Load, LoadOptions, value_of};
@@ -17,6 +18,8 @@ use forebay_redis_tests::process::eventually;
 use forebay_redis_tests::programs::run_script;
 use forebay_redis_tests::reply::Reply;
 use forebay_redis_tests::sizes;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tempfile::TempDir;
 
 const KEYS: usize = 300;
 
@@ -329,6 +332,45 @@ fn a_start_that_means_nothing_is_refused() {
     }
 }
 
+/// Nodes trust a frontend by its certificate; the passwords of clients are each door's own.
+#[test]
+fn nodes_know_it_by_its_certificate_and_clients_by_its_password() {
+    let mut cluster = Cluster::prepare(ClusterOptions::with("--requirepass nodes"));
+    let [right, refused, none] = [(); 3].map(|()| cluster.prepare_frontend(&[0]));
+    let ours = Authority::new();
+    let doors = [&cluster.frontends[right], &cluster.frontends[refused]].map(Node::host);
+    let hosts: Vec<String> = cluster.nodes.iter().map(Node::host).chain(doors).map(|host| host.to_string()).collect();
+    let certificate = ours.issue(&hosts);
+    for node in cluster.nodes.iter_mut().chain([&mut cluster.frontends[right]]) {
+        node.add_args(&certificate.each_ref().map(String::as_str));
+    }
+    let theirs = Authority::new();
+    let [_, cert, _, key, ..] = theirs.issue(&hosts);
+    let [.., ca] = &certificate;
+    let stranger = ["--peer-tls-cert", &cert, "--peer-tls-key", &key, "--peer-tls-ca", ca];
+    cluster.frontends[refused].add_args(&stranger);
+    cluster.nodes.iter_mut().for_each(Node::start);
+    cluster.nodes.iter().for_each(Node::await_ready);
+    cluster.frontends[right].add_args(&["--requirepass", "door"]);
+    cluster.frontends[right].restart();
+    let mut door = cluster.frontends[right].connect();
+    assert!(is_error(&door.command("GET a"), "NOAUTH"));
+    assert!(is_error(&door.command("AUTH nodes"), "WRONGPASS"));
+    assert_eq!(door.command("AUTH door"), ok());
+    let pairs: Vec<String> = (0..KEYS).map(|n| format!("tls:{n} {n}")).collect();
+    assert_eq!(door.command(&format!("MSET {}", pairs.join(" "))), ok());
+    assert_eq!(door.command("DBSIZE"), Reply::Integer(KEYS as i64));
+    // Who shows none, or one of another authority, is told nothing.
+    let seed = socket(cluster.nodes[0].host(), PORTS.peer).to_string();
+    for stranger in [refused, none] {
+        cluster.frontends[stranger].start();
+        let frontend = &cluster.frontends[stranger];
+        assert!(eventually(PATIENCE, || frontend.output().contains(&seed)), "{}", frontend.output());
+        assert!(is_error(&frontend.connect().command("GET tls:1"), "CLUSTERDOWN"));
+        assert!(!frontend.is_ready());
+    }
+}
+
 #[test]
 fn it_ends_in_order_under_load() {
     let (mut cluster, frontend) = cluster_with_frontend(ClusterOptions::default());
@@ -349,6 +391,36 @@ fn it_ends_in_order_under_load() {
 }
 
 // ---- tools --------------------------------------------------------------------------------------
+
+/// Somebody who signs certificates.
+struct Authority {
+    directory: TempDir,
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut parameters = CertificateParams::default();
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(parameters, KeyPair::generate().expect("a key"));
+        Self { directory: TempDir::new().expect("a directory"), issuer: issuer.expect("an authority") }
+    }
+
+    /// The flags that name a certificate for these hosts, its key, and this authority.
+    fn issue(&self, hosts: &[String]) -> [String; 6] {
+        let key = KeyPair::generate().expect("a key");
+        let certificate = CertificateParams::new(hosts).expect("hosts").signed_by(&key, &self.issuer);
+        let write = |name: &str, text: String| {
+            let path = self.directory.path().join(name);
+            fs::write(&path, text).expect("written");
+            path.display().to_string()
+        };
+        let cert = write("node.pem", certificate.expect("a certificate").pem());
+        let (key, ca) = (write("node.key", key.serialize_pem()), write("ca.pem", self.issuer.pem()));
+        let flag = |name: &str| format!("--peer-tls-{name}");
+        [flag("cert"), cert, flag("key"), key, flag("ca"), ca]
+    }
+}
 
 /// A cluster and a frontend that is told of its first node.
 fn cluster_with_frontend(options: ClusterOptions) -> (Cluster, usize) {
