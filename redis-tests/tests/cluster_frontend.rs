@@ -177,7 +177,7 @@ fn its_memory_stays_small() {
     }
     drop(door);
     let is_small = eventually(PATIENCE, || used() < before + (8 << 20));
-    println!("{} MB went through it twice; it used {before} bytes before, {} after", VALUES * VALUE >> 20, used());
+    println!("{} MB went through it twice; it used {before} bytes before, {} after", (VALUES * VALUE) >> 20, used());
     assert!(is_small, "it uses {} bytes more than before", used() - before);
 }
 
