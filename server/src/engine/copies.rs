@@ -27,8 +27,9 @@ impl Engine {
                     Some(member.replication.copies(&written))
                 }
                 true if calls.is_empty() => {
-                    let _in_time = tokio::time::timeout(copies.limit, member.replication.drained_everywhere()).await;
-                    Some(member.replication.up_to_date())
+                    let told = member.replication.told();
+                    let _in_time = tokio::time::timeout(copies.limit, told.dealt_with()).await;
+                    Some(told.up_to_date())
                 }
                 true => None,
             }

@@ -11,7 +11,7 @@ use super::merge::Merged;
 use super::patience::Patience;
 use super::{Engine, Step};
 use crate::command::error::CommandError;
-use crate::command::spec::{Find, Merge};
+use crate::command::spec::{Find, Flags, Merge};
 use crate::command::table::Command;
 use crate::node::Node;
 use crate::session::{Door, Session};
@@ -59,7 +59,8 @@ impl Engine {
                 }
             }
             if !left.is_empty() && !self.settled(until, patience).await {
-                return Err(CommandError::Down);
+                let is_begun = left.len() < units.len() && command.spec.flags.contains(Flags::WRITE);
+                return Err(if is_begun { half_done() } else { CommandError::Down });
             }
         }
         merged.write(reply);
@@ -102,6 +103,13 @@ impl Engine {
             _ => Outcome::Replied(reply.copy_to_bytes(reply.remaining())),
         }
     }
+}
+
+/// The error for a write of whose keys some were written.
+fn half_done() -> CommandError {
+    CommandError::text(
+        "CLUSTERDOWN some of the keys have no owner that can be reached now: the command may or may not have been carried out for the others",
+    )
 }
 
 /// The arguments that belong to one key.

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use super::Replication;
+use super::peer::Peer;
 
 /// What was told to the holders of copies that the cluster counts among the replicas.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +33,27 @@ struct Mark {
 pub struct NotHeld {
     pub peer: NodeNumber,
     pub slot: u16,
+}
+
+/// What was told to each peer until a moment. There is always more to tell: digests go to peers without anybody's writing.
+pub struct Told(Vec<(Arc<Peer>, u64)>);
+
+impl Told {
+    /// Waits until all peers have dealt with it. The caller sets a limit.
+    pub async fn dealt_with(&self) {
+        for (peer, through) in &self.0 {
+            let wake = Arc::new(Notify::new());
+            while peer.dealt() < *through {
+                peer.wake_after(*through, &wake);
+                wake.notified().await;
+            }
+        }
+    }
+
+    /// How many peers have dealt with it.
+    pub fn up_to_date(&self) -> usize {
+        self.0.iter().filter(|(peer, through)| peer.dealt() >= *through).count()
+    }
 }
 
 impl Recorded {
@@ -137,19 +159,12 @@ impl Replication {
     /// As [`Self::drained`], of all peers that follow, whoever is to take the slots over: what is still on its way to a third holder when
     /// the owner changes is refused there, and has it ask for the whole slot. The caller sets a short limit, since a peer may be ill.
     pub async fn drained_everywhere(&self) {
-        let peers: Vec<_> = self.peers.read().values().map(Arc::clone).collect();
-        for peer in peers {
-            let (through, wake) = (peer.outbox.pushed(), Arc::new(Notify::new()));
-            while peer.dealt() < through {
-                peer.wake_after(through, &wake);
-                wake.notified().await;
-            }
-        }
+        self.told().dealt_with().await;
     }
 
-    /// How many peers have dealt with all that they were told.
-    pub fn up_to_date(&self) -> usize {
-        self.peers.read().values().filter(|peer| peer.dealt() >= peer.outbox.pushed()).count()
+    /// All that was told to peers so far.
+    pub fn told(&self) -> Told {
+        Told(self.peers.read().values().map(|peer| (Arc::clone(peer), peer.outbox.pushed())).collect())
     }
 
     /// Whether one of the slots is not even about to be held there.
