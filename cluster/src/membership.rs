@@ -11,6 +11,7 @@ mod disk;
 mod forming;
 mod grants;
 mod greeting;
+pub mod groups;
 mod leading;
 pub mod lease;
 mod life;
@@ -48,6 +49,7 @@ use self::book::Book;
 use self::channels::Channels;
 use self::disk::Disk;
 use self::forming::Candidates;
+use self::groups::GroupsHandler;
 use self::node::{Node, Seated};
 use self::proposing::Proposal;
 use self::writer::Writer;
@@ -155,8 +157,9 @@ impl Membership {
     }
 
     /// What other nodes, frontends and the command line ask: to be added to the peer port's server.
-    pub fn service(&self) -> MembershipServer<Desk> {
-        service::service(&self.node)
+    /// Without `groups` it does not answer what is asked about groups.
+    pub fn service(&self, groups: Option<Arc<dyn GroupsHandler>>) -> MembershipServer<Desk> {
+        service::service(&self.node, groups)
     }
 
     /// The state that is applied here. Until there is a cluster, an empty one of epoch 0.

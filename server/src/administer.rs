@@ -1,4 +1,6 @@
-//! `forebay cluster`: looking at a running cluster, and changing it.
+//! `forebay cluster` and `forebay groups`: looking at a running cluster, and changing it.
+
+mod groups;
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -6,8 +8,11 @@ use std::time::Duration;
 use forebay_cluster::membership::admin::{Admin, AdminError};
 use forebay_cluster::state::{Applied, Change, ClusterState, Member, Standing};
 use forebay_cluster::{NodeNumber, PeerTls, PeerTlsError};
+use forebay_origin::Fault;
 
 use crate::config::{ClusterAction, ClusterTask, PeerTlsConfig};
+
+pub use groups::administer_groups;
 
 /// Between two looks at how far a drain has come.
 const LOOK: Duration = Duration::from_millis(250);
@@ -21,6 +26,11 @@ pub enum AdministerError {
     Tls(#[from] PeerTlsError),
     #[error(transparent)]
     Output(#[from] io::Error),
+    /// All that is wrong with a file.
+    #[error("{} faults", .0.len())]
+    Faults(Vec<Fault>),
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// Does the task, and prints what came of it.
@@ -28,8 +38,7 @@ pub enum AdministerError {
 /// # Errors
 /// When no node answers, or the cluster refuses.
 pub async fn administer(task: &ClusterTask, tls: Option<&PeerTlsConfig>) -> Result<(), AdministerError> {
-    let tls = tls.map(|tls| PeerTls::read(&tls.cert, &tls.key, &tls.ca)).transpose()?;
-    let admin = Admin::new(&task.node, tls.as_ref())?;
+    let admin = connect(&task.node, tls)?;
     match &task.action {
         ClusterAction::Status => show(&admin).await,
         ClusterAction::Drain { node } => drain(&admin, node).await,
@@ -40,6 +49,11 @@ pub async fn administer(task: &ClusterTask, tls: Option<&PeerTlsConfig>) -> Resu
         ClusterAction::Remove { node } => tell(&admin.remove(node).await?),
         ClusterAction::Rebalance => tell(&admin.rebalance().await?),
     }
+}
+
+fn connect(node: &str, tls: Option<&PeerTlsConfig>) -> Result<Admin, AdministerError> {
+    let tls = tls.map(|tls| PeerTls::read(&tls.cert, &tls.key, &tls.ca)).transpose()?;
+    Ok(Admin::new(node, tls.as_ref())?)
 }
 
 fn tell(applied: &Applied) -> Result<(), AdministerError> {

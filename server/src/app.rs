@@ -52,6 +52,8 @@ pub struct Ports {
     pub direct: Option<u16>,
     pub http: Option<u16>,
     pub metrics: Option<u16>,
+    /// For other nodes.
+    pub peer: Option<u16>,
 }
 
 /// Why a node does not start.
@@ -83,18 +85,19 @@ impl App {
             IdentityConfig { data_dir: Some(directory), .. } => data_dir::node_id(directory)?,
             IdentityConfig { .. } => NodeId::from_bytes(rand::random()),
         };
+        let ports = Ports::of(&listeners);
         let tls = config.tls.as_ref().map(tls::acceptor).transpose().map_err(StartError::Faults)?;
         let origin = start_origin(config).await.map_err(StartError::Faults)?;
         let (met, cluster) = match (&config.part, listeners.cluster.take()) {
             (Part::Member(cluster), Some(doors)) => {
-                let (met, cluster) = meet(config, cluster, id.clone(), Ports::of(&listeners), doors).await?;
+                let (met, cluster) = meet(config, cluster, id.clone(), ports, doors).await?;
                 (Some(met), Some(cluster))
             }
             (Part::Frontend(frontend), _) => (None, Some(outside(frontend, config.peer_tls.as_ref())?)),
             (Part::Alone | Part::Member(_), _) => (None, None),
         };
-        let node = Arc::new(build(config, id, &listeners, origin, cluster)?);
-        let app = App::open(node, listeners, config.doors.bind, tls, met, background).await?;
+        let node = Arc::new(build(config, id, ports, origin, cluster)?);
+        let app = App::open(node, listeners, (config.doors.bind, ports), tls, met, background).await?;
         app.announce();
         Ok(app)
     }
@@ -102,12 +105,11 @@ impl App {
     async fn open(
         node: Arc<Node>,
         listeners: Listeners,
-        bind: IpAddr,
+        (bind, ports): (IpAddr, Ports),
         tls: Option<TlsAcceptor>,
         met: Option<Met>,
         background: &Handle,
     ) -> Result<App, StartError> {
-        let ports = Ports::of(&listeners);
         let engine = Arc::new(Engine::new(Arc::clone(&node), background.clone()));
         let mut housekeeping = housekeeping::start(&node, background);
         if let Some(met) = met {
@@ -166,6 +168,7 @@ impl Ports {
             direct: listeners.direct.as_ref().map(port_of),
             http: listeners.http.as_ref().map(port_of),
             metrics: listeners.metrics.as_ref().map(port_of),
+            peer: listeners.cluster.as_ref().map(|doors| port_of(&doors.peer)),
         }
     }
 }
@@ -180,12 +183,11 @@ async fn start_origin(config: &Config) -> Result<Option<Arc<Origin>>, Vec<Fault>
 fn build(
     config: &Config,
     id: NodeId,
-    listeners: &Listeners,
+    ports: Ports,
     origin: Option<Arc<Origin>>,
     cluster: Option<Cluster>,
 ) -> io::Result<Node> {
     let clock = Clock::new();
-    let ports = Ports::of(listeners);
     let store = Store::new(StoreConfig { databases: config.databases, seed: rand::random(), ..StoreConfig::default() });
     store.settings().set_policy(config.maxmemory_policy);
     let identity = Identity {
@@ -214,6 +216,7 @@ fn build(
         clock,
         store,
         origin,
+        groups: Default::default(),
         topology: ArcSwap::from_pointee(topology),
         roles,
         cluster,

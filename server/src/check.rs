@@ -32,7 +32,7 @@ impl fmt::Display for Findings<'_> {
             return writeln!(f, "ok: no origin is configured, so this is a plain cache");
         }
         for group in self.groups {
-            writeln!(f, "  group \"{}\": {} as {}", group.name, group.key, shape_name(group))?;
+            writeln!(f, "  group \"{}\": {} as {}", group.name, group.key, group.shape_name())?;
         }
         let count = self.groups.len();
         writeln!(
@@ -40,14 +40,5 @@ impl fmt::Display for Findings<'_> {
             "ok: the origin answers, and {count} {} prepared",
             if count == 1 { "group is" } else { "groups are" }
         )
-    }
-}
-
-fn shape_name(group: &GroupConfig) -> &'static str {
-    use forebay_origin::Shape;
-    match group.as_ {
-        Shape::String => "string",
-        Shape::Json => "json",
-        Shape::Hash => "hash",
     }
 }

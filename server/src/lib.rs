@@ -19,6 +19,7 @@ pub mod engine;
 pub mod eviction;
 pub mod expiry;
 pub mod front;
+pub mod groups;
 pub mod housekeeping;
 pub mod identity;
 pub mod listeners;

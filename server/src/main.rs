@@ -4,7 +4,7 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use forebay::administer;
+use forebay::administer::{self, AdministerError};
 use forebay::app::{App, StartError};
 use forebay::check;
 use forebay::config::{Config, ConfigError, Invocation, Task};
@@ -13,6 +13,8 @@ use forebay::logging;
 use forebay::memory::{self, CountingAllocator};
 use forebay::node::Node;
 use forebay::signals::Signals;
+use forebay_cluster::membership::admin::AdminError;
+use forebay_cluster::membership::groups::GroupsError;
 use forebay_origin::Fault;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tracing::{error, info};
@@ -58,16 +60,31 @@ fn run(invocation: &Invocation, runtime: &Runtime) -> Result<ExitCode, Box<dyn E
             }
             Err(faults) => complain(&faults, 1),
         }),
-        Task::Cluster(task) => Ok(match runtime.block_on(administer::administer(task, config.peer_tls.as_ref())) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("error: {error}");
-                ExitCode::FAILURE
-            }
-        }),
+        Task::Cluster(task) => Ok(ended(runtime.block_on(administer::administer(task, config.peer_tls.as_ref())))),
+        Task::Groups(task) => {
+            Ok(ended(runtime.block_on(administer::administer_groups(task, config.peer_tls.as_ref()))))
+        }
         Task::Demo(options) => {
             runtime.block_on(demo::run(config, options, runtime.handle()))?;
             Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// How a command to a running cluster ended.
+fn ended(done: Result<(), AdministerError>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(AdministerError::Faults(faults)) => complain(&faults, 1),
+        // They begin with their places, as those above.
+        Err(AdministerError::Admin(AdminError::Groups(GroupsError::Faults(faults)))) => {
+            faults.iter().for_each(|fault| eprintln!("{fault}"));
+            eprintln!("nothing was changed");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
         }
     }
 }

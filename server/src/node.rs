@@ -17,6 +17,7 @@ use crate::cluster::{Cluster, Member, Part};
 use crate::compaction::Compactions;
 use crate::engine::gates::Gates;
 use crate::eviction::Shortage;
+use crate::groups::Agreement;
 use crate::identity::Identity;
 use crate::reclaim::Reclaimer;
 use crate::roles::Roles;
@@ -32,6 +33,7 @@ pub struct Node {
     pub reclaimer: Reclaimer,
     /// None for a plain cache.
     pub origin: Option<Arc<Origin>>,
+    pub groups: Agreement,
     pub topology: ArcSwap<Topology>,
     pub roles: Roles,
     /// None for a node that is alone and stays so.
@@ -135,7 +137,7 @@ impl Node {
 
     /// Whether a group has keys like this one.
     pub fn is_of_a_group(&self, key: &[u8]) -> bool {
-        self.origin.as_ref().is_some_and(|origin| origin.matches(key).is_some())
+        self.origin.as_ref().is_some_and(|origin| origin.group_of(key).is_some())
     }
 
     /// The lane that threads without one of their own (the background runtime) must not write, but HTTP's single thread does.

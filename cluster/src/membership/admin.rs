@@ -7,6 +7,7 @@ use serde::Serialize;
 use tonic::transport::Channel;
 
 use super::channels::dial;
+use super::groups::{AppliedGroups, ApplyGroups, GroupsError, ListedGroups};
 use super::proposing::{Outcome, Proposal, ProposeError};
 use super::service::{self, Status};
 use super::wire;
@@ -16,10 +17,14 @@ use crate::tls::PeerTls;
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    #[error("{address}: {problem}\n  hint: --node names the peer port of a node that runs")]
+    #[error(
+        "{address}: {problem}\n  hint: --node names the peer port of a node that runs; one with --peer-port off cannot be asked"
+    )]
     Unreachable { address: String, problem: String },
     #[error(transparent)]
     Proposal(#[from] ProposeError),
+    #[error(transparent)]
+    Groups(#[from] GroupsError),
     #[error("{0}")]
     Refused(String),
 }
@@ -112,12 +117,30 @@ impl Admin {
         self.propose(Change::Rebalance).await
     }
 
-    /// Replaces the groups by those of `text`, which should have been checked.
+    /// Has the node check groups, and the cluster agree on them.
     ///
     /// # Errors
-    /// As [`Admin::propose`].
-    pub async fn apply_groups(&self, text: String) -> Result<Applied, AdminError> {
-        self.propose(Change::SetGroups { text }).await
+    /// When the node does not answer, and when it finds something wrong.
+    pub async fn apply_groups(&self, wanted: ApplyGroups) -> Result<AppliedGroups, AdminError> {
+        let reply = service::client(self.channel.clone())
+            .apply_groups(question(&wanted))
+            .await
+            .map_err(|status| self.unreachable(&status))?;
+        let applied: Result<AppliedGroups, GroupsError> =
+            wire::decode(&reply.into_inner().content).map_err(|status| self.unreachable(&status))?;
+        Ok(applied?)
+    }
+
+    /// The groups that the node uses.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn list_groups(&self) -> Result<ListedGroups, AdminError> {
+        let reply = service::client(self.channel.clone())
+            .list_groups(question(&()))
+            .await
+            .map_err(|status| self.unreachable(&status))?;
+        wire::decode(&reply.into_inner().content).map_err(|status| self.unreachable(&status))
     }
 
     /// The groups that were applied at run time.

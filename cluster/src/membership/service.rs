@@ -13,6 +13,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Response};
 
 use super::forming::Greeting;
+use super::groups::{ApplyGroups, GroupsHandler};
 use super::node::{Node, Seated};
 use super::proposing::{Client, Outcome, Proposal, ProposeError};
 use super::raft::number_of;
@@ -22,11 +23,14 @@ use crate::state::ClusterState;
 
 /// The service of the peer port.
 #[derive(Clone)]
-pub struct Desk(Arc<Node>);
+pub struct Desk {
+    node: Arc<Node>,
+    groups: Option<Arc<dyn GroupsHandler>>,
+}
 
 /// The service, to be added to a server.
-pub(super) fn service(node: &Arc<Node>) -> MembershipServer<Desk> {
-    MembershipServer::new(Desk(Arc::clone(node)))
+pub(super) fn service(node: &Arc<Node>, groups: Option<Arc<dyn GroupsHandler>>) -> MembershipServer<Desk> {
+    MembershipServer::new(Desk { node: Arc::clone(node), groups })
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE)
 }
@@ -94,8 +98,12 @@ impl Node {
 impl Desk {
     fn open(&self, request: Request<Question>) -> Result<Question, tonic::Status> {
         let question = request.into_inner();
-        self.0.check_caller(question.protocol, &question.cluster)?;
+        self.node.check_caller(question.protocol, &question.cluster)?;
         Ok(question)
+    }
+
+    fn groups(&self) -> Result<&dyn GroupsHandler, tonic::Status> {
+        self.groups.as_deref().ok_or_else(|| tonic::Status::unimplemented("this node has no groups"))
     }
 }
 
@@ -111,24 +119,24 @@ impl MembershipService for Desk {
     async fn hello(&self, request: Request<Question>) -> Result<Response<Reply>, tonic::Status> {
         // Whoever asks is told, whichever cluster it is from: that is how it finds out. Its version must be ours, to be understood.
         let question = request.into_inner();
-        self.0.check_caller(question.protocol, &[])?;
+        self.node.check_caller(question.protocol, &[])?;
         let greeting: Greeting = wire::decode(&question.content)?;
-        self.0.hear(&greeting);
-        Ok(Response::new(reply(&self.0.greeting())))
+        self.node.hear(&greeting);
+        Ok(Response::new(reply(&self.node.greeting())))
     }
 
     async fn propose(&self, request: Request<Question>) -> Result<Response<Reply>, tonic::Status> {
         let mut proposal: Proposal = wire::decode(&self.open(request)?.content)?;
-        let seated = self.0.seated()?;
-        let timing = &self.0.timing;
+        let seated = self.node.seated()?;
+        let timing = &self.node.timing;
         let outcome = match seated.leader() {
-            Some(leader) if leader == seated.seat.number => self.0.lead(seated, &proposal, timing.proposal).await,
+            Some(leader) if leader == seated.seat.number => self.node.lead(seated, &proposal, timing.proposal).await,
             _ if proposal.is_forwarded => Outcome::NotNow("the leader has changed".to_owned()),
             None => Outcome::NotNow("there is no leader at present".to_owned()),
             Some(leader) => {
                 proposal.is_forwarded = true;
-                match self.0.book.peer(leader) {
-                    Some(address) => self.0.ask(&address, seated.seat.cluster, &proposal, timing.proposal).await,
+                match self.node.book.peer(leader) {
+                    Some(address) => self.node.ask(&address, seated.seat.cluster, &proposal, timing.proposal).await,
                     None => Outcome::NotNow(format!("it is not known where the leader, node {leader}, is")),
                 }
             }
@@ -138,23 +146,33 @@ impl MembershipService for Desk {
 
     async fn status(&self, request: Request<Question>) -> Result<Response<Reply>, tonic::Status> {
         self.open(request)?;
-        Ok(Response::new(reply(&self.0.status())))
+        Ok(Response::new(reply(&self.node.status())))
+    }
+
+    async fn apply_groups(&self, request: Request<Question>) -> Result<Response<Reply>, tonic::Status> {
+        let wanted: ApplyGroups = wire::decode(&self.open(request)?.content)?;
+        Ok(Response::new(reply(&self.groups()?.apply(wanted).await)))
+    }
+
+    async fn list_groups(&self, request: Request<Question>) -> Result<Response<Reply>, tonic::Status> {
+        self.open(request)?;
+        Ok(Response::new(reply(&self.groups()?.list())))
     }
 
     async fn watch(&self, request: Request<Question>) -> Result<Response<Self::WatchStream>, tonic::Status> {
         self.open(request)?;
-        if !self.0.lease.holds(Instant::now()) {
-            let phase = self.0.phase.borrow().clone();
+        if !self.node.lease.holds(Instant::now()) {
+            let phase = self.node.phase.borrow().clone();
             return Err(tonic::Status::unavailable(format!("this node has no touch with its cluster: {phase}")));
         }
-        let mut states = self.0.state.subscribe();
+        let mut states = self.node.state.subscribe();
         states.mark_changed();
         let states = stream::unfold(states, |mut states| async {
             states.changed().await.ok()?;
             let state = Arc::clone(&states.borrow_and_update());
             Some((Ok(reply(&*state)), states))
         });
-        let node = Arc::clone(&self.0);
+        let node = Arc::clone(&self.node);
         let ends = async move {
             tokio::select! {
                 () = node.closing.cancelled() => {}

@@ -95,7 +95,7 @@ impl Place {
             timing: self.timing,
         };
         let membership = Membership::start(config, self.raft).await?;
-        let router = Server::builder().add_service(membership.service());
+        let router = Server::builder().add_service(membership.service(None));
         let peer_port = tokio::spawn(async move {
             router.serve_with_incoming(TcpListenerStream::new(self.peer)).await.expect("it serves");
         });

@@ -57,7 +57,7 @@ impl ClusterState {
                 self.report(number, incarnation, &positions, epoch)
             }
             Change::Rebalance => self.rebalance(),
-            Change::SetGroups { text } => Ok(self.set_groups(text)),
+            Change::SetGroups { text, over } => self.set_groups(text, over),
             Change::SetKeeper { number } => self.set_keeper(number),
         }
     }
@@ -269,13 +269,16 @@ impl ClusterState {
         holders.into_iter().take(MAX_COPIES).collect()
     }
 
-    fn set_groups(&mut self, text: String) -> bool {
+    fn set_groups(&mut self, text: String, over: Option<u64>) -> Effect {
         if self.groups.as_ref().is_some_and(|groups| groups.text == text) {
-            return false;
+            return Ok(false);
         }
-        let version = self.groups.as_ref().map_or(0, |groups| groups.version) + 1;
-        self.groups = Some(GroupsText { version, text });
-        true
+        let version = self.groups.as_ref().map_or(0, |groups| groups.version);
+        if over.is_some_and(|over| over != version) {
+            return Err(Refusal::OtherGroups(version));
+        }
+        self.groups = Some(GroupsText { version: version + 1, text });
+        Ok(true)
     }
 
     fn set_keeper(&mut self, number: Option<NodeNumber>) -> Effect {

@@ -35,8 +35,8 @@ pub enum Change {
     Report { number: NodeNumber, incarnation: Incarnation, positions: Vec<(u16, Position)>, epoch: u64 },
     /// The target is made anew, from who holds the slots now.
     Rebalance,
-    /// The groups are replaced.
-    SetGroups { text: String },
+    /// The groups are replaced: those of version `over` (0: there were none), or whichever there are.
+    SetGroups { text: String, over: Option<u64> },
     /// Another node reads the feed of changes.
     SetKeeper { number: Option<NodeNumber> },
 }
@@ -71,6 +71,8 @@ pub enum Refusal {
     IsNotUp(NodeNumber),
     #[error("the slots have changed hands since epoch {0}")]
     Overtaken(u64),
+    #[error("the groups were replaced by somebody else meanwhile: they are of version {0} now")]
+    OtherGroups(u64),
     #[error("{0}")]
     Other(String),
 }

@@ -1,5 +1,7 @@
 //! `forebay check`: what is wrong with a configuration, as the databases themselves see it.
 
+use std::sync::Arc;
+
 use crate::config::OriginConfig;
 use crate::fault::Fault;
 use crate::group::GroupConfig;
@@ -10,28 +12,58 @@ use crate::session::{Session, SessionError};
 use crate::status::Role;
 use crate::target::Target;
 
+/// What the databases say of groups.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// What is wrong.
+    pub faults: Vec<Fault>,
+    /// The primary could not be asked.
+    pub primary_unreachable: Option<Fault>,
+    /// Replicas that could not be asked.
+    pub replicas_unreachable: Vec<Fault>,
+}
+
 /// Connects to every target and prepares every group's statements there; all that is wrong, at once.
 pub async fn check(config: OriginConfig, groups: Vec<GroupConfig>) -> Vec<Fault> {
+    let Checked { faults, primary_unreachable, replicas_unreachable } = examine(config, groups).await;
+    primary_unreachable.into_iter().chain(replicas_unreachable).chain(faults).collect()
+}
+
+/// The same, with what may be otherwise in a moment told apart.
+pub(crate) async fn examine(config: OriginConfig, groups: Vec<GroupConfig>) -> Checked {
+    let mut checked = Checked::default();
     let blueprint = match Blueprint::draw(&config, &groups) {
         Ok(blueprint) => blueprint,
-        Err(faults) => return faults,
+        Err(faults) => return Checked { faults, ..checked },
     };
-    let mut faults: Vec<Fault> = Vec::new();
     for id in 0..blueprint.targets.len() as u16 {
         let target = blueprint.targets.target(TargetId(id));
-        for fault in check_target(target, &groups, &blueprint.loads).await {
+        let faults = match (check_target(target, &groups, &blueprint.loads).await, target.role()) {
+            (Ok(faults), _) => faults,
+            (Err(unreachable), Role::Primary) => {
+                checked.primary_unreachable = Some(unreachable);
+                continue;
+            }
+            (Err(unreachable), Role::Replica) => {
+                checked.replicas_unreachable.push(unreachable);
+                continue;
+            }
+        };
+        for fault in faults {
             // What is wrong everywhere is said once.
             let is_known =
-                faults.iter().any(|known| known.place == fault.place && fault.problem.contains(&known.problem));
+                checked.faults.iter().any(|known| known.place == fault.place && fault.problem.contains(&known.problem));
             if !is_known {
-                faults.push(fault);
+                checked.faults.push(fault);
             }
         }
     }
-    faults
+    checked
 }
 
-async fn check_target(target: &Target, groups: &[GroupConfig], loads: &[std::sync::Arc<GroupLoad>]) -> Vec<Fault> {
+/// # Errors
+/// When the target cannot be asked.
+async fn check_target(target: &Target, groups: &[GroupConfig], loads: &[Arc<GroupLoad>]) -> Result<Vec<Fault>, Fault> {
     let mut session = match target.connect().await {
         Ok(session) => session,
         Err(error) => {
@@ -40,7 +72,7 @@ async fn check_target(target: &Target, groups: &[GroupConfig], loads: &[std::syn
                 Role::Replica => "origin replica",
             };
             let problem = format!("{} cannot be reached: {error}", target.shown_url());
-            return vec![Fault::unplaced(place, problem, "is it up, and are host, port, user and password right?")];
+            return Err(Fault::unplaced(place, problem, "is it up, and are host, port, user and password right?"));
         }
     };
     let mut faults = Vec::new();
@@ -48,7 +80,7 @@ async fn check_target(target: &Target, groups: &[GroupConfig], loads: &[std::syn
         check_group(target, group, load, &mut session, &mut faults).await;
     }
     session.close().await;
-    faults
+    Ok(faults)
 }
 
 async fn check_group(

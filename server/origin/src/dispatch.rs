@@ -27,7 +27,8 @@ impl<'k> GroupMatch<'k> {
 /// the file wins.
 #[derive(Debug)]
 pub(crate) struct Dispatch {
-    patterns: Vec<KeyPattern>,
+    /// In the order of the file.
+    patterns: Vec<(GroupId, KeyPattern)>,
     /// `nodes[0]` is the root.
     nodes: Vec<Node>,
 }
@@ -40,12 +41,13 @@ struct Node {
 }
 
 impl Dispatch {
-    /// Indexes `patterns`; a pattern's place among them is its group's id.
-    pub(crate) fn new(patterns: Vec<KeyPattern>) -> Self {
+    /// Indexes the patterns of groups.
+    pub(crate) fn new(patterns: impl IntoIterator<Item = (GroupId, KeyPattern)>) -> Self {
         let mut dispatch = Dispatch { patterns: Vec::new(), nodes: vec![Node::default()] };
-        for (id, pattern) in (0..).zip(&patterns) {
+        let patterns: Vec<_> = patterns.into_iter().collect();
+        for (place, (_, pattern)) in (0..).zip(&patterns) {
             let node = dispatch.grow(pattern.prefix());
-            dispatch.nodes[node].ending.push(id);
+            dispatch.nodes[node].ending.push(place);
         }
         dispatch.patterns = patterns;
         dispatch
@@ -57,7 +59,7 @@ impl Dispatch {
         let mut node = &self.nodes[0];
         let mut rest = key.iter();
         loop {
-            let limit = best.map_or(u16::MAX, |(id, _)| id);
+            let limit = best.map_or(u16::MAX, |(place, _)| place);
             best = self.first_of(node, key, limit).or(best);
             let next = rest.next().and_then(|byte| node.child(*byte));
             match next {
@@ -65,19 +67,14 @@ impl Dispatch {
                 None => break,
             }
         }
-        best.map(|(id, captures)| GroupMatch { group: GroupId(id), captures, key })
-    }
-
-    /// The captures of `key` in a group that is known to have it.
-    pub(crate) fn captures(&self, group: GroupId, key: &[u8]) -> Option<Captures> {
-        self.patterns[usize::from(group.0)].matches(key)
+        best.map(|(place, captures)| GroupMatch { group: self.patterns[usize::from(place)].0, captures, key })
     }
 
     fn first_of(&self, node: &Node, key: &[u8], below: u16) -> Option<(u16, Captures)> {
         node.ending
             .iter()
-            .take_while(|id| **id < below)
-            .find_map(|id| Some((*id, self.patterns[usize::from(*id)].matches(key)?)))
+            .take_while(|place| **place < below)
+            .find_map(|place| Some((*place, self.patterns[usize::from(*place)].1.matches(key)?)))
     }
 
     /// The node at the end of `prefix`, made where it is missing.
@@ -106,8 +103,13 @@ mod tests {
 
     use super::*;
 
+    /// The groups' ids are their places.
+    fn indexed(patterns: Vec<KeyPattern>) -> Dispatch {
+        Dispatch::new((0..).map(GroupId).zip(patterns))
+    }
+
     fn dispatch(patterns: &[&str]) -> Dispatch {
-        Dispatch::new(patterns.iter().map(|text| KeyPattern::parse(text).unwrap()).collect())
+        indexed(patterns.iter().map(|text| KeyPattern::parse(text).unwrap()).collect())
     }
 
     #[test]
@@ -136,7 +138,7 @@ mod tests {
         ) {
             let patterns: Vec<KeyPattern> = texts.iter().filter_map(|text| KeyPattern::parse(text).ok()).collect();
             let first = patterns.iter().position(|pattern| pattern.matches(key.as_bytes()).is_some());
-            let found = Dispatch::new(patterns).find(key.as_bytes()).map(|found| usize::from(found.group.0));
+            let found = indexed(patterns).find(key.as_bytes()).map(|found| found.group.0 as usize);
             prop_assert_eq!(found, first);
         }
     }

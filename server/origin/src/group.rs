@@ -5,9 +5,9 @@ use std::time::Duration;
 use crate::fault::Fault;
 use crate::pattern::KeyPattern;
 
-/// A group's place among the groups of an [`crate::Origin`], in the order of the file.
+/// What one definition of a group is called within an [`crate::Origin`]; no other one ever is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct GroupId(pub u16);
+pub struct GroupId(pub u32);
 
 /// The most groups that one origin serves.
 pub const MAX_GROUPS: usize = 4096;
@@ -141,6 +141,25 @@ impl GroupConfig {
             feed: None,
             places: Places::default(),
         }
+    }
+
+    /// Whether both load the same for the same keys.
+    pub fn is_defined_as(&self, other: &GroupConfig) -> bool {
+        self.key.to_string() == other.key.to_string() && self.load == other.load && self.as_ == other.as_
+    }
+
+    /// What entries are marked with that were loaded by this definition: the same on every node, and with one chance in 65,536 the same
+    /// for two definitions.
+    pub fn fingerprint(&self) -> u16 {
+        let key = self.key.to_string();
+        // None of them has a 0 in it.
+        let text = [key.as_str(), &self.load, self.shape_name()].join("\0");
+        // FNV-1a, since what the standard library hashes with may differ between two builds.
+        let hash = text
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+        let folded = hash ^ hash >> 32;
+        (folded ^ folded >> 16) as u16
     }
 
     /// A fault of this group's `setting`, with its place in the file if the group came from one.

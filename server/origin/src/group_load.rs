@@ -23,18 +23,19 @@ pub(crate) struct GroupLoad {
     plan: Mutex<Option<(Instant, Arc<Plan>)>>,
     said_unbatched: AtomicBool,
     pub(crate) waiting: Arc<AtomicUsize>,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Arc<Counters>,
 }
 
 impl GroupLoad {
-    pub(crate) fn new(group: &GroupConfig) -> Result<Self, QueryError> {
+    /// Goes on counting where `former` is, which had the group's name.
+    pub(crate) fn new(group: &GroupConfig, former: Option<&GroupLoad>) -> Result<Self, QueryError> {
         Ok(GroupLoad {
             name: group.name.as_str().into(),
             load: LoadQuery { query: Query::parse(&group.load)?, shape: group.as_ },
             plan: Mutex::new(None),
             said_unbatched: AtomicBool::new(false),
-            waiting: Arc::default(),
-            counters: Counters::default(),
+            waiting: former.map(|former| Arc::clone(&former.waiting)).unwrap_or_default(),
+            counters: former.map(|former| Arc::clone(&former.counters)).unwrap_or_default(),
         })
     }
 

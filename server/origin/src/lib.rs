@@ -5,7 +5,8 @@
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | `group`, `group_file`, `pattern`, `dispatch` | what a configuration says, and which group has a key |
+//! | `group`, `group_file`, `group_text`, `pattern` | what a configuration says |
+//! | `groups`, `dispatch` | the groups that are served, and which of them has a key |
 //! | `origin`, `group_load`, `batch`, `window`, `waiting`, `pending` | a load, and how loads become one query |
 //! | `target`, `breaker`, `latency` | the databases, their health, their connections |
 //! | `session`, `postgres`, `sqlite` | the only places that name sqlx |
@@ -22,6 +23,8 @@ mod fault;
 mod group;
 mod group_file;
 mod group_load;
+mod group_text;
+mod groups;
 mod latency;
 mod lines;
 mod load;
@@ -38,7 +41,7 @@ mod waiting;
 mod window;
 
 pub use breaker::{BreakerConfig, BreakerState};
-pub use check::check;
+pub use check::{Checked, check};
 pub use config::OriginConfig;
 pub use dispatch::GroupMatch;
 pub use duration::parse as parse_duration;
@@ -46,6 +49,8 @@ pub use embedded::{EmbeddedDatabase, EmbeddedError};
 pub use fault::{Fault, nearest};
 pub use group::{Feed, Group, GroupConfig, GroupId, Invalidation, MAX_GROUPS, Refresh, Shape, WriteStrategy};
 pub use group_file::parse_groups;
+pub use group_text::{length, to_toml};
+pub use groups::{Groups, Rules};
 pub use lines::{Lines, Span};
 pub use load::{LoadError, Loaded, TargetId, Value};
 pub use origin::Origin;

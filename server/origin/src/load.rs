@@ -73,6 +73,9 @@ pub enum LoadError {
         /// What was wrong with it.
         problem: Arc<str>,
     },
+    /// The group was changed or removed before its load was begun.
+    #[error("the group has been replaced")]
+    Replaced,
     /// The origin was closed.
     #[error("the origin is closed")]
     Closed,

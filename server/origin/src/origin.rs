@@ -2,20 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
-use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::batch::{Arrivals, BatchLimits, Batcher, Request};
+use crate::check::{self, Checked};
 use crate::config::OriginConfig;
-use crate::dispatch::{Dispatch, GroupMatch};
 use crate::fault::Fault;
-use crate::group::{Group, GroupConfig, GroupId};
+use crate::group::{GroupConfig, GroupId};
 use crate::group_file::{fault_group_set, fault_statements};
 use crate::group_load::GroupLoad;
+use crate::groups::{Groups, Queue, Rules, Served};
 use crate::load::{LoadError, Loaded, TargetId};
 use crate::pending::{PendingLoad, Progress};
 use crate::session::{Connector, Wanted};
@@ -30,16 +32,23 @@ use crate::window::WindowClock;
 #[derive(Debug)]
 pub struct Origin {
     config: OriginConfig,
-    dispatch: Dispatch,
-    groups: Vec<GroupConfig>,
-    loads: Vec<Arc<GroupLoad>>,
-    /// The queue of each group's batcher; empty once the origin is closed.
-    queues: Mutex<Vec<mpsc::Sender<Vec<Request>>>>,
+    groups: ArcSwap<Groups>,
+    /// Whether there are any groups: all that a request asks which finds what it wants.
+    has_groups: AtomicBool,
     waiting: Arc<WaitingLoads>,
     targets: Arc<Targets>,
-    batchers: tokio::sync::Mutex<JoinSet<()>>,
+    clock: Arc<WindowClock>,
+    batchers: tokio::sync::Mutex<Batchers>,
     /// Those who look after the targets.
     keepers: tokio::sync::Mutex<JoinSet<()>>,
+}
+
+/// Whoever changes the groups holds them.
+#[derive(Debug)]
+struct Batchers {
+    tasks: JoinSet<()>,
+    next_id: u32,
+    is_closed: bool,
 }
 
 /// What a configuration amounts to before any database is asked.
@@ -52,16 +61,13 @@ impl Blueprint {
     /// Reads URLs and statements; all that is wrong, at once.
     pub(crate) fn draw(config: &OriginConfig, groups: &[GroupConfig]) -> Result<Self, Vec<Fault>> {
         let mut faults = config.faults();
-        fault_group_set(groups, &mut faults);
-        groups.iter().for_each(|group| fault_statements(group, &mut faults));
+        faults.extend(faults_of(groups));
         let connectors = connectors(config, groups.len(), &mut faults);
         if !faults.is_empty() {
             return Err(faults);
         }
-        let unreadable = |group: &GroupConfig, error| vec![group.fault("load", format!("{error}"), "")];
-        let loads =
-            groups.iter().map(|group| GroupLoad::new(group).map(Arc::new).map_err(|error| unreadable(group, error)));
-        Ok(Blueprint { loads: loads.collect::<Result<_, _>>()?, targets: Targets::new(config, connectors) })
+        let loads = groups.iter().map(|group| group_load(group, None)).collect::<Result<_, _>>()?;
+        Ok(Blueprint { loads, targets: Targets::new(config, connectors) })
     }
 }
 
@@ -70,41 +76,109 @@ impl Origin {
     ///
     /// Must be called within a tokio runtime.
     pub async fn start(config: OriginConfig, groups: Vec<GroupConfig>) -> Result<Origin, Vec<Fault>> {
-        let Blueprint { targets, loads } = Blueprint::draw(&config, &groups)?;
+        let Blueprint { targets, .. } = Blueprint::draw(&config, &groups)?;
         let clock = WindowClock::start()
             .map_err(|error| vec![Fault::unplaced("origin", format!("no thread can be started: {error}"), "")])?;
         let targets = Arc::new(targets);
-        let (queues, batchers) = spawn_batchers(&config, &loads, &targets, Arc::new(clock));
         let mut keepers = JoinSet::new();
         for id in 0..targets.len() as u16 {
             keepers.spawn(Arc::clone(&targets).look_after(TargetId(id)));
         }
-        Ok(Origin {
-            dispatch: Dispatch::new(groups.iter().map(|group| group.key.clone()).collect()),
+        let origin = Origin {
+            groups: ArcSwap::from_pointee(Groups::new(0, Vec::new())),
+            has_groups: AtomicBool::new(false),
             waiting: Arc::new(WaitingLoads::new(config.max_waiting_loads)),
-            queues: Mutex::new(queues),
-            batchers: tokio::sync::Mutex::new(batchers),
+            clock: Arc::new(clock),
+            batchers: tokio::sync::Mutex::new(Batchers { tasks: JoinSet::new(), next_id: 0, is_closed: false }),
             keepers: tokio::sync::Mutex::new(keepers),
             config,
-            groups,
-            loads,
             targets,
-        })
+        };
+        origin.replace(groups, 0).await?;
+        Ok(origin)
     }
 
-    /// The group that has `key`; a few nanoseconds when there is none, and never an allocation.
-    pub fn matches<'k>(&self, key: &'k [u8]) -> Option<GroupMatch<'k>> {
-        self.dispatch.find(key)
+    /// Serves these groups in place of the former ones, at once and all together. What is defined as before keeps its id, its plan and
+    /// its counters. Loads under way of what is not served any more come to their end: whoever waits for them asks
+    /// [`Origin::rules`] whether they are still good.
+    ///
+    /// # Errors
+    /// When they cannot be groups, whatever the databases say; then nothing has changed.
+    pub async fn replace(&self, groups: Vec<GroupConfig>, version: u64) -> Result<(), Vec<Fault>> {
+        let faults = faults_of(&groups);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let mut batchers = self.batchers.lock().await;
+        if batchers.is_closed {
+            return Ok(());
+        }
+        let before = self.groups.load_full();
+        // Before anything is begun that would have to be ended again.
+        let loads = groups.iter().map(|group| match before.alike(group) {
+            Some(_) => Ok(None),
+            None => group_load(group, before.named(&group.name).map(|former| &*former.load)).map(Some),
+        });
+        let loads = loads.collect::<Result<Vec<_>, _>>()?;
+        let served = groups.into_iter().zip(loads).map(|(group, load)| match (load, before.alike(&group)) {
+            (None, Some(alike)) => Arc::new(Served {
+                id: alike.id,
+                rules: Rules::of(group),
+                load: Arc::clone(&alike.load),
+                queue: Arc::clone(&alike.queue),
+            }),
+            (load, _) => {
+                let load = load.unwrap_or_else(|| unreachable!("what is like nothing before has got its load"));
+                Arc::new(self.serve(&mut batchers, group, load))
+            }
+        });
+        let after = Groups::new(version, served.collect());
+        let gone: Vec<_> =
+            before.all().iter().filter(|served| after.served(served.id).is_none()).map(Arc::clone).collect();
+        self.has_groups.store(!after.is_empty(), Relaxed);
+        self.groups.store(Arc::new(after));
+        gone.iter().for_each(|served| served.queue.close());
+        while batchers.tasks.try_join_next().is_some() {}
+        Ok(())
     }
 
-    /// The rules of a group that [`Origin::matches`] gave.
-    pub fn group(&self, id: GroupId) -> &Group {
-        &self.groups[usize::from(id.0)]
+    fn serve(&self, batchers: &mut Batchers, group: GroupConfig, load: Arc<GroupLoad>) -> Served {
+        let OriginConfig { batch_window, batch_max, load_timeout, max_waiting_loads, .. } = self.config;
+        // The cap on waiting loads holds for all groups together, so no queue ever has more than that.
+        let (sender, queue) = mpsc::channel(max_waiting_loads);
+        let batcher = Batcher {
+            group: Arc::clone(&load),
+            targets: Arc::clone(&self.targets),
+            clock: Arc::clone(&self.clock),
+            arrivals: Arrivals::new(queue),
+            limits: BatchLimits { window: batch_window, max_keys: batch_max, load_timeout },
+        };
+        batchers.tasks.spawn(batcher.run());
+        let id = GroupId(batchers.next_id);
+        batchers.next_id += 1;
+        Served { id, rules: Rules::of(group), load, queue: Arc::new(Queue::new(sender)) }
     }
 
-    /// All groups, in the order of their ids.
-    pub fn groups(&self) -> &[Group] {
-        &self.groups
+    /// What the databases say of these groups, without serving them.
+    pub async fn check(&self, groups: Vec<GroupConfig>) -> Checked {
+        check::examine(self.config.clone(), groups).await
+    }
+
+    /// The group that has `key` now.
+    pub fn group_of(&self, key: &[u8]) -> Option<GroupId> {
+        self.groups.load().matches(key).map(|found| found.group)
+    }
+
+    /// The rules of a group, if it is still the one that has `key`.
+    pub fn rules(&self, id: GroupId, key: &[u8]) -> Option<Rules> {
+        let groups = self.groups.load();
+        let is_still = groups.matches(key).is_some_and(|found| found.group == id);
+        groups.served(id).filter(|_| is_still).map(|served| served.rules.clone())
+    }
+
+    /// All groups as they are now.
+    pub fn groups(&self) -> Arc<Groups> {
+        self.groups.load_full()
     }
 
     /// How long a load may take.
@@ -113,8 +187,9 @@ impl Origin {
     }
 
     /// Whether there are no groups, so that no key can be loaded.
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.groups.is_empty()
+        !self.has_groups.load(Relaxed)
     }
 
     /// Loads one key together with whatever else is missing in its group now; a key that the group's pattern does not
@@ -124,8 +199,8 @@ impl Origin {
     /// As for [`PendingLoad::result`].
     pub async fn load(&self, group: GroupId, key: Bytes) -> Result<Loaded, LoadError> {
         let mut messages = Messages::new();
-        let load = self.prepare(group, key, &mut messages);
-        self.send(messages);
+        let load = self.prepare(&self.groups.load(), group, key, &mut messages);
+        send(messages);
         load.result().await
     }
 
@@ -133,16 +208,20 @@ impl Origin {
     /// group share a query, up to the most keys of one.
     pub fn begin(&self, keys: impl IntoIterator<Item = (GroupId, Bytes)>) -> Vec<PendingLoad> {
         let mut messages = Messages::new();
-        let loads = keys.into_iter().map(|(group, key)| self.prepare(group, key, &mut messages)).collect();
-        self.send(messages);
+        let groups = self.groups.load();
+        let loads = keys.into_iter().map(|(group, key)| self.prepare(&groups, group, key, &mut messages)).collect();
+        send(messages);
         loads
     }
 
     /// Puts what is to be asked into the message to the group's batcher.
-    fn prepare(&self, group: GroupId, key: Bytes, messages: &mut Messages) -> PendingLoad {
-        let load = &self.loads[usize::from(group.0)];
+    fn prepare(&self, groups: &Groups, group: GroupId, key: Bytes, messages: &mut Messages) -> PendingLoad {
+        let Some(served) = groups.served(group) else {
+            return PendingLoad { group: None, progress: Progress::Over(Err(LoadError::Replaced)) };
+        };
+        let load = &served.load;
         load.counters.count_load();
-        let progress = match self.dispatch.captures(group, &key).map(|captures| Wanted { key, captures }) {
+        let progress = match served.rules.group.key.matches(&key).map(|captures| Wanted { key, captures }) {
             None => Progress::Over(Ok(Loaded::absent_unasked())),
             Some(wanted) if load.is_surely_absent(&wanted) => {
                 load.counters.count_unasked();
@@ -152,31 +231,21 @@ impl Origin {
                 None => Progress::Over(Err(LoadError::TooManyWaiting { limit: self.waiting.cap() })),
                 Some(waiting) => {
                     let (reply, answer) = oneshot::channel();
-                    messages.entry(group).or_default().push(Request { wanted, reply, _waiting: waiting });
+                    let message = messages.entry(group).or_insert_with(|| (Arc::clone(&served.queue), Vec::new()));
+                    message.1.push(Request { wanted, reply, _waiting: waiting });
                     let limit = self.config.load_timeout;
                     Progress::Asked { answer, deadline: Instant::now() + limit, late: LoadError::Timeout { limit } }
                 }
             },
         };
-        PendingLoad { group: Arc::clone(load), progress }
-    }
-
-    /// Sends each group's message to its batcher. A message that is not taken is dropped, which tells its loads that the
-    /// origin is closed: a queue is never full, since it takes as many messages as loads may wait.
-    fn send(&self, messages: Messages) {
-        let queues = self.queues.lock();
-        for (group, message) in messages {
-            if let Some(queue) = queues.get(usize::from(group.0)) {
-                let _closed = queue.try_send(message);
-            }
-        }
+        PendingLoad { group: Some(Arc::clone(load)), progress }
     }
 
     /// Health and counters as they are now.
     pub fn status(&self) -> OriginStatus {
         OriginStatus {
             targets: self.targets.status(),
-            groups: self.loads.iter().map(|load| load.status()).collect(),
+            groups: self.groups.load().with_status().map(|(_, status)| status).collect(),
             waiting_loads: self.waiting.now(),
             refused_loads: self.waiting.refused(),
         }
@@ -185,35 +254,36 @@ impl Origin {
     /// Waits for the queries under way and closes the connections. Loads that come later fail with
     /// [`LoadError::Closed`].
     pub async fn close(&self) {
-        self.queues.lock().clear();
         let mut batchers = self.batchers.lock().await;
-        while batchers.join_next().await.is_some() {}
+        batchers.is_closed = true;
+        self.groups.load().all().iter().for_each(|served| served.queue.close());
+        while batchers.tasks.join_next().await.is_some() {}
         self.keepers.lock().await.shutdown().await;
         self.targets.close().await;
     }
 }
 
 /// What is sent to the batchers at once.
-type Messages = BTreeMap<GroupId, Vec<Request>>;
+type Messages = BTreeMap<GroupId, (Arc<Queue>, Vec<Request>)>;
 
-fn spawn_batchers(
-    config: &OriginConfig,
-    loads: &[Arc<GroupLoad>],
-    targets: &Arc<Targets>,
-    clock: Arc<WindowClock>,
-) -> (Vec<mpsc::Sender<Vec<Request>>>, JoinSet<()>) {
-    let mut batchers = JoinSet::new();
-    let limits =
-        BatchLimits { window: config.batch_window, max_keys: config.batch_max, load_timeout: config.load_timeout };
-    let queues = loads.iter().map(|load| {
-        // The cap on waiting loads holds for all groups together, so no queue ever has more than that.
-        let (sender, queue) = mpsc::channel(config.max_waiting_loads);
-        let (group, arrivals) = (Arc::clone(load), Arrivals::new(queue));
-        let batcher = Batcher { group, targets: Arc::clone(targets), clock: Arc::clone(&clock), arrivals, limits };
-        batchers.spawn(batcher.run());
-        sender
-    });
-    (queues.collect(), batchers)
+fn send(messages: Messages) {
+    for (queue, message) in messages.into_values() {
+        queue.send(message);
+    }
+}
+
+/// What is wrong with groups, whatever the databases say.
+fn faults_of(groups: &[GroupConfig]) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    fault_group_set(groups, &mut faults);
+    groups.iter().for_each(|group| fault_statements(group, &mut faults));
+    faults
+}
+
+/// `former` had the group's name.
+fn group_load(group: &GroupConfig, former: Option<&GroupLoad>) -> Result<Arc<GroupLoad>, Vec<Fault>> {
+    let unreadable = |error| vec![group.fault("load", format!("{error}"), "")];
+    GroupLoad::new(group, former).map(Arc::new).map_err(unreadable)
 }
 
 /// Reads the URLs of the targets.

@@ -167,7 +167,7 @@ impl KeyPattern {
     ///
     /// It tries a key of `other` whose captures hold a byte that no pattern mentions: what `self` does with that key, it
     /// does with all of them, except with keys whose captures happen to hold one of `self`'s literals.
-    pub(crate) fn covers(&self, other: &KeyPattern) -> bool {
+    pub fn covers(&self, other: &KeyPattern) -> bool {
         self.matches(&other.sample(b"\x01")).is_some()
             && self.matches(&other.sample(b"\x01\x01")).is_some()
             && (!other.takes_rest() || self.matches(&other.sample(b"\x01:\x01")).is_some())

@@ -13,7 +13,8 @@ use crate::load::{LoadError, Loaded};
 /// Dropping it costs nobody else anything: a query under way goes on for the others that joined it.
 #[derive(Debug)]
 pub struct PendingLoad {
-    pub(crate) group: Arc<GroupLoad>,
+    /// `None`: nobody serves it.
+    pub(crate) group: Option<Arc<GroupLoad>>,
     pub(crate) progress: Progress,
 }
 
@@ -45,6 +46,10 @@ impl PendingLoad {
                 }
             }
         };
-        result.inspect_err(|_| self.group.counters.count_error())
+        result.inspect_err(|_| {
+            if let Some(group) = &self.group {
+                group.counters.count_error();
+            }
+        })
     }
 }

@@ -10,6 +10,7 @@ use forebay_cluster::state::{Applied, Change, ClusterState, Position, SlotSet};
 use tracing::{debug, warn};
 
 use super::follow::role;
+use crate::groups;
 use crate::node::Node;
 use crate::roles::Role;
 
@@ -168,7 +169,12 @@ fn thaw(node: &Node, state: &ClusterState, number: NodeNumber, slots: &SlotSet) 
     for slot in slots.iter() {
         let mut keyspace = node.store.lock(slot, node.clock.unix_millis());
         if node.roles.get(slot) == Role::Frozen {
-            node.roles.set(&mut keyspace, slot, role(state.slot(slot), number));
+            let role = role(state.slot(slot), number);
+            node.roles.set(&mut keyspace, slot, role);
+            if role.serves() {
+                // It may have been another's for a while, whose groups were others.
+                groups::suspect(node, &mut keyspace, slot);
+            }
         }
     }
     node.changes.send_modify(|_| {});

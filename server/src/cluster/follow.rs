@@ -10,6 +10,7 @@ use forebay_store::Keyspace;
 use tracing::debug;
 
 use super::copies::CopyHost;
+use crate::groups::{self, Follower};
 use crate::node::Node;
 use crate::replication::{Duty, Host, Replication};
 use crate::roles::Role;
@@ -18,11 +19,14 @@ use crate::roles::Role;
 pub async fn follow(node: Arc<Node>, membership: Arc<Membership>, replication: Arc<Replication>) -> Infallible {
     let (mut states, mut numbers) = (membership.state(), membership.number());
     let host = CopyHost::new(Arc::clone(&node));
+    let mut groups = Follower::new(Arc::clone(&node));
     // What the node was made last.
     let mut before: Option<(NodeNumber, Arc<ClusterState>)> = None;
     loop {
         let state = Arc::clone(&states.borrow_and_update());
         let number = *numbers.borrow_and_update();
+        // Before the roles: whatever is served in this state is served by its groups.
+        groups.take(&state).await;
         match number {
             Some(number) => {
                 let old = before.as_ref().filter(|(known, _)| *known == number).map(|(_, state)| &**state);
@@ -39,6 +43,8 @@ pub async fn follow(node: Arc<Node>, membership: Arc<Membership>, replication: A
         tokio::select! {
             _ = states.changed() => {}
             _ = numbers.changed() => {}
+            // Its findings are noted and logged.
+            () = groups.checked() => {}
         }
     }
 }
@@ -62,8 +68,13 @@ fn become_what(
             Duty::Away => Role::Away,
         };
         // Who has frozen it will thaw it, or has it taken away here.
-        if node.roles.get(slot) != Role::Frozen || !role.serves() {
+        let before = node.roles.get(slot);
+        if before != Role::Frozen || !role.serves() {
             node.roles.set(keyspace, slot, role);
+        }
+        if role.serves() && !before.owns() {
+            // Its former owner may have had other groups.
+            groups::suspect(node, keyspace, slot);
         }
     };
     if old.is_some_and(|old| self::is_alone(old) != is_alone) {

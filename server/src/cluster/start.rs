@@ -20,6 +20,7 @@ use crate::app::{Ports, StartError};
 use crate::config::{ClusterConfig, Config};
 use crate::engine::Engine;
 use crate::engine::peers::PeerDoor;
+use crate::groups::GroupsDesk;
 use crate::listeners::{ClusterListeners, port_of};
 use crate::node::Node;
 use crate::replication::Host;
@@ -112,7 +113,7 @@ impl Met {
         }
         let serving = server
             .add_service(service.into_server())
-            .add_service(membership.service())
+            .add_service(membership.service(Some(Arc::new(GroupsDesk::new(Arc::clone(node))))))
             // Or an answer that takes several packets waits for the caller's delayed acknowledgement, 40 ms.
             .serve_with_incoming(TcpIncoming::from(peer).with_nodelay(Some(true)));
         tasks.spawn_on(

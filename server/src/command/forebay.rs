@@ -1,6 +1,7 @@
 //! FOREBAY.*: what only a read-through cache can be asked.
 
 use forebay_cluster::{Node, SLOT_COUNT};
+use forebay_origin::Rules;
 use forebay_resp::Reply;
 use forebay_store::{Access, Key, Keyspace, Presence};
 
@@ -89,8 +90,7 @@ impl Facts {
         let Some(origin) = call.node.origin.as_ref().filter(|_| call.session.db == 0) else {
             return;
         };
-        if let Some(found) = origin.matches(key.bytes()) {
-            let group = origin.group(found.group);
+        if let Some(Rules { group, .. }) = origin.groups().rules_of(key.bytes()) {
             self.text("group", group.name.as_str());
             self.text("as", group.as_.as_str());
             self.text("query", group.load.as_str());
@@ -147,10 +147,12 @@ fn groups(call: &mut Call<'_>) -> Result<Flow, CommandError> {
         call.reply.array(0);
         return Ok(Flow::Continue);
     };
-    let status = origin.status();
-    call.reply.array(origin.groups().len());
-    for (group, status) in origin.groups().iter().zip(&status.groups) {
+    let groups = origin.groups();
+    let told = call.node.groups.told();
+    call.reply.array(groups.len());
+    for (group, status) in groups.with_status() {
         let mut facts = Facts::new();
+        facts.number("version", groups.version() as i64);
         facts.text("name", group.name.as_str());
         facts.text("key", group.key.to_string());
         facts.text("load", group.load.as_str());
@@ -159,6 +161,7 @@ fn groups(call: &mut Call<'_>) -> Result<Flow, CommandError> {
         facts.number("queries", status.queries as i64);
         facts.number("errors", status.errors as i64);
         facts.number("waiting", status.waiting as i64);
+        facts.text("fault", told.fault_of(&group.name).unwrap_or_default());
         facts.write(call.reply);
     }
     Ok(Flow::Continue)

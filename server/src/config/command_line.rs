@@ -5,11 +5,17 @@ use std::ffi::OsString;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::setting::{CONFIG_FILE, SETTINGS, Setting};
-use super::{ClusterAction, ClusterTask, DemoOptions, Task};
+use super::{ClusterAction, ClusterTask, DemoOptions, GroupsAction, GroupsTask, Task};
 
-/// Arguments of `forebay cluster` alone.
+/// Arguments of the commands to a running cluster.
 const NODE: &str = "node";
 const MEMBER: &str = "member";
+
+/// Arguments of `forebay groups` alone, whose names no setting has.
+const FILE: &str = "groups-file";
+const UNCHECKED: &str = "unchecked";
+const ALLOW_EMPTY: &str = "allow-empty";
+const GROUP: &str = "group";
 
 /// What the command line says: a task, and the settings that it gives.
 pub(super) struct CommandLine {
@@ -28,6 +34,9 @@ impl CommandLine {
             None => CommandLine { task: Task::Node, settings: matches },
             Some((name, mut settings)) => match settings.remove_subcommand() {
                 None => CommandLine { task: task(&name, &settings)?, settings },
+                Some((action, settings)) if name == "groups" => {
+                    CommandLine { task: groups_task(&action, &settings), settings }
+                }
                 Some((action, settings)) => CommandLine { task: cluster_task(&action, &settings), settings },
             },
         })
@@ -65,6 +74,20 @@ fn cluster_task(action: &str, matches: &ArgMatches) -> Task {
     Task::Cluster(ClusterTask { node: text(NODE), action })
 }
 
+fn groups_task(action: &str, matches: &ArgMatches) -> Task {
+    let named = |name| matches.try_get_one::<String>(name).ok().flatten().cloned().unwrap_or_default();
+    let action = match action {
+        "apply" => GroupsAction::Apply {
+            file: named(FILE),
+            unchecked: matches.get_flag(UNCHECKED),
+            allow_empty: matches.get_flag(ALLOW_EMPTY),
+        },
+        "show" => GroupsAction::Show { name: named(GROUP) },
+        _ => GroupsAction::List,
+    };
+    Task::Groups(GroupsTask { node: named(NODE), action })
+}
+
 pub(super) fn command() -> Command {
     let node = Command::new("node").about("Serve as a cache node; what plain `forebay` does, too");
     let frontend = Command::new("frontend").about(
@@ -82,6 +105,7 @@ pub(super) fn command() -> Command {
         .subcommand(check.args(arguments()))
         .subcommand(demo().args(arguments()))
         .subcommand(cluster())
+        .subcommand(groups())
         .after_help(
             "Every setting can also be given in the environment (--http-port as FOREBAY_HTTP_PORT) or in the configuration file \
              (as http_port).\nA flag goes before the environment, the environment before the file.",
@@ -96,7 +120,7 @@ fn demo() -> Command {
         .help("Stop after so many seconds [default: at Ctrl-C]");
     let load = Arg::new("load").long("load").action(ArgAction::SetTrue).help("Send a herd of clients of our own, too");
     Command::new("demo")
-        .about("Serve 32,000 cities of the world from an embedded SQLite database, and tell what to type next")
+        .about("Serve 34,006 cities of the world from an embedded SQLite database by three nodes, and tell what to type next")
         .args([seconds, load])
 }
 
@@ -107,15 +131,6 @@ fn cluster() -> Command {
             .required(true)
             .help("Its number, the beginning of its id, or HOST:PEER_PORT")
     };
-    let node = || {
-        Arg::new(NODE)
-            .long(NODE)
-            .value_name("HOST:PEER_PORT")
-            .default_value("127.0.0.1:8001")
-            .help("Any node of the cluster")
-    };
-    let action =
-        |name: &'static str, about: &'static str| Command::new(name).about(about).arg(node()).args(arguments());
     Command::new("cluster")
         .about("Look at a running cluster, and change it")
         .subcommand_required(true)
@@ -127,6 +142,35 @@ fn cluster() -> Command {
         .subcommand(action("undrain", "Call a drain off").arg(member()))
         .subcommand(action("remove", "Forget a node that is drained or down").arg(member()))
         .subcommand(action("rebalance", "Share the slots out anew"))
+}
+
+fn groups() -> Command {
+    let file = Arg::new(FILE).value_name("FILE").required(true).help("TOML with [[group]] tables");
+    let switch =
+        |name: &'static str, help: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
+    let apply =
+        action("apply", "Check the groups of a file, and have the cluster agree on them in place of the former ones")
+            .arg(file)
+            .arg(switch(UNCHECKED, "Do not prepare the groups' SQL at the node's origin first"))
+            .arg(switch(ALLOW_EMPTY, "A file without groups is no mistake: there are to be none any more"));
+    let group = Arg::new(GROUP).value_name("NAME").required(true).help("The group's name");
+    Command::new("groups")
+        .about("Look at the groups of a running cluster, and replace them")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(apply)
+        .subcommand(action("list", "Show the groups, and which version they are"))
+        .subcommand(action("show", "Print one group as TOML").arg(group))
+}
+
+/// A command to a running cluster.
+fn action(name: &'static str, about: &'static str) -> Command {
+    let node = Arg::new(NODE)
+        .long(NODE)
+        .value_name("HOST:PEER_PORT")
+        .default_value("127.0.0.1:8001")
+        .help("Any node of the cluster");
+    Command::new(name).about(about).arg(node).args(arguments())
 }
 
 fn arguments() -> Vec<Arg> {

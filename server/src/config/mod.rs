@@ -36,6 +36,7 @@ pub enum Task {
     Check,
     Demo(DemoOptions),
     Cluster(ClusterTask),
+    Groups(GroupsTask),
 }
 
 /// `forebay cluster`: what is asked of a running cluster.
@@ -56,6 +57,22 @@ pub enum ClusterAction {
     Rebalance,
 }
 
+/// `forebay groups`: what is asked about the groups of a running cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupsTask {
+    /// Host and peer port of any of its nodes.
+    pub node: String,
+    pub action: GroupsAction,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GroupsAction {
+    Apply { file: String, unchecked: bool, allow_empty: bool },
+    List,
+    Show { name: String },
+}
+
 /// The flags of `forebay demo` alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DemoOptions {
@@ -71,8 +88,10 @@ impl Task {
         match (self, setting.name) {
             (Task::Demo(_), "data-dir") => "",
             (Task::Demo(_), "log-level") => "warn",
+            // Nobody asks for it, and port 7000 is often another's.
+            (Task::Demo(_), "raft-port") => "0",
             // Nobody is to join these.
-            (Task::Demo(_) | Task::Check | Task::Cluster(_), "peer-port") => "off",
+            (Task::Check | Task::Cluster(_) | Task::Groups(_), "peer-port") => "off",
             (Task::Frontend, "direct-port") => "off",
             (Task::Frontend, "data-dir") => "",
             _ => setting.default,

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use forebay_origin::{Group, GroupId, LoadError, Loaded, Refresh, Value};
+use forebay_origin::Rules as GroupRules;
+use forebay_origin::{GroupId, LoadError, Loaded, Refresh, Value};
 use forebay_store::{Access, Fence, Fill, FillOutcome, FillValue, Key, Keyspace, Presence, UnixMillis};
 use smallvec::SmallVec;
 
@@ -24,6 +25,8 @@ pub enum Outcome {
     /// The origin answered.
     Loaded {
         loaded: Arc<Loaded>,
+        /// By which group it was asked.
+        group: GroupId,
         /// How long it is good for.
         fill: Fill,
         /// The round in which a fence kept it out of the store, if one did.
@@ -31,6 +34,8 @@ pub enum Outcome {
     },
     /// Nothing to lend: the store had it, or the result must not be used.
     Present,
+    /// Nothing to lend: the group was changed or removed meanwhile.
+    Replaced,
     Failed(Arc<LoadError>),
 }
 
@@ -41,12 +46,14 @@ pub(super) struct Lent<'k> {
 }
 
 /// The rules of an entry that is filled at `now`.
-pub(super) fn rules(group: &Group, id: GroupId, loaded: &Loaded, now: UnixMillis) -> Rules {
+pub(super) fn rules(rules: &GroupRules, loaded: &Loaded, now: UnixMillis) -> Rules {
+    let GroupRules { group, definition } = rules;
+    let definition = *definition;
     if loaded.value.is_none() {
         let kept = group.absent_ttl.map(|ttl| jittered(ttl.as_millis() as f64, group.ttl_jitter));
         return Rules {
             keep: kept.is_some(),
-            fill: Fill { deadline: kept.map(|ttl| now + ttl), filled_at: now, group: id.0, ..Fill::default() },
+            fill: Fill { deadline: kept.map(|ttl| now + ttl), filled_at: now, group: definition, ..Fill::default() },
         };
     }
     let ttl = group.ttl.map(|ttl| jittered(ttl.as_millis() as f64, group.ttl_jitter));
@@ -55,8 +62,8 @@ pub(super) fn rules(group: &Group, id: GroupId, loaded: &Loaded, now: UnixMillis
         _ => None,
     };
     let stale = group.stale_if_error.map_or(0, |stale| u32::try_from(stale.as_millis()).unwrap_or(u32::MAX));
-    let fill =
-        Fill { deadline: ttl.map(|ttl| now + ttl), stale_for_ms: stale, refresh_at, filled_at: now, group: id.0 };
+    let deadline = ttl.map(|ttl| now + ttl);
+    let fill = Fill { deadline, stale_for_ms: stale, refresh_at, filled_at: now, group: definition };
     Rules { keep: true, fill }
 }
 
@@ -90,20 +97,29 @@ pub(super) fn store(
 }
 
 /// Lends a run what was brought for its keys and is not in the store. A read of a key whose load failed may be answered from an entry
-/// past its deadline, if its group allows that; a write must not build on one.
+/// past its deadline, if its group allows that; a write must not build on one. `is_served` tells whether a key is still the group's: what
+/// was loaded by another definition is lent to nobody.
 #[inline]
-pub(super) fn lend<'k>(keyspace: &mut Keyspace<'_>, keys: &[Key<'k>], brought: &[Landed], reads: bool) -> Lent<'k> {
+pub(super) fn lend<'k>(
+    keyspace: &mut Keyspace<'_>,
+    keys: &[Key<'k>],
+    brought: &[Landed],
+    reads: bool,
+    is_served: impl Fn(&Key<'_>, GroupId) -> bool,
+) -> Lent<'k> {
     let mut lent = Lent::default();
     for landed in brought {
         for key in keys.iter().filter(|key| key.bytes() == landed.key) {
             match &landed.outcome {
-                Outcome::Loaded { loaded, fill, .. } if keyspace.presence(key) == Presence::Missing => {
+                Outcome::Loaded { loaded, group, fill, .. }
+                    if keyspace.presence(key) == Presence::Missing && is_served(key, *group) =>
+                {
                     let fence = keyspace.begin_load(key);
                     with_value(loaded, |value| keyspace.fill(key, value, *fill, &fence));
                     lent.keys.push(*key);
                 }
                 Outcome::Failed(error) if reads && error.is_origin_ill() => allow_stale(keyspace),
-                Outcome::Loaded { .. } | Outcome::Present | Outcome::Failed(_) => {}
+                Outcome::Loaded { .. } | Outcome::Present | Outcome::Replaced | Outcome::Failed(_) => {}
             }
         }
     }

@@ -10,6 +10,10 @@
 //! - *No request is answered by a load that began before a write which the request could know of.* A voided load is repeated
 //!   ([`Flight::round`] rises before the fence of the new round is taken); a request that joined in the round that was voided last
 //!   does not use its result and starts over.
+//! - *Nothing is stored or told that was loaded by a group which is not the key's any more.* Groups are replaced as one value, and only then
+//!   are slots made suspect and looked through, each under its shard's lock ([`crate::groups`]). A landing flight asks under that lock whether
+//!   its group is still the key's: if it was told so, the slot is looked through later; if not, the load is repeated by the group that
+//!   there is now. What is lent to a run is asked about once more, under the run's locks ([`fill::lend`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering, Ordering::Relaxed};
@@ -18,7 +22,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use forebay_origin::{GroupId, LoadError, Loaded, Origin, PendingLoad};
+use forebay_origin::{GroupId, LoadError, Origin, PendingLoad};
 use forebay_store::{Fence, FillOutcome, Key, Presence, UnixMillis};
 use smallvec::SmallVec;
 use tokio::runtime::Handle;
@@ -62,7 +66,6 @@ struct Landing<'f> {
 /// One load under way.
 pub(super) struct Flight {
     key: Bytes,
-    group: GroupId,
     round: AtomicU32,
     outcome: watch::Sender<Option<Outcome>>,
 }
@@ -137,11 +140,12 @@ impl Flights {
         landed
     }
 
-    fn take_off(&self, ready: Ready) {
-        let loads = self.inner.origin().begin(ready.iter().map(|(flight, _)| (flight.group, flight.key.clone())));
-        for ((flight, fence), load) in ready.into_iter().zip(loads) {
+    fn take_off(&self, ready: SmallVec<[Ready; 1]>) {
+        let loads = self.inner.origin().begin(ready.iter().map(|ready| (ready.group, ready.flight.key.clone())));
+        for (Ready { flight, group, fence }, load) in ready.into_iter().zip(loads) {
             let inner = Arc::clone(&self.inner);
-            self.tracker.spawn_on(async move { inner.fly(&flight, fence, load).await }, &self.background);
+            let asked = Asked { group, fence, load };
+            self.tracker.spawn_on(async move { inner.fly(&flight, asked).await }, &self.background);
         }
     }
 }
@@ -150,10 +154,22 @@ impl Flights {
 /// queries.
 pub(super) struct Departures<'f> {
     flights: &'f Flights,
-    ready: Ready,
+    ready: SmallVec<[Ready; 1]>,
 }
 
-type Ready = SmallVec<[(Arc<Flight>, Fence); 1]>;
+/// A flight that is to take off.
+struct Ready {
+    flight: Arc<Flight>,
+    group: GroupId,
+    fence: Fence,
+}
+
+/// One round of a flight.
+struct Asked {
+    group: GroupId,
+    fence: Fence,
+    load: PendingLoad,
+}
 
 impl Departures<'_> {
     /// Joins the flight of `key`, or begins it.
@@ -178,7 +194,7 @@ impl Departures<'_> {
                 return Joined::to(entry.get());
             }
             Entry::Vacant(entry) => {
-                let flight = Arc::new(Flight::new(entry.key().clone(), group));
+                let flight = Arc::new(Flight::new(entry.key().clone()));
                 entry.insert(Arc::clone(&flight));
                 inner.under_way.fetch_add(1, Relaxed);
                 flight
@@ -188,7 +204,7 @@ impl Departures<'_> {
         let joined = Joined::to(&flight);
         match inner.begin_load(key, departure, now) {
             None => inner.land(&flight, Outcome::Present),
-            Some(fence) => self.ready.push((flight, fence)),
+            Some(fence) => self.ready.push(Ready { flight, group, fence }),
         }
         joined
     }
@@ -214,7 +230,7 @@ enum Departure {
 impl Inner {
     fn group_of(&self, key: &Key<'_>) -> Option<GroupId> {
         let origin = self.node.origin.as_ref()?;
-        origin.matches(key.bytes()).map(|found| found.group)
+        origin.group_of(key.bytes())
     }
 
     fn load_timeout(&self) -> Duration {
@@ -233,45 +249,52 @@ impl Inner {
 
     /// Loads, and fills the store through the fence; repeats both when the fence has closed meanwhile, unless that was because a client
     /// has written the key.
-    async fn fly(&self, flight: &Arc<Flight>, fence: Fence, load: PendingLoad) {
+    async fn fly(&self, flight: &Arc<Flight>, asked: Asked) {
         let landing = Landing { inner: self, flight };
-        let mut outcome = self.one_round(flight, fence, load.result()).await;
+        let mut outcome = self.one_round(flight, asked).await;
         for round in 1..MAX_ROUNDS {
-            if !matches!(outcome, Outcome::Loaded { voided: Some(_), .. }) {
+            if !matches!(outcome, Outcome::Loaded { voided: Some(_), .. } | Outcome::Replaced) {
                 break;
             }
             // Before the new round's fence: who still reads the old number has joined before the new load.
             flight.round.store(round, Ordering::Release);
-            outcome = match self.begin_load(&self.key_of(flight), Departure::IfMissing, self.node.clock.unix_millis()) {
-                Some(fence) => {
-                    let load = self.origin().load(flight.group, flight.key.clone());
-                    self.one_round(flight, fence, load).await
-                }
+            outcome = match self.ask_again(flight) {
+                Some(asked) => self.one_round(flight, asked).await,
                 None => Outcome::Present,
             };
         }
         landing.land(outcome);
     }
 
-    async fn one_round(
-        &self,
-        flight: &Arc<Flight>,
-        fence: Fence,
-        load: impl Future<Output = Result<Loaded, LoadError>>,
-    ) -> Outcome {
+    /// Begins another round, if the key is still to be loaded.
+    fn ask_again(&self, flight: &Flight) -> Option<Asked> {
+        let key = self.key_of(flight);
+        let group = self.group_of(&key)?;
+        let fence = self.begin_load(&key, Departure::IfMissing, self.node.clock.unix_millis())?;
+        let load = self.origin().begin([(group, flight.key.clone())]).pop()?;
+        Some(Asked { group, fence, load })
+    }
+
+    async fn one_round(&self, flight: &Arc<Flight>, asked: Asked) -> Outcome {
+        let Asked { group, fence, load } = asked;
         let key = self.key_of(flight);
         self.node.telemetry.loads.loads.fetch_add(1, Relaxed);
-        match load.await {
+        match load.result().await {
             Ok(loaded) => {
                 let now = self.node.clock.unix_millis();
                 let room = gates::make_room(&self.node, now);
-                let rules = fill::rules(self.origin().group(flight.group), flight.group, &loaded, now).kept_if(room);
                 let mut keyspace = self.node.store.lock(key.slot(), now);
                 if !self.node.roles.get(key.slot()).serves() {
                     // The slot has moved away meanwhile. Who waits will ask its owner.
                     let _kept_out = keyspace.end_load(&key, &fence);
                     return Outcome::Present;
                 }
+                // Under the lock: see the invariants.
+                let Some(group_now) = self.origin().rules(group, key.bytes()) else {
+                    let _kept_out = keyspace.end_load(&key, &fence);
+                    return Outcome::Replaced;
+                };
+                let rules = fill::rules(&group_now, &loaded, now).kept_if(room);
                 let stored = fill::store(&mut keyspace, &key, &loaded, rules, &fence);
                 if let (Some(member), FillOutcome::Stored) = (self.node.member(), stored) {
                     member.replication.record_fill(&mut keyspace, &key);
@@ -281,10 +304,14 @@ impl Inner {
                 if voided.is_some() {
                     self.node.telemetry.loads.fenced.fetch_add(1, Relaxed);
                 }
-                Outcome::Loaded { loaded: Arc::new(loaded), fill: rules.fill, voided }
+                Outcome::Loaded { loaded: Arc::new(loaded), group, fill: rules.fill, voided }
             }
             Err(error) => {
                 self.node.store.lock(key.slot(), self.node.clock.unix_millis()).end_load(&key, &fence);
+                if self.origin().rules(group, key.bytes()).is_none() {
+                    // What was wrong with it is nobody's concern any more.
+                    return Outcome::Replaced;
+                }
                 self.node.telemetry.loads.failed.fetch_add(1, Relaxed);
                 Outcome::Failed(Arc::new(error))
             }
@@ -325,8 +352,8 @@ impl Drop for Landing<'_> {
 }
 
 impl Flight {
-    fn new(key: Bytes, group: GroupId) -> Flight {
-        Flight { key, group, round: AtomicU32::new(0), outcome: watch::Sender::new(None) }
+    fn new(key: Bytes) -> Flight {
+        Flight { key, round: AtomicU32::new(0), outcome: watch::Sender::new(None) }
     }
 
     async fn landed(&self) -> Outcome {

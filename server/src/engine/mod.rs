@@ -34,6 +34,7 @@ use crate::command::call::{Call, Copies, Flow};
 use crate::command::error::CommandError;
 use crate::command::spec::{Flags, InvalidKeyCount, Load, Merge, Run};
 use crate::command::table::{Command, Table};
+use crate::groups;
 use crate::node::Node;
 use crate::replication::{Recorded, Write};
 use crate::session::{Door, Session};
@@ -482,6 +483,7 @@ impl Engine {
             if let Some(step) = self.elsewhere(session, request, keys, reply)? {
                 return Ok(Ran::NotYet(step));
             }
+            groups::look_through_keys(&self.node, &mut keyspace, keys);
         }
         let lent = match brought {
             [] => None,
@@ -574,7 +576,10 @@ impl Engine {
         brought: &[Landed],
     ) -> fill::Lent<'k> {
         keyspace.set_access(Access { count: false, ..keyspace.access() });
-        fill::lend(keyspace, keys, brought, request.command.spec.flags.contains(Flags::READONLY))
+        let is_served = |key: &Key<'_>, group| {
+            self.node.origin.as_ref().is_some_and(|origin| origin.group_of(key.bytes()) == Some(group))
+        };
+        fill::lend(keyspace, keys, brought, request.command.spec.flags.contains(Flags::READONLY), is_served)
     }
 
     /// The keys of the request that have to be loaded before it can run for good.

@@ -29,6 +29,8 @@ pub fn render(node: &Node) -> prometheus::Result<Vec<u8>> {
     loads(node, &mut families);
     if let Some(origin) = &node.origin {
         let status = origin.status();
+        let help = "Version of the groups that are used; 0: those of the configuration.";
+        families.gauge("forebay_groups_version", help, origin.groups().version() as f64);
         groups(&status.groups, &mut families);
         targets(&status, &mut families);
     }

@@ -59,7 +59,7 @@ pub(crate) struct Meta {
 pub struct FillInfo {
     /// When the origin was read. Kept in 48 bits, which last until the year 10889.
     pub filled_at: UnixMillis,
-    /// The number of its group.
+    /// What tells the definition that it was loaded by from others.
     pub group: u16,
     /// For how long after its deadline it may be served when the origin fails, in milliseconds.
     pub stale_for_ms: u32,

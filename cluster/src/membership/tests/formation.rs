@@ -68,11 +68,11 @@ async fn a_change_is_made_once_wherever_it_is_proposed() {
     let nodes = cluster(3).await;
     let groups = |node: &Running| node.state().groups().map_or(0, |groups| groups.version);
     for (round, node) in nodes.iter().enumerate() {
-        let change = Change::SetGroups { text: format!("# {round}") };
+        let change = Change::SetGroups { text: format!("# {round}"), over: None };
         let applied = node.membership.propose(change).await.expect("there is a leader");
         assert!(matches!(applied, Applied::Done { .. }), "{applied:?}");
     }
-    let proposal = super::super::proposing::Proposal::new(Change::SetGroups { text: "# again".to_owned() });
+    let proposal = super::super::proposing::Proposal::new(Change::SetGroups { text: "# again".to_owned(), over: None });
     for node in &nodes {
         let deadline = Instant::now() + DEADLINE;
         let applied = node.membership.node.propose(&proposal, &[], deadline).await.expect("there is a leader");
@@ -87,7 +87,7 @@ async fn a_change_is_made_once_wherever_it_is_proposed() {
     for round in 0..50 {
         nodes[0]
             .membership
-            .propose(Change::SetGroups { text: format!("## {round}") })
+            .propose(Change::SetGroups { text: format!("## {round}"), over: None })
             .await
             .expect("there is a leader");
     }

@@ -97,7 +97,8 @@ async fn the_command_line_asks_any_node() {
     let status = admin.status().await.expect("it answers");
     assert_eq!((up(&status.state), status.voters.len()), (3, 3));
     assert_eq!(admin.groups().await.expect("it answers"), None);
-    let applied = admin.apply_groups("# groups".to_owned()).await.expect("there is a leader");
+    let applied =
+        admin.propose(Change::SetGroups { text: "# groups".to_owned(), over: None }).await.expect("there is a leader");
     assert!(matches!(applied, Applied::Done { .. }), "{applied:?}");
     let seen = tokio::time::timeout(DEADLINE, async {
         loop {

@@ -39,7 +39,11 @@ async fn a_node_that_restarts_keeps_its_number() {
 async fn a_whole_cluster_that_restarts_elsewhere_has_all_it_knew() {
     let directories = directories(3);
     let nodes = form(places(&directories).await).await;
-    nodes[0].membership.propose(Change::SetGroups { text: "# kept".to_owned() }).await.expect("there is a leader");
+    nodes[0]
+        .membership
+        .propose(Change::SetGroups { text: "# kept".to_owned(), over: None })
+        .await
+        .expect("there is a leader");
     let (cluster, numbers) = (nodes[0].state().cluster(), nodes.iter().map(Running::number).collect::<Vec<_>>());
     for node in nodes {
         node.crash().await;
@@ -61,7 +65,7 @@ async fn a_whole_cluster_that_restarts_elsewhere_has_all_it_knew() {
 async fn a_node_alone_that_restarts_serves_at_once() {
     let directories = directories(1);
     let node = form(places(&directories).await).await.remove(0);
-    node.membership.propose(Change::SetGroups { text: "# kept".to_owned() }).await.expect("it leads");
+    node.membership.propose(Change::SetGroups { text: "# kept".to_owned(), over: None }).await.expect("it leads");
     node.crash().await;
     let node = Place::new(1).await.on_disk(&directories[0]).start(&[], 1).await;
     assert_eq!(node.joined().await, NodeNumber(1));
@@ -100,7 +104,7 @@ async fn a_long_log_is_replaced_by_a_snapshot() {
     let began = Instant::now();
     let changes = 1_300;
     for round in 0..changes {
-        first.membership.propose(Change::SetGroups { text: format!("# {round}") }).await.expect("it leads");
+        first.membership.propose(Change::SetGroups { text: format!("# {round}"), over: None }).await.expect("it leads");
     }
     println!("a change takes {:?} (on disk, one node)", began.elapsed() / changes);
     eventually("there is a snapshot", || first.membership.status().snapshot.is_some()).await;

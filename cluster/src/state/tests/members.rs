@@ -117,11 +117,16 @@ fn nobody_is_weighed_beyond_measure() {
 #[test]
 fn groups_and_keeper() {
     let mut world = World::settled(2, 2);
-    let set_groups = |text: &str| Change::SetGroups { text: text.to_owned() };
+    let set_over = |text: &str, over| Change::SetGroups { text: text.to_owned(), over };
+    let set_groups = |text: &str| set_over(text, None);
     assert!(matches!(world.apply(set_groups("a")), Applied::Done { .. }));
     assert_eq!(world.apply(set_groups("a")), Applied::Unchanged);
     assert!(matches!(world.apply(set_groups("b")), Applied::Done { .. }));
     assert_eq!(world.state.groups(), Some(&GroupsText { version: 2, text: "b".to_owned() }));
+    assert_eq!(world.apply(set_over("c", Some(1))), Applied::Refused(Refusal::OtherGroups(2)));
+    assert_eq!(world.apply(set_over("b", Some(1))), Applied::Unchanged, "what is wanted is there");
+    assert!(matches!(world.apply(set_over("c", Some(2))), Applied::Done { .. }));
+    assert_eq!(world.state.groups(), Some(&GroupsText { version: 3, text: "c".to_owned() }));
 
     let set_keeper = |number| Change::SetKeeper { number };
     assert!(matches!(world.apply(set_keeper(Some(NodeNumber(2)))), Applied::Done { .. }));

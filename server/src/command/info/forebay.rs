@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use forebay_origin::{BreakerState, OriginStatus, Role};
 
 use super::Report;
+use crate::groups::one_line;
 
 pub(super) fn forebay(report: &mut Report<'_>) {
     let counts = &report.node.telemetry.loads;
@@ -35,8 +36,24 @@ pub(super) fn forebay(report: &mut Report<'_>) {
             ("feeds_cut_off", counts.cut_off.load(Relaxed)),
         ]);
     }
+    groups(report);
     if let Some(status) = status {
         origin(report, &status);
+    }
+}
+
+/// Which groups are used, and whether anything is wrong with those that were agreed on.
+fn groups(report: &mut Report<'_>) {
+    let used = report.node.origin.as_ref().map_or(0, |origin| origin.groups().version());
+    let told = report.node.groups.told();
+    report.fields([
+        ("groups_version", used),
+        ("groups_agreed_version", told.version),
+        ("groups_faults", told.faults.len() as u64),
+        ("groups_dropped_entries", report.node.groups.dropped()),
+    ]);
+    if let Some(fault) = told.faults.first() {
+        report.line(format_args!("groups_first_fault:{}", one_line(fault)));
     }
 }
 

@@ -126,7 +126,7 @@ async fn content_type(engine: &Engine, ends: Ends, key: &[u8], value: &[u8]) -> 
         true => may_be_json(value) && is_of_a_json_group(&run(engine, ends, &[b"FOREBAY.EXPLAIN", key]).await),
         false => {
             let origin = node.origin.as_ref();
-            let shape = origin.and_then(|origin| Some(origin.group(origin.matches(key)?.group).as_));
+            let shape = origin.and_then(|origin| Some(origin.groups().rules_of(key)?.group.as_));
             shape == Some(Shape::Json)
         }
     };

@@ -22,7 +22,7 @@ use crate::expiry::expire;
 use crate::session::Session;
 use crate::tls::{HANDSHAKE, TlsAcceptor};
 use crate::turns::FIRST_LANE;
-use crate::{compaction, eviction};
+use crate::{compaction, eviction, groups};
 
 /// Accepted connections that may wait for a worker to take them up.
 const HANDOVER: usize = 1024;
@@ -112,6 +112,7 @@ async fn tend(worker: &Worker) -> Infallible {
         never = expiring => never,
         never = compaction::compact(node) => never,
         never = eviction::evict(node) => never,
+        never = groups::look_through(node) => never,
     }
 }
 

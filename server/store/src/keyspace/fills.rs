@@ -31,7 +31,7 @@ pub struct Fill {
     pub refresh_at: Option<UnixMillis>,
     /// When the origin was read.
     pub filled_at: UnixMillis,
-    /// The number of the key's group.
+    /// What tells the load's definition from others.
     pub group: u16,
 }
 
@@ -63,6 +63,13 @@ impl Keyspace<'_> {
     /// Takes out what was filled for one run alone. Unlike a client's delete it voids no load and counts as no change.
     pub fn discard(&mut self, key: &Key<'_>) {
         self.take_away(key);
+    }
+
+    /// By which definition of a load that was brought which is remembered about the key, be it its absence, or a value past its deadline.
+    /// `None` if that was no load, or nothing is remembered.
+    pub fn filled_by(&mut self, key: &Key<'_>) -> Option<u16> {
+        let place = self.lookup(key).place()?;
+        self.shard(key).entry(key, place).fill().map(|fill| fill.group)
     }
 
     /// Ends a load and stores what it brought, `None` for absent, if no client has changed the key since it began.

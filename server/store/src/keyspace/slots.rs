@@ -32,6 +32,11 @@ impl<'e> Stored<'e> {
         self.entry.key()
     }
 
+    /// As [`Keyspace::filled_by`].
+    pub fn filled_by(&self) -> Option<u16> {
+        self.entry.fill().map(|fill| fill.group)
+    }
+
     /// As [`Keyspace::encode`].
     pub fn encode(&self, out: &mut Vec<u8>) {
         encoded::encode(self.entry, out);

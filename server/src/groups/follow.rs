@@ -1,0 +1,87 @@
+//! Using what the cluster has agreed on.
+
+use std::sync::Arc;
+
+use forebay_cluster::SLOT_COUNT;
+use forebay_cluster::state::{ClusterState, GroupsText};
+use forebay_origin::{Fault, GroupConfig, Origin, parse_groups};
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+use super::{Told, one_line, suspect};
+use crate::node::Node;
+
+/// How faults of the agreed groups name their file.
+pub(super) const AGREED: &str = "agreed groups";
+
+/// Takes the groups of each new state over.
+pub struct Follower {
+    node: Arc<Node>,
+    taken: u64,
+    /// What the databases say of the groups that were taken over last.
+    check: JoinSet<()>,
+}
+
+impl Follower {
+    pub fn new(node: Arc<Node>) -> Follower {
+        Follower { node, taken: 0, check: JoinSet::new() }
+    }
+
+    /// Makes the groups of a state this node's, if they are not yet. What cannot be used is told, and changes nothing.
+    pub async fn take(&mut self, state: &ClusterState) {
+        let Some(agreed) = state.groups().filter(|agreed| agreed.version != self.taken) else { return };
+        self.taken = agreed.version;
+        // What was found out about the former ones is of no interest any more.
+        self.check = JoinSet::new();
+        let faults = match self.use_groups(agreed).await {
+            Ok(()) => Vec::new(),
+            Err(faults) => {
+                let used = self.node.origin.as_ref().map_or(0, |origin| origin.groups().version());
+                for fault in &faults {
+                    error!(version = agreed.version, used, "the agreed groups cannot be used: {}", one_line(fault));
+                }
+                faults
+            }
+        };
+        self.node.groups.tell(Told { version: agreed.version, faults });
+    }
+
+    /// Waits until the databases have been asked about the groups that were taken over last. For ever, if nobody asks.
+    pub async fn checked(&mut self) {
+        match self.check.join_next().await {
+            Some(_) => {}
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn use_groups(&mut self, agreed: &GroupsText) -> Result<(), Vec<Fault>> {
+        let groups = parse_groups(&agreed.text, AGREED)?;
+        let Some(origin) = &self.node.origin else {
+            let hint = "start it with the --origin that the other nodes have";
+            return Err(vec![Fault::unplaced("groups", "this node has no origin to load their keys from", hint)]);
+        };
+        let before = origin.groups();
+        if before.version() == 0 && !before.is_empty() {
+            info!("the groups of this node's configuration are not used any more: the cluster has agreed on groups");
+        }
+        origin.replace(groups.clone(), agreed.version).await?;
+        // Not before: see the invariant.
+        for slot in 0..SLOT_COUNT {
+            suspect(&self.node, &mut self.node.store.lock(slot, self.node.clock.unix_millis()), slot);
+        }
+        info!(version = agreed.version, groups = groups.len(), "the agreed groups are used");
+        self.check.spawn(check(Arc::clone(&self.node), Arc::clone(origin), agreed.version, groups));
+        Ok(())
+    }
+}
+
+/// Tells what the databases of this node do not like about the groups: their loads will fail.
+async fn check(node: Arc<Node>, origin: Arc<Origin>, version: u64, groups: Vec<GroupConfig>) {
+    let faults = origin.check(groups).await.faults;
+    for fault in &faults {
+        warn!(version, "a group cannot be loaded here: {}", one_line(fault));
+    }
+    if !faults.is_empty() {
+        node.groups.tell(Told { version, faults });
+    }
+}
