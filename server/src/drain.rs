@@ -25,7 +25,7 @@ const LOADS_END: Duration = Duration::from_secs(1);
 impl App {
     /// Shuts down. Connections that have not ended by themselves are cut after `grace`, or when `hurry` completes. `/health` answers 503
     /// meanwhile, and HTTP is served until the last RESP connection has gone.
-    pub async fn drain(mut self, grace: Duration, hurry: impl Future<Output = ()>) {
+    pub async fn drain(self, grace: Duration, hurry: impl Future<Output = ()>) {
         let node = Arc::clone(self.node());
         node.gates.drain();
         let mut hurry = std::pin::pin!(hurry);
@@ -33,6 +33,14 @@ impl App {
             () = leave(&node) => {}
             () = &mut hurry => {}
         }
+        self.end(grace, hurry).await;
+    }
+
+    /// The same, but that the node gives nothing to others: for a whole cluster that ends.
+    pub async fn end(mut self, grace: Duration, hurry: impl Future<Output = ()>) {
+        let node = Arc::clone(self.node());
+        node.gates.drain();
+        let mut hurry = std::pin::pin!(hurry);
         self.doors.shutdown().await;
         info!(connections = node.clients.len(), ?grace, "draining");
         ask_all(&node, Ask::Drain);

@@ -1,4 +1,4 @@
-//! A herd of clients that asks for the same keys at the same moment, over the same door as everybody.
+//! A herd of clients that asks for the same keys at the same moment, over the same doors as everybody.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,11 +14,11 @@ const CLIENTS: usize = 100;
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// Sends wave after wave, until the future is dropped or a connection fails. In a wave every client asks for the same city, one that
-/// nobody is likely to have asked for before.
-pub(super) async fn run(door: SocketAddr, cities: usize) -> io::Result<()> {
+/// nobody is likely to have asked for before, each by the next node's door.
+pub(super) async fn run(doors: &[SocketAddr], cities: usize) -> io::Result<()> {
     let mut herd = Vec::with_capacity(CLIENTS);
-    for _ in 0..CLIENTS {
-        herd.push(Client::connect(door).await?);
+    for door in doors.iter().cycle().take(CLIENTS) {
+        herd.push(Client::connect(*door).await?);
     }
     let mut interval = tokio::time::interval(PAUSE);
     loop {

@@ -1,7 +1,8 @@
-//! `forebay demo`: a node on a database that it brings along, and what it does as it does it.
+//! `forebay demo`: three nodes on a database that they bring along, and what they do as they do it.
 
 mod data;
 mod herd;
+mod nodes;
 mod screen;
 
 use std::future::pending;
@@ -15,12 +16,12 @@ use tempfile::TempDir;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use crate::app::{App, StartError};
+use crate::app::StartError;
 use crate::config::{Config, DemoOptions};
-use crate::node::Node;
 use crate::signals::Signals;
 use crate::telemetry::figures::Figures;
 pub use data::DataError;
+use nodes::Nodes;
 use screen::Screen;
 
 static GROUPS: &str = include_str!("groups.toml");
@@ -45,7 +46,7 @@ pub enum DemoError {
 /// Runs until a signal, or for as long as was asked.
 ///
 /// # Errors
-/// When the database cannot be made, or the node does not start.
+/// When the database cannot be made, or a node does not start.
 pub async fn run(config: &Config, options: &DemoOptions, background: &Handle) -> Result<(), DemoError> {
     if config.origin.is_some() {
         let fault = Fault::unplaced("--origin", "the demo brings its own", "run `forebay node` for yours");
@@ -58,25 +59,25 @@ pub async fn run(config: &Config, options: &DemoOptions, background: &Handle) ->
     let mut shown = Ok(());
     let cities = data::build(&database, |done, total| shown = screen.progress(done, total)).await?;
     shown?;
-    let app = App::start(&config_of(config, &database)?, background).await?;
-    screen.welcome(cities, app.ports(), options.load)?;
+    let nodes = Nodes::start(&config_of(config, &database)?, background).await?;
+    screen.welcome(cities, &nodes.ports(), options.load)?;
     let started = Instant::now();
     tokio::select! {
-        shown = watch(app.node(), &mut screen) => shown?,
-        ended = herd(&app, options, cities) => ended?,
+        shown = watch(&nodes, &mut screen) => shown?,
+        ended = herd(&nodes, options, cities) => ended?,
         () = limit(options) => {}
-        () = app.node().gates.shutdown_requested() => {}
+        () = nodes.shutdown_requested() => {}
         _ = signals.next() => {}
     }
-    screen.farewell(app.node(), started.elapsed())?;
-    app.drain(GRACE, async move {
+    screen.farewell(nodes.figures(), started.elapsed())?;
+    nodes.end(GRACE, async move {
         signals.next().await;
     })
     .await;
     Ok(())
 }
 
-/// The node's configuration, with the demo's database and groups.
+/// The configuration with the demo's database and groups.
 fn config_of(config: &Config, database: &Path) -> Result<Config, StartError> {
     let origin = OriginConfig::new(format!("sqlite://{}", database.display()));
     let groups = parse_groups(GROUPS, "groups.toml").map_err(StartError::Faults)?;
@@ -84,22 +85,25 @@ fn config_of(config: &Config, database: &Path) -> Result<Config, StartError> {
 }
 
 /// Shows the figures once a second, until the future is dropped.
-async fn watch(node: &Node, screen: &mut Screen) -> io::Result<()> {
+async fn watch(nodes: &Nodes, screen: &mut Screen) -> io::Result<()> {
     let mut interval = tokio::time::interval(SECOND);
     interval.tick().await;
     let mut before = Figures::default();
     loop {
         interval.tick().await;
-        let now = Figures::of(node);
+        let now = nodes.figures();
         screen.figures(now - before, now)?;
         before = now;
     }
 }
 
-async fn herd(app: &App, options: &DemoOptions, cities: usize) -> io::Result<()> {
+async fn herd(nodes: &Nodes, options: &DemoOptions, cities: usize) -> io::Result<()> {
     match options.load {
         false => pending().await,
-        true => herd::run(SocketAddr::new(app.bind(), app.ports().open), cities).await,
+        true => {
+            let doors: Vec<_> = nodes.ports().iter().map(|ports| SocketAddr::new(nodes.bind(), ports.open)).collect();
+            herd::run(&doors, cities).await
+        }
     }
 }
 

@@ -4,7 +4,6 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use crate::app::Ports;
-use crate::node::Node;
 use crate::telemetry::figures::Figures;
 
 /// Cells of the progress bar.
@@ -40,33 +39,34 @@ impl Screen {
         out.flush()
     }
 
-    /// Tells what there is, and what to type next.
-    pub(super) fn welcome(&self, cities: usize, ports: Ports, has_load: bool) -> io::Result<()> {
+    /// Tells what there is, and what to type next. `all` are the nodes' ports.
+    pub(super) fn welcome(&self, cities: usize, all: &[Ports], has_load: bool) -> io::Result<()> {
         let mut out = io::stdout().lock();
+        let first = all[0];
         writeln!(
             out,
-            "Forebay demo: {cities} cities of the world in an SQLite database, read through a cache.\n\
-             Data: GeoNames (geonames.org), CC BY 4.0.\n\n\
-             Type in another terminal:\n"
+            "Forebay demo: {} in this process, before an SQLite database with {cities} cities of the world.\n\
+             Data: GeoNames (geonames.org), CC BY 4.0.\n",
+            if all.len() == 1 { "a node".to_owned() } else { format!("a cluster of {} nodes", all.len()) }
         )?;
-        let redis = |arguments: &str| format!("redis-cli -p {} {arguments}", ports.open);
-        let benchmark = format!("redis-benchmark -p {} -n 200000 -P 16 -r 34006 GET rank:__rand_int__", ports.open);
-        let url = |key: &str| ports.http.map(|port| format!("curl 'http://127.0.0.1:{port}/api?key={key}'"));
-        let suggestions = [
-            (Some(redis("GET city:2643743")), "a row as JSON: loaded once, then from memory"),
-            (Some(redis("MGET rank:1 rank:2 rank:3 rank:4 rank:5")), "five misses, loaded together"),
-            (Some(redis("HGETALL country:JP")), "a row as a hash"),
-            (Some(redis("GET city:7")), "no such row: asked once, then known"),
-            (url("city:2643743"), "the same by HTTP"),
-            (Some(benchmark), "a load, and what becomes of it below"),
-        ];
-        for (command, remark) in suggestions.iter().filter_map(|(command, remark)| Some((command.as_ref()?, remark))) {
+        if all.len() > 1 {
+            let list = |port: fn(&Ports) -> Option<u16>| {
+                all.iter().filter_map(port).map(|port| port.to_string()).collect::<Vec<_>>().join(", ")
+            };
+            writeln!(out, "Doors, each of which takes any key: {}", list(|ports| Some(ports.open)))?;
+            if first.direct.is_some() {
+                writeln!(out, "For clients that know of clusters:  {}", list(|ports| ports.direct))?;
+            }
+            writeln!(out)?;
+        }
+        writeln!(out, "Type in another terminal:\n")?;
+        for (command, remark) in suggestions(all) {
             writeln!(out, "  # {remark}\n  {command}")?;
         }
         if !has_load {
             writeln!(out, "\nOr start again as `forebay demo --load`, to see a herd of clients.")?;
         }
-        if let Some(port) = ports.http {
+        if let Some(port) = first.http {
             writeln!(out, "\nFigures: http://127.0.0.1:{port}/   End: Ctrl-C\n")?;
         }
         out.flush()
@@ -90,13 +90,47 @@ impl Screen {
     }
 
     /// The last words.
-    pub(super) fn farewell(&self, node: &Node, lasted: Duration) -> io::Result<()> {
-        let Figures { commands, hits, loads, coalesced, batches, .. } = Figures::of(node);
+    pub(super) fn farewell(&self, figures: Figures, lasted: Duration) -> io::Result<()> {
+        let Figures { commands, hits, loads, coalesced, batches, .. } = figures;
         writeln!(
             io::stdout().lock(),
             "\n{commands} commands in {lasted:.0?}: {hits} hits; {loads} loads in {batches} batches, {coalesced} requests joined another's load."
         )
     }
+}
+
+/// Commands to type, each with what it shows.
+fn suggestions(all: &[Ports]) -> Vec<(String, &'static str)> {
+    let first = all[0];
+    let redis = |arguments: &str| format!("redis-cli -p {} {arguments}", first.open);
+    let mut suggestions = vec![(redis("GET city:2643743"), "a row as JSON: loaded once, then from memory")];
+    if let Some(ports) = all.get(1) {
+        let command = format!("redis-cli -p {} GET city:2643743", ports.open);
+        suggestions.push((command, "the same by another node: whichever owns the key answers, and nothing is loaded again"));
+    }
+    suggestions.extend([
+        (redis("MGET rank:1 rank:2 rank:3 rank:4 rank:5"), "five misses, loaded together by each of their owners"),
+        (redis("HGETALL country:JP"), "a row as a hash"),
+        (redis("GET city:7"), "no such row: asked once, then known"),
+    ]);
+    if let Some(port) = first.http {
+        suggestions.push((format!("curl 'http://127.0.0.1:{port}/api?key=city:2643743'"), "the same by HTTP"));
+    }
+    if let Some(port) = first.peer.filter(|_| all.len() > 1) {
+        suggestions.extend([
+            (redis("CLUSTER SHARDS"), "who owns which slots, as clients of clusters are told"),
+            (format!("{} cluster status --node 127.0.0.1:{port}", program()), "the nodes, and what each holds"),
+            (format!("{} groups list --node 127.0.0.1:{port}", program()), "the groups, which `groups apply FILE` replaces"),
+        ]);
+    }
+    let benchmark = format!("redis-benchmark -p {} -n 200000 -P 16 -r 34006 GET rank:__rand_int__", first.open);
+    suggestions.push((benchmark, "a load, and what becomes of it below"));
+    suggestions
+}
+
+/// As this program was called.
+fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "forebay".to_owned())
 }
 
 const HEADS: [&str; 7] = ["commands", "hits", "misses", "loads", "coalesced", "batches", "keys/batch"];

@@ -1,6 +1,7 @@
 //! The handful of numbers that tell what the read-through does, for people who watch it.
 
 use std::fmt;
+use std::iter::Sum;
 use std::ops::Sub;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -52,6 +53,25 @@ impl Figures {
     /// Keys of a batch on average.
     pub fn keys_per_batch(&self) -> f64 {
         self.batch_keys as f64 / self.batches.max(1) as f64
+    }
+}
+
+impl Sum for Figures {
+    /// What several nodes have done together.
+    fn sum<I: Iterator<Item = Figures>>(all: I) -> Figures {
+        all.fold(Figures::default(), |sum, one| Figures {
+            commands: sum.commands + one.commands,
+            hits: sum.hits + one.hits,
+            misses: sum.misses + one.misses,
+            loads: sum.loads + one.loads,
+            coalesced: sum.coalesced + one.coalesced,
+            batches: sum.batches + one.batches,
+            batch_keys: sum.batch_keys + one.batch_keys,
+            failed_loads: sum.failed_loads + one.failed_loads,
+            stale_served: sum.stale_served + one.stale_served,
+            expired: sum.expired + one.expired,
+            evicted: sum.evicted + one.evicted,
+        })
     }
 }
 
