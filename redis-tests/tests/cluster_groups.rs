@@ -41,7 +41,8 @@ fn what_a_former_definition_loaded_is_not_served_any_more() {
     cluster.await_equal_copies(&names, PATIENCE);
 
     // Removed: its keys are keys like any other, and what it had loaded is gone.
-    let told = apply(&mut cluster, 2, &groups("new", "").replace("thing", "other")).expect("the groups are right");
+    let told = apply(&mut cluster, 2, &groups("new", "").replace("thing:", "other:").replace("\"thing\"", "\"other\""))
+        .expect("the groups are right");
     assert!(told.contains("new      other") && told.contains("removed  thing"), "{told}");
     await_version(&cluster, 3);
     for node in &cluster.nodes {
@@ -139,7 +140,7 @@ fn mistakes_are_named_and_change_nothing() {
         let told = apply(cluster, 1, text).expect_err("it was taken");
         assert!(words.iter().all(|word| told.contains(word)), "{words:?} are not all in:\n{told}");
     };
-    let two_faults = groups("new", "ttl = \"soon\"\nlaod = 1");
+    let two_faults = groups("new", "ttl = \"soon\"\nlod = 1");
     refused(&mut cluster, &two_faults, &["groups.toml:", "soon", "did you mean `load`", "2 faults"]);
     refused(&mut cluster, &groups("new", "").replace("FROM things", "FROM thngs"), &["group \"thing\".load", "thngs"]);
     refused(&mut cluster, "# nothing", &["no [[group]]", "--allow-empty"]);

@@ -70,10 +70,11 @@ pub async fn run(config: &Config, options: &DemoOptions, background: &Handle) ->
         _ = signals.next() => {}
     }
     screen.farewell(nodes.figures(), started.elapsed())?;
-    nodes.end(GRACE, async move {
-        signals.next().await;
-    })
-    .await;
+    nodes
+        .end(GRACE, async move {
+            signals.next().await;
+        })
+        .await;
     Ok(())
 }
 

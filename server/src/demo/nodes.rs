@@ -10,7 +10,6 @@ use futures_util::future::{join_all, select_all};
 use tokio::runtime::Handle;
 
 use crate::app::{App, Ports, StartError};
-use crate::cluster::Cluster;
 use crate::config::{ClusterConfig, Config, Doors, IdentityConfig};
 use crate::node::Node;
 use crate::telemetry::figures::Figures;
@@ -46,12 +45,12 @@ impl Nodes {
     /// Waits until each node is one of all, and every slot has its owner and its copies.
     async fn shared_out(&self) {
         for node in self.nodes() {
-            let Some(cluster) = &node.cluster else { continue };
+            let Some(member) = node.member() else { continue };
             let mut changes = node.changes.subscribe();
             let is_settled = |_: &u64| {
                 let topology = node.topology.load();
-                Cluster::is_ready(cluster) && topology.nodes().len() == self.0.len() && {
-                    let state = cluster.membership.state();
+                member.is_ready() && topology.nodes().len() == self.0.len() && {
+                    let state = member.membership.state();
                     let state = state.borrow();
                     state.is_settled()
                 }

@@ -106,7 +106,8 @@ fn suggestions(all: &[Ports]) -> Vec<(String, &'static str)> {
     let mut suggestions = vec![(redis("GET city:2643743"), "a row as JSON: loaded once, then from memory")];
     if let Some(ports) = all.get(1) {
         let command = format!("redis-cli -p {} GET city:2643743", ports.open);
-        suggestions.push((command, "the same by another node: whichever owns the key answers, and nothing is loaded again"));
+        suggestions
+            .push((command, "the same by another node: whichever owns the key answers, and nothing is loaded again"));
     }
     suggestions.extend([
         (redis("MGET rank:1 rank:2 rank:3 rank:4 rank:5"), "five misses, loaded together by each of their owners"),
@@ -120,7 +121,10 @@ fn suggestions(all: &[Ports]) -> Vec<(String, &'static str)> {
         suggestions.extend([
             (redis("CLUSTER SHARDS"), "who owns which slots, as clients of clusters are told"),
             (format!("{} cluster status --node 127.0.0.1:{port}", program()), "the nodes, and what each holds"),
-            (format!("{} groups list --node 127.0.0.1:{port}", program()), "the groups, which `groups apply FILE` replaces"),
+            (
+                format!("{} groups list --node 127.0.0.1:{port}", program()),
+                "the groups, which `groups apply FILE` replaces",
+            ),
         ]);
     }
     let benchmark = format!("redis-benchmark -p {} -n 200000 -P 16 -r 34006 GET rank:__rand_int__", first.open);

@@ -181,8 +181,10 @@ impl Departures<'_> {
         let waiting = inner.node.telemetry.loads.waiting.load(Relaxed);
         let full = inner.under_way.load(Relaxed) >= MAX_FLIGHTS || waiting >= MAX_WAITING;
         match inner.group_of(key) {
+            // The groups have been replaced since the key was one of theirs: the request is to look again.
+            None => Ok(Joined::to(&Arc::new(Flight::over(key)))),
             Some(group) if !full => Ok(self.depart(key, group, now, Departure::IfMissing)),
-            _ => Err(CommandError::text("ORIGINDOWN too many requests wait for loads already")),
+            Some(_) => Err(CommandError::text("ORIGINDOWN too many requests wait for loads already")),
         }
     }
 
@@ -354,6 +356,13 @@ impl Drop for Landing<'_> {
 impl Flight {
     fn new(key: Bytes) -> Flight {
         Flight { key, round: AtomicU32::new(0), outcome: watch::Sender::new(None) }
+    }
+
+    /// One that has brought nothing.
+    fn over(key: &Key<'_>) -> Flight {
+        let flight = Flight::new(Bytes::copy_from_slice(key.bytes()));
+        flight.outcome.send_replace(Some(Outcome::Present));
+        flight
     }
 
     async fn landed(&self) -> Outcome {

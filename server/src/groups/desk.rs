@@ -33,7 +33,7 @@ impl GroupsHandler for GroupsDesk {
 
     fn list(&self) -> ListedGroups {
         let told = self.node.groups.told();
-        let agreed = self.node.cluster.as_ref().and_then(|cluster| version_of(&cluster.membership.state().borrow()));
+        let agreed = self.node.cluster.as_ref().and_then(|cluster| version_of(&cluster.state().borrow()));
         ListedGroups {
             agreed: agreed.unwrap_or_default(),
             used: self.node.origin.as_ref().map_or(0, |origin| origin.groups().version()),
@@ -54,14 +54,14 @@ impl GroupsDesk {
             return origin.groups().iter().cloned().collect();
         }
         let Some(cluster) = &self.node.cluster else { return Vec::new() };
-        let state = Arc::clone(&cluster.membership.state().borrow());
+        let state = Arc::clone(&cluster.state().borrow());
         state.groups().and_then(|agreed| parse_groups(&agreed.text, AGREED).ok()).unwrap_or_default()
     }
 
     async fn apply_checked(&self, wanted: ApplyGroups) -> Result<AppliedGroups, GroupsError> {
         let groups = read(&wanted)?;
-        let membership = match &self.node.cluster {
-            Some(cluster) if cluster.membership.number().borrow().is_some() => Arc::clone(&cluster.membership),
+        let membership = match self.node.member() {
+            Some(member) if member.membership.number().borrow().is_some() => Arc::clone(&member.membership),
             _ => {
                 return Err(refused("this node is not a member of a cluster yet", "wait until its /ready answers 200"));
             }

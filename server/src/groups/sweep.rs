@@ -48,8 +48,8 @@ fn is_former(groups: &Groups, key: &[u8], filled_by: Option<u16>) -> bool {
 
 fn drop_entry(node: &Node, keyspace: &mut Keyspace<'_>, key: &Key<'_>) {
     keyspace.discard(key);
-    if let Some(cluster) = &node.cluster {
-        cluster.replication.record_eviction(key.slot(), key.db(), key.bytes());
+    if let Some(member) = node.member() {
+        member.replication.record_eviction(key.slot(), key.db(), key.bytes());
     }
     node.groups.dropped.fetch_add(1, Relaxed);
 }

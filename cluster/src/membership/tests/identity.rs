@@ -11,7 +11,7 @@ use super::super::channels::dial;
 use super::super::disk::FILE;
 use super::super::service;
 use super::*;
-use crate::state::Applied;
+use crate::state::{Applied, Change};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_process_with_the_same_identity_is_refused() {

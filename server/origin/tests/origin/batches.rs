@@ -36,7 +36,7 @@ async fn keys_that_are_begun_together_are_one_query_without_any_window() {
     let postgres = shop::postgres().await;
     let config = OriginConfig { batch_window: Duration::ZERO, batch_max: 100, ..shop::patient(&postgres) };
     let origin = shop::origin(config, vec![shop::names()]).await;
-    let group = origin.matches(b"name:1").expect("the group has the key").group;
+    let group = origin.group_of(b"name:1").expect("the group has the key");
     let keys = (101..=350).map(|id| (group, format!("name:{id}").into()));
     let loads = join_all(origin.begin(keys).into_iter().map(PendingLoad::result)).await;
     for (id, loaded) in (101..).zip(loads) {

@@ -58,7 +58,7 @@ pub(crate) async fn origin(config: OriginConfig, groups: Vec<GroupConfig>) -> Or
 /// Loads one key through the group that has it.
 pub(crate) async fn load(origin: &Origin, key: impl AsRef<[u8]>) -> Result<Loaded, LoadError> {
     let key = Bytes::copy_from_slice(key.as_ref());
-    let group = origin.matches(&key).unwrap_or_else(|| panic!("no group has {key:?}")).group;
+    let group = origin.group_of(&key).unwrap_or_else(|| panic!("no group has {key:?}"));
     origin.load(group, key).await
 }
 

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use forebay_origin::{LoadError, OriginConfig, Value, check};
+use forebay_origin::{GroupConfig, LoadError, OriginConfig, Value, check};
 use futures_util::future::join_all;
 
 use crate::shop::{self, fields, group, load, text};
@@ -131,4 +131,40 @@ async fn a_check_finds_missing_tables_and_missing_files() {
     assert_eq!((faults[0].place.as_str(), faults[0].line), ("group \"gone\".load", 5));
     let faults = check(OriginConfig::new("sqlite:///nowhere/shop.db"), vec![gone]).await;
     assert!(faults.len() == 1 && faults[0].problem.contains("cannot be reached"), "{faults:?}");
+}
+
+/// Groups are exchanged while loads go on: what is defined as before stays what it was, and nothing else does.
+#[tokio::test]
+async fn groups_are_replaced_as_a_whole() {
+    let database = Database::new();
+    let price = |factor: u32| {
+        group("price", "price:{id}", &format!("SELECT price * {factor} FROM products WHERE id = $1"), "string")
+    };
+    let origin = shop::origin(database.config(), vec![shop::names(), price(1)]).await;
+    let [name_id, price_id] = [&b"name:1"[..], b"price:1"].map(|key| origin.group_of(key).expect("a group has it"));
+    assert_eq!(text(&origin, "price:2").await.as_deref(), Some("3.0"));
+    assert_eq!(text(&origin, "name:2").await.as_deref(), Some("product 2"));
+
+    let names_for_longer = GroupConfig { ttl: Some(Duration::from_secs(60)), ..shop::names() };
+    origin.replace(vec![price(2), names_for_longer], 7).await.expect("they are right");
+    assert_eq!(origin.groups().version(), 7);
+    assert_eq!(origin.group_of(b"name:1"), Some(name_id), "it is loaded as before");
+    let rules = origin.rules(name_id, b"name:1").expect("it is served");
+    assert_eq!(rules.group.ttl, Some(Duration::from_secs(60)));
+    assert!(origin.rules(name_id, b"price:1").is_none(), "that key is another group's");
+    assert_ne!(origin.group_of(b"price:1"), Some(price_id));
+    assert!(origin.rules(price_id, b"price:1").is_none());
+    assert_eq!(origin.load(price_id, "price:2".into()).await, Err(LoadError::Replaced));
+    assert_eq!(text(&origin, "price:2").await.as_deref(), Some("6.0"));
+    let loads: Vec<_> =
+        origin.groups().with_status().map(|(group, status)| (group.name.clone(), status.loads)).collect();
+    assert_eq!(loads, [("price".to_owned(), 2), ("name".to_owned(), 1)], "they are counted by their names");
+
+    let twice = origin.replace(vec![price(1), price(1)], 8).await.expect_err("both have one name");
+    assert!(twice.iter().any(|fault| fault.place.contains("name")), "{twice:?}");
+    assert_eq!(origin.groups().version(), 7, "nothing has changed");
+    origin.replace(Vec::new(), 9).await.expect("none are right, too");
+    assert!(origin.is_empty() && origin.group_of(b"name:1").is_none());
+    // Removed groups' batchers have ended, or this would wait for ever.
+    origin.close().await;
 }
