@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use forebay_origin::{GroupConfig, LoadError, OriginConfig, Value, check};
+use forebay_origin::{LoadError, OriginConfig, Value, check};
 use futures_util::future::join_all;
 
 use crate::shop::{self, fields, group, load, text};
@@ -145,7 +145,8 @@ async fn groups_are_replaced_as_a_whole() {
     assert_eq!(text(&origin, "price:2").await.as_deref(), Some("3.0"));
     assert_eq!(text(&origin, "name:2").await.as_deref(), Some("product 2"));
 
-    let names_for_longer = GroupConfig { ttl: Some(Duration::from_secs(60)), ..shop::names() };
+    let mut names_for_longer = shop::names();
+    names_for_longer.ttl = Some(Duration::from_secs(60));
     origin.replace(vec![price(2), names_for_longer], 7).await.expect("they are right");
     assert_eq!(origin.groups().version(), 7);
     assert_eq!(origin.group_of(b"name:1"), Some(name_id), "it is loaded as before");
