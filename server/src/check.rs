@@ -32,7 +32,7 @@ impl fmt::Display for Findings<'_> {
             return writeln!(f, "ok: no origin is configured, so this is a plain cache");
         }
         for group in self.groups {
-            writeln!(f, "  group \"{}\": {} as {}", group.name, group.key, group.shape_name())?;
+            writeln!(f, "  group \"{}\": {} as {}", group.name, group.key, group.as_.as_str())?;
         }
         let count = self.groups.len();
         writeln!(

@@ -153,7 +153,7 @@ impl GroupConfig {
     pub fn fingerprint(&self) -> u16 {
         let key = self.key.to_string();
         // None of them has a 0 in it.
-        let text = [key.as_str(), &self.load, self.shape_name()].join("\0");
+        let text = [key.as_str(), &self.load, self.as_.as_str()].join("\0");
         // FNV-1a, since what the standard library hashes with may differ between two builds.
         let hash = text
             .bytes()

@@ -3,18 +3,9 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use crate::group::{GroupConfig, Refresh, Shape};
+use crate::group::{GroupConfig, Refresh};
 
 impl GroupConfig {
-    /// The name of the shape, as a file has it.
-    pub fn shape_name(&self) -> &'static str {
-        match self.as_ {
-            Shape::String => "string",
-            Shape::Json => "json",
-            Shape::Hash => "hash",
-        }
-    }
-
     /// The `[[group]]` table that says the same. What has its default is left out, as comments are; so two groups with the same rules
     /// have the same text.
     pub fn to_toml(&self) -> String {
@@ -26,7 +17,7 @@ impl GroupConfig {
         set("name", &Quoted(&self.name));
         set("key", &Quoted(&self.key.to_string()));
         set("load", &Quoted(&self.load));
-        set("as", &Quoted(self.shape_name()));
+        set("as", &Quoted(self.as_.as_str()));
         if let Some(ttl) = self.ttl {
             set("ttl", &Quoted(&length(ttl)));
         }
@@ -98,6 +89,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::group::Shape;
     use crate::group_file::parse_groups;
     use crate::pattern::KeyPattern;
 

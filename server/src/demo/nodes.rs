@@ -10,15 +10,15 @@ use futures_util::future::{join_all, select_all};
 use tokio::runtime::Handle;
 
 use crate::app::{App, Ports, StartError};
-use crate::config::{ClusterConfig, Config, Doors, IdentityConfig};
+use crate::config::{ClusterConfig, Config, Doors, IdentityConfig, Part};
 use crate::node::Node;
 use crate::telemetry::figures::Figures;
 
 /// How many there are.
 const NODES: usize = 3;
 
-/// How long they may take to share the slots out, before the demo goes on without waiting for that.
-const SHARED_OUT: Duration = Duration::from_secs(10);
+/// How long they may take to share the slots out before the demo goes on: requests are answered meanwhile, too.
+const SHARED_OUT: Duration = Duration::from_secs(3);
 
 /// The nodes, the one with the known ports first.
 pub(super) struct Nodes(Vec<App>);
@@ -109,7 +109,7 @@ impl Nodes {
 
 /// What the demo brings itself.
 fn refuse(config: &Config) -> Result<(), Vec<Fault>> {
-    let joins = config.cluster.as_ref().is_some_and(|cluster| !cluster.join.is_empty());
+    let joins = config.part.member().is_some_and(|cluster| !cluster.join.is_empty());
     match joins {
         true => Err(vec![Fault::unplaced(
             "--join",
@@ -123,7 +123,7 @@ fn refuse(config: &Config) -> Result<(), Vec<Fault>> {
 /// The configuration of one of them. `first` is who the others join.
 fn config_of(config: &Config, number: usize, first: Option<&String>) -> Config {
     let free = |port: Option<u16>| port.map(|_| 0);
-    let Config { doors, identity, cluster, .. } = config.clone();
+    let Config { doors, identity, part, .. } = config.clone();
     let identity = IdentityConfig {
         data_dir: identity.data_dir.map(|directory| directory.join(format!("node-{}", number + 1))),
         node_id: identity.node_id.filter(|_| number == 0),
@@ -131,10 +131,17 @@ fn config_of(config: &Config, number: usize, first: Option<&String>) -> Config {
     };
     // Their workers would only take turns on the same cores.
     let threads = (config.threads / NODES).max(1);
-    let cluster = cluster.map(|cluster| ClusterConfig { bootstrap_expect: 1, ..cluster });
+    let part = match (part, first) {
+        (Part::Member(cluster), None) => Part::Member(ClusterConfig { bootstrap_expect: 1, ..cluster }),
+        (Part::Member(cluster), Some(first)) => {
+            let join = vec![first.clone()];
+            Part::Member(ClusterConfig { peer_port: 0, raft_port: 0, bootstrap_expect: 1, join, ..cluster })
+        }
+        (alone, _) => alone,
+    };
     match first {
-        None => Config { identity, cluster, threads, ..config.clone() },
-        Some(first) => Config {
+        None => Config { identity, part, threads, ..config.clone() },
+        Some(_) => Config {
             doors: Doors {
                 port: 0,
                 direct_port: free(doors.direct_port),
@@ -143,12 +150,7 @@ fn config_of(config: &Config, number: usize, first: Option<&String>) -> Config {
                 ..doors
             },
             identity,
-            cluster: cluster.map(|cluster| ClusterConfig {
-                peer_port: 0,
-                raft_port: 0,
-                join: vec![first.clone()],
-                ..cluster
-            }),
+            part,
             threads,
             ..config.clone()
         },

@@ -186,7 +186,7 @@ fn listed(group: &GroupConfig) -> ListedGroup {
     ListedGroup {
         name: group.name.clone(),
         key: group.key.to_string(),
-        shape: group.shape_name().to_owned(),
+        shape: group.as_.as_str().to_owned(),
         ttl: group.ttl.map_or_else(|| "none".to_owned(), length),
         toml: group.to_toml(),
     }
