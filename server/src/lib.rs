@@ -20,6 +20,7 @@ pub mod eviction;
 pub mod expiry;
 pub mod front;
 pub mod groups;
+pub mod hot;
 pub mod housekeeping;
 pub mod identity;
 pub mod listeners;

@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use std::time::Duration;
+
 use forebay_store::UnixMillis;
+use smallvec::SmallVec;
 
 use crate::clients::Client;
 use crate::engine::Ahead;
+use crate::hot::{Asker, TakeBack};
 use crate::replication::Recorded;
 
 /// State that only the connection's own task touches. What others may see or ask of the connection is in [`Client`].
@@ -30,17 +34,41 @@ pub struct Session {
     pub(crate) by_lease: bool,
     /// What others are to hold of what was done. None while nothing was, and on a node that is alone.
     pub(crate) told: Option<Box<Told>>,
+    /// On the peer door: who would keep a copy of the next reply.
+    pub(crate) asker: Option<Asker>,
+    /// How long it may keep that.
+    pub(crate) granted: Option<Duration>,
 }
 
 /// What others are to hold of what a session's requests have done.
 #[derive(Default)]
 pub(crate) struct Told {
     /// What enough copies must hold before the replies are sent (`--min-acks`).
-    pub(crate) unacknowledged: Recorded,
+    pub(crate) unacknowledged: Unacknowledged,
     /// All that was written here, for WAIT.
     pub(crate) written: Recorded,
     /// Whether something was written by other nodes.
     pub(crate) elsewhere: bool,
+}
+
+/// What replies have to wait for.
+#[derive(Default)]
+pub(crate) struct Unacknowledged {
+    /// What enough copies must hold.
+    pub(crate) recorded: Recorded,
+    /// Copies of hot keys that must be gone.
+    pub(crate) take_backs: SmallVec<[Arc<TakeBack>; 1]>,
+}
+
+impl Unacknowledged {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.recorded.is_empty() && self.take_backs.is_empty()
+    }
+
+    fn absorb(&mut self, later: Unacknowledged) {
+        self.recorded.absorb(&later.recorded);
+        self.take_backs.extend(later.take_backs);
+    }
 }
 
 /// By which door a request came in, and so what becomes of one whose keys are another node's.
@@ -81,14 +109,32 @@ impl Session {
             ahead: None,
             by_lease: false,
             told: None,
+            asker: None,
+            granted: None,
         }
     }
 
     /// What must be held by others before the replies are sent; it is taken out.
     #[inline]
-    pub(crate) fn take_unacknowledged(&mut self) -> Option<Recorded> {
+    pub(crate) fn take_unacknowledged(&mut self) -> Option<Unacknowledged> {
         let told = self.told.as_mut()?;
         (!told.unacknowledged.is_empty()).then(|| std::mem::take(&mut told.unacknowledged))
+    }
+
+    /// Has the replies wait until a key has been taken back.
+    pub(crate) fn wait_for(&mut self, take_back: Arc<TakeBack>) {
+        let take_backs = &mut self.told.get_or_insert_default().unacknowledged.take_backs;
+        if !take_backs.iter().any(|known| Arc::ptr_eq(known, &take_back)) {
+            take_backs.push(take_back);
+        }
+    }
+
+    /// Takes over what a part of a request has to wait for.
+    pub(crate) fn absorb(&mut self, mut part: Session) {
+        self.by_lease |= part.by_lease;
+        if let Some(unacknowledged) = part.take_unacknowledged() {
+            self.told.get_or_insert_default().unacknowledged.absorb(unacknowledged);
+        }
     }
 
     /// A session for one part of a request of this one.

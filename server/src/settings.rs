@@ -44,6 +44,8 @@ pub struct Settings {
     pub active_defrag_ignore_bytes: AtomicU64,
     /// … or this part of what is in use, in percent, if it is more.
     pub active_defrag_threshold_lower: AtomicU64,
+    /// Reads a second by way of other nodes that make a key hot; 0: none is.
+    pub hot_key_reads: AtomicU64,
     /// `DEBUG SET-ACTIVE-EXPIRE`.
     pub active_expire: AtomicBool,
     /// `DEBUG PAUSE-CRON` sets it to false.
@@ -143,6 +145,7 @@ impl Default for Settings {
             active_defrag: AtomicBool::new(true),
             active_defrag_ignore_bytes: AtomicU64::new(defaults::WASTE_IGNORED),
             active_defrag_threshold_lower: AtomicU64::new(defaults::WASTE_PERCENT),
+            hot_key_reads: AtomicU64::new(0),
             active_expire: AtomicBool::new(true),
             housekeeping: AtomicBool::new(true),
             remembered: Mutex::default(),

@@ -124,9 +124,15 @@ async fn hand_over_to(
     went
 }
 
-/// Waits until `to` has all that was done to the slots, and other holders as well as far as they keep up.
+/// Waits until there are no copies of hot keys of the slots, and until `to` has all that was done to them, and other holders as well as far
+/// as they keep up.
 async fn drained(node: &Node, slots: &SlotSet, to: NodeNumber) -> bool {
     let Some(member) = node.member() else { return false };
+    // The slots are frozen, so that there are no grants from here on.
+    slots.iter().for_each(|slot| member.hot.grants.changed_slot(slot, None));
+    for take_back in member.hot.grants.all_under_way() {
+        take_back.over().await;
+    }
     let is_whole = member.replication.drained(slots, to).await.is_ok();
     if is_whole {
         let _in_vain = tokio::time::timeout(DRAIN_OTHERS, member.replication.drained_everywhere()).await;

@@ -18,6 +18,7 @@ use forebay_cluster::membership::{Lease, Membership, Watcher};
 use forebay_cluster::peer::Peers;
 use tokio::sync::watch;
 
+use crate::hot::Hot;
 use crate::replication::Replication;
 
 pub use follow::follow;
@@ -43,6 +44,7 @@ pub enum Part {
 pub struct Member {
     pub membership: Arc<Membership>,
     pub replication: Arc<Replication>,
+    pub hot: Hot,
     /// How long this node may serve what it owns.
     pub lease: Arc<Lease>,
     /// `--min-acks`

@@ -21,9 +21,10 @@ use crate::config::{ClusterConfig, Config};
 use crate::engine::Engine;
 use crate::engine::peers::PeerDoor;
 use crate::groups::GroupsDesk;
+use crate::hot::{self, Hot};
 use crate::listeners::{ClusterListeners, port_of};
 use crate::node::Node;
-use crate::replication::Host;
+use crate::replication::{Host, Replication};
 
 /// How long a lone node's start waits until it is a cluster of one. It is told at most this late that it is not.
 const FORMED: Duration = Duration::from_secs(10);
@@ -75,8 +76,10 @@ pub async fn meet(
         timing: Timing::default(),
     };
     let membership = Arc::new(Membership::start(membership, doors.raft).await?);
+    let hot = Hot::default();
     let member = Member {
-        replication: Arc::default(),
+        replication: Arc::new(Replication::new(Arc::clone(&hot.grants))),
+        hot,
         lease: membership.lease(),
         membership: Arc::clone(&membership),
         min_acks: cluster.min_acks,
@@ -153,6 +156,8 @@ fn keep_up(node: &Arc<Node>, membership: &Arc<Membership>, tasks: &mut JoinSet<(
     let host = Arc::new(CopyHost::new(node()));
     let feeding = replication().keep_feeds(Arc::clone(&host) as Arc<dyn Host>, Arc::new(FeedOpener::new(node())));
     tasks.spawn_on(feeding, background);
+    let taking_back = hot::take_back(node());
+    tasks.spawn_on(async move { match taking_back.await {} }, background);
     let audited = replication();
     tasks.spawn_on(async move { audited.audit(&*host).await }, background);
 }

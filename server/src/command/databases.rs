@@ -73,6 +73,9 @@ fn flush(call: &mut Call<'_>, db: Option<u16>) -> Result<Flow, CommandError> {
         _ => return Err(CommandError::Syntax),
     };
     let mut garbage: Garbage = call.node.flush(db);
+    if let Some(member) = call.node.member() {
+        member.hot.grants.all_under_way().into_iter().for_each(|take_back| call.session.wait_for(take_back));
+    }
     if elsewhere {
         call.node.reclaimer.take_over(&mut garbage);
     }

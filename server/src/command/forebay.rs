@@ -13,6 +13,7 @@ pub(super) const TABLE: &[Spec] = &[
     Spec::new("forebay.explain", 2, Flags::READONLY.union(Flags::FAST), Categories::KEYSPACE)
         .keys(&[KeySpec::one(KeyUse::RO)])
         .on_keys(explain)
+        .tips(&["nondeterministic_output"])
         .docs(
             "generic",
             "7.2.0",

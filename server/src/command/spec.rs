@@ -446,6 +446,12 @@ impl Spec {
         !uses.contains(KeyUse::NOT_KEY) && self.arity.unsigned_abs() >= 2
     }
 
+    /// Whether it reads one key, right behind the name, and answers the same until something is done to the key: nothing that depends on the
+    /// time, on chance, or on what the reader has done before.
+    pub fn is_repeatable(&self) -> bool {
+        self.flags.contains(Flags::READONLY) && self.has_one_key() && !self.tips.contains(&"nondeterministic_output")
+    }
+
     /// The keys in `args` with how the command uses each.
     ///
     /// # Errors

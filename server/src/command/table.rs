@@ -21,6 +21,8 @@ pub struct Command {
     pub full_name: &'static str,
     /// Whether the one key is the first argument behind the name, as it is for most commands.
     pub has_one_key: bool,
+    /// Whether the reply follows from that key alone: the same until something is done to the key.
+    pub is_repeatable: bool,
     pub subcommands: Vec<Command>,
     is_container: bool,
 }
@@ -137,7 +139,15 @@ impl Numbering {
         self.names.push(full_name);
         let subcommands = spec.subcommands.iter().map(|sub| self.number(sub, Some(spec.name))).collect();
         let is_container = !spec.subcommands.is_empty();
-        Command { spec, id, full_name, has_one_key: spec.has_one_key(), subcommands, is_container }
+        Command {
+            spec,
+            id,
+            full_name,
+            has_one_key: spec.has_one_key(),
+            is_repeatable: spec.is_repeatable(),
+            subcommands,
+            is_container,
+        }
     }
 }
 
@@ -206,6 +216,17 @@ mod tests {
             assert_eq!(name, name.to_lowercase());
             assert!(Table::get().by_name(name.to_uppercase().as_bytes()).is_some(), "{name}");
         }
+    }
+
+    /// Replies of these may be kept by other nodes. Whoever adds a command decides here whether its reply follows from its key alone.
+    #[test]
+    fn what_is_repeatable_is_known() {
+        const REPEATABLE: &str = "bitcount bitfield_ro bitpos expiretime get getbit getrange hexists hget hgetall hkeys hlen hmget \
+                                  hstrlen hvals pexpiretime strlen substr type";
+        let mut found: Vec<_> = Table::get().commands().filter(|command| command.is_repeatable).collect();
+        found.sort_by_key(|command| command.full_name);
+        let names: Vec<_> = found.iter().map(|command| command.full_name).collect();
+        assert_eq!(names.join(" "), REPEATABLE);
     }
 
     #[test]

@@ -181,6 +181,8 @@ pub struct ClusterConfig {
     pub copies: u8,
     /// Copies that must have a write before it is acknowledged, the owner's included.
     pub min_acks: u8,
+    /// Reads a second by way of other nodes that make a key hot; 0: none is.
+    pub hot_key_reads: u64,
     /// In thousandths.
     pub weight: u32,
 }
@@ -349,6 +351,7 @@ impl ClusterConfig {
             bootstrap_expect: reader.value("bootstrap-expect", parse::at_least_one),
             copies: reader.value("copies", parse::copies),
             min_acks: reader.value("min-acks", parse::copies),
+            hot_key_reads: reader.value("hot-key-reads", parse::count),
             weight: reader.value("weight", parse::weight),
         };
         if config.min_acks > config.copies {

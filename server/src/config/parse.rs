@@ -64,6 +64,10 @@ pub(super) fn at_least_one<N: FromStr + PartialOrd + From<u8>>(text: &str) -> Re
     number.ok_or_else(|| Complaint::new(format!("`{text}` is no number from 1 on"), ""))
 }
 
+pub(super) fn count(text: &str) -> Result<u64, Complaint> {
+    text.parse().map_err(|_| Complaint::new(format!("`{text}` is no number from 0 on"), ""))
+}
+
 pub(super) fn databases(text: &str) -> Result<u16, Complaint> {
     let hint = format!("there may be 1 to {MOST_DATABASES}");
     match at_least_one(text) {

@@ -111,6 +111,14 @@ pub(super) static SETTINGS: &[Setting] = &[
         "Copies that must have a write before it is acknowledged, the owner's included",
     )
     .of_nodes(NO_DATA),
+    Setting::new(
+        Topic::Cluster,
+        "hot-key-reads",
+        "COUNT",
+        "500",
+        "Reads of a key per second by way of other nodes from which on these keep it for moments; 0 for never",
+    )
+    .of_nodes(NO_DATA),
     Setting::new(Topic::Cluster, "weight", "NUMBER", "1.0", "This node's capacity beside the others'")
         .of_nodes(NO_DATA),
     Setting::new(

@@ -4,12 +4,14 @@
 //! turn; behind one that is neither, nothing is sent ahead, for it might be overtaken.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use bytes::Bytes;
 use forebay_cluster::peer::{Call, CallError};
 
 use super::forward::{self, Outcome};
 use crate::command::table::Command;
+use crate::hot::Grant;
 use crate::node::Node;
 
 /// What is known of the requests from the next one on, and what was sent of them.
@@ -20,15 +22,21 @@ pub struct Ahead {
 }
 
 /// Where a request is.
-#[derive(Clone, Copy)]
 enum Sent {
     /// Not sent: its turn is to come.
     Here,
     /// In this group.
     There(usize),
+    /// Nowhere: a copy has answered it.
+    Copied(Bytes),
 }
 
-enum Group {
+struct Group {
+    sent: Instant,
+    state: State,
+}
+
+enum State {
     Waiting(Call),
     Answered(Bytes),
     Failed(CallError),
@@ -40,8 +48,8 @@ pub(super) enum Next {
     Run,
     /// Its group is not answered yet.
     Wait,
-    /// It was run, or was to be, by its owner.
-    Outcome(Outcome),
+    /// It was run, or was to be, by its owner; the reply may be kept.
+    Outcome(Outcome, Option<Grant>),
 }
 
 impl Ahead {
@@ -63,45 +71,56 @@ impl Ahead {
         self.order.push_back(Sent::There(group));
     }
 
+    /// A copy has answered the request.
+    pub(super) fn copied(&mut self, reply: Bytes) {
+        self.order.push_back(Sent::Copied(reply));
+    }
+
+    /// Whether the request at that place has been sent.
+    pub(super) fn is_sent(&self, at: usize) -> bool {
+        matches!(self.order.get(at), Some(Sent::There(_)))
+    }
+
     pub(super) fn groups(&self) -> usize {
         self.groups.len()
     }
 
-    /// A group was sent, or could not be.
-    pub(super) fn sent(&mut self, call: Option<Call>) {
-        let alone = || Group::Failed(CallError::Unreachable("this node is alone".to_owned()));
-        self.groups.push(call.map_or_else(alone, Group::Waiting));
+    /// A group was sent not before `sent`, or could not be.
+    pub(super) fn sent(&mut self, call: Option<Call>, sent: Instant) {
+        let alone = || State::Failed(CallError::Unreachable("this node is alone".to_owned()));
+        self.groups.push(Group { sent, state: call.map_or_else(alone, State::Waiting) });
     }
 
     /// Takes the next request's place.
     pub(super) fn next(&mut self, command: &Command, epoch: u64) -> Next {
-        let group = match self.order.front() {
-            None => return Next::Run,
-            Some(Sent::Here) => {
-                self.order.pop_front();
-                return Next::Run;
-            }
-            Some(Sent::There(group)) => *group,
+        let group = match self.order.pop_front() {
+            None | Some(Sent::Here) => return Next::Run,
+            Some(Sent::Copied(reply)) => return Next::Outcome(Outcome::Replied(reply), None),
+            Some(Sent::There(group)) => group,
         };
-        let outcome = match &mut self.groups[group] {
-            Group::Waiting(_) => return Next::Wait,
-            Group::Failed(error) => forward::unanswered(error, command, epoch),
-            // An answer that cannot be read tells nothing of what was run.
-            Group::Answered(answers) => {
-                forward::take(answers).unwrap_or_else(|| forward::unanswered(&CallError::Broken, command, epoch))
+        let Group { sent, state } = &mut self.groups[group];
+        match state {
+            State::Waiting(_) => {
+                self.order.push_front(Sent::There(group));
+                Next::Wait
             }
-        };
-        self.order.pop_front();
-        Next::Outcome(outcome)
+            State::Failed(error) => Next::Outcome(forward::unanswered(error, command, epoch), None),
+            State::Answered(answers) => match forward::take_granted(answers) {
+                Some((outcome, lasts)) => Next::Outcome(outcome, lasts.map(|lasts| Grant { sent: *sent, lasts })),
+                // An answer that cannot be read tells nothing of what was run.
+                None => Next::Outcome(forward::unanswered(&CallError::Broken, command, epoch), None),
+            },
+        }
     }
 
     /// Waits until the next request's group is answered.
     pub(super) async fn answered(&mut self, node: &Node) {
-        let Some(Sent::There(group)) = self.order.front().copied() else { return };
-        if let Group::Waiting(call) = &mut self.groups[group] {
-            self.groups[group] = match forward::answers_of(node, call).await {
-                Ok(answers) => Group::Answered(answers),
-                Err(error) => Group::Failed(error),
+        let Some(Sent::There(group)) = self.order.front() else { return };
+        let state = &mut self.groups[*group].state;
+        if let State::Waiting(call) = state {
+            *state = match forward::answers_of(node, call).await {
+                Ok(answers) => State::Answered(answers),
+                Err(error) => State::Failed(error),
             };
         }
     }

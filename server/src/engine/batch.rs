@@ -15,10 +15,11 @@ use forebay_store::{Key, MAX_PREFETCHED};
 use smallvec::SmallVec;
 
 use super::gates::{self, Passage};
-use super::{Engine, Request, Step, forward};
+use super::{Ahead, Engine, Request, Step, forward};
 use crate::clock::Instant;
 use crate::command::spec::{InvalidKeyCount, Run};
 use crate::command::table::Command;
+use crate::hot::Found;
 use crate::session::{Door, Session};
 
 /// Requests of one batch.
@@ -132,8 +133,10 @@ impl<'b> Batch<'_, 'b> {
         }
         let mut ahead = session.ahead.take().unwrap_or_default();
         let first = ahead.groups();
+        let sent = std::time::Instant::now();
         let mut owners: SmallVec<[(&str, forward::Requests); 4]> = SmallVec::new();
-        for prepared in &self.requests[ahead.len().min(self.requests.len())..] {
+        for at in ahead.len().min(self.requests.len())..self.requests.len() {
+            let prepared = &self.requests[at];
             let Some((command, keys)) = prepared.command.zip(self.keys_of(prepared)) else { break };
             if !matches!(gates::pass(&self.engine.node, session, command), Passage::Open) {
                 break;
@@ -143,20 +146,39 @@ impl<'b> Batch<'_, 'b> {
                 continue;
             }
             let Some(owner) = forward::owner(&self.topology, keys) else { break };
+            let found = match self.engine.find_copy(session, command, prepared.args, protocol) {
+                Found::Copy(reply) if !self.is_on_its_way(&ahead, at) => {
+                    ahead.copied(reply);
+                    continue;
+                }
+                found => found,
+            };
             let group = match owners.iter().position(|(address, _)| *address == owner.peer_address) {
                 Some(group) => group,
                 None => {
-                    owners.push((&owner.peer_address, forward::Requests::of(session, protocol)));
+                    owners.push((&owner.peer_address, forward::Requests::of(session, protocol).keeping_copies()));
                     owners.len() - 1
                 }
             };
             owners[group].1.add(prepared.args.iter());
+            if let Found::Ended { served } = found {
+                let _told_or_lost = owners[group].1.tell_served(served);
+            }
             ahead.send(first + group);
         }
         for (owner, requests) in owners {
-            ahead.sent(requests.send(&self.engine.node, &self.topology, owner));
+            ahead.sent(requests.send(&self.engine.node, &self.topology, owner), sent);
         }
         session.ahead = (!ahead.is_empty()).then_some(ahead);
+    }
+
+    /// Whether a request before this one, with one of its keys, has been sent and not answered: a copy might be of a state before it, or,
+    /// should it be a read, of one before what it sees.
+    fn is_on_its_way(&self, ahead: &Ahead, at: usize) -> bool {
+        let keys = self.keys_of(&self.requests[at]).unwrap_or_default();
+        let is_shared = |key: &Key<'_>| keys.iter().any(|own| own.bytes() == key.bytes());
+        let has_shared = |at: usize| self.keys_of(&self.requests[at]).is_none_or(|keys| keys.iter().any(is_shared));
+        (0..at).any(|at| ahead.is_sent(at) && has_shared(at))
     }
 
     /// `None` of what does not run on keys.

@@ -25,7 +25,7 @@ impl Engine {
     /// When one of them cannot be reached, or answers an error. Others may have done their part.
     pub(super) async fn everywhere(
         &self,
-        session: &Session,
+        session: &mut Session,
         args: Args<'_>,
         reply: &mut Reply,
         merge: Merge,
@@ -66,7 +66,7 @@ impl Engine {
     /// Runs one step of a scan where its cursor says, and lets it go on at the next member when it has come to the end there.
     async fn scan_on(
         &self,
-        session: &Session,
+        session: &mut Session,
         args: Args<'_>,
         reply: &mut Reply,
         topology: &Topology,
@@ -128,12 +128,14 @@ impl Engine {
         requests.send(&self.node, topology, &member.peer_address)
     }
 
-    async fn run_here(&self, session: &Session, args: Args<'_>, protocol: Protocol) -> Result<Bytes, CommandError> {
+    async fn run_here(&self, session: &mut Session, args: Args<'_>, protocol: Protocol) -> Result<Bytes, CommandError> {
         let mut reply = Reply::new();
         reply.set_protocol(protocol);
         let mut own = session.for_a_part(Door::Peer, self.node.clock.unix_millis());
         // In a box: a part is a request of its own, and could not be a part of itself.
-        match Box::pin(self.execute(&mut own, args, &mut reply)).await {
+        let step = Box::pin(self.execute(&mut own, args, &mut reply)).await;
+        session.absorb(own);
+        match step {
             Step::Misplaced { .. } => Err(CommandError::Down),
             _ => Ok(reply.copy_to_bytes(reply.remaining())),
         }

@@ -27,19 +27,28 @@ const ANSWER_LOOKS: u32 = 120;
 /// How long an answer is waited for out of touch with the cluster, 1 s: a new leader of the cluster is found sooner.
 const CUT_OFF_LOOKS: u32 = 4;
 
-/// In the first byte of what is sent: replies are to be in RESP3, reads are to leave no trace.
+/// In the first byte of what is sent: replies are to be in RESP3, reads are to leave no trace, the sender would keep copies of replies.
 const RESP3: u8 = 1;
 const NO_TOUCH: u8 = 2;
+const KEEPS_COPIES: u8 = 4;
+
+/// In front of the requests: the flags, the database, and of one request how often a copy has answered it before.
+const REQUESTS_HEADER: usize = 1 + 2 * size_of::<u16>() + size_of::<u32>();
+const SERVED_AT: usize = 1 + size_of::<u16>();
 
 /// What stands in front of an answer to one request: whether it is a reply, and its length.
 const ANSWER_HEADER: usize = 1 + size_of::<u32>();
 const REPLY: u8 = 0;
 const MISPLACED: u8 = 1;
+/// A reply that may be kept, for so many milliseconds as stand in front of it.
+const GRANTED: u8 = 2;
 
 /// Requests of one client for one owner, packed.
 pub(super) struct Requests {
     packed: BytesMut,
-    requests: u64,
+    requests: u16,
+    /// Whether it is told of a request how often a copy has answered it.
+    tells_served: bool,
 }
 
 impl Requests {
@@ -48,7 +57,25 @@ impl Requests {
         let resp3 = if protocol == Protocol::Resp3 { RESP3 } else { 0 };
         packed.put_u8(resp3 | if session.no_touch { NO_TOUCH } else { 0 });
         packed.put_u16_le(session.db);
-        Requests { packed, requests: 0 }
+        packed.put_bytes(0, REQUESTS_HEADER - SERVED_AT);
+        Requests { packed, requests: 0, tells_served: false }
+    }
+
+    /// The replies may come with leave to keep them.
+    pub(super) fn keeping_copies(mut self) -> Requests {
+        self.packed[0] |= KEEPS_COPIES;
+        self
+    }
+
+    /// Tells how often a copy has answered the last request, since it was last told; false if there is no room for it.
+    pub(super) fn tell_served(&mut self, served: u32) -> bool {
+        if served == 0 || std::mem::replace(&mut self.tells_served, true) {
+            return served == 0;
+        }
+        let mut field = &mut self.packed[SERVED_AT..REQUESTS_HEADER];
+        field.put_u16_le(self.requests - 1);
+        field.put_u32_le(served);
+        true
     }
 
     pub(super) fn add(&mut self, arguments: impl ExactSizeIterator<Item = impl AsRef<[u8]>>) {
@@ -65,7 +92,7 @@ impl Requests {
 
     pub(super) fn send(self, node: &Node, topology: &Topology, owner: &str) -> Option<Call> {
         let cluster = node.cluster.as_ref()?;
-        cluster.forwarded.fetch_add(self.requests, Relaxed);
+        cluster.forwarded.fetch_add(u64::from(self.requests), Relaxed);
         Some(cluster.peers.call(owner, topology.epoch(), &self.packed))
     }
 }
@@ -80,19 +107,25 @@ fn put_header(packed: &mut BytesMut, kind: u8, number: usize) {
 pub(super) struct Received {
     pub(super) protocol: Protocol,
     pub(super) no_touch: bool,
+    /// Whether the sender would keep copies of replies.
+    pub(super) keeps_copies: bool,
     pub(super) db: u16,
+    /// The place of one request, and how often a copy has answered it.
+    pub(super) served: (u16, u32),
     pub(super) requests: Bytes,
 }
 
 impl Received {
     /// `None` for what no peer of this version sends.
     pub(super) fn read(mut content: Bytes) -> Option<Received> {
-        if content.len() < 1 + size_of::<u16>() {
+        if content.len() < REQUESTS_HEADER {
             return None;
         }
         let flags = content.get_u8();
         let protocol = if flags & RESP3 == 0 { Protocol::Resp2 } else { Protocol::Resp3 };
-        Some(Received { protocol, no_touch: flags & NO_TOUCH != 0, db: content.get_u16_le(), requests: content })
+        let (no_touch, keeps_copies) = (flags & NO_TOUCH != 0, flags & KEEPS_COPIES != 0);
+        let (db, served) = (content.get_u16_le(), (content.get_u16_le(), content.get_u32_le()));
+        Some(Received { protocol, no_touch, keeps_copies, db, served, requests: content })
     }
 }
 
@@ -101,12 +134,23 @@ impl Received {
 pub(super) struct Answers(BytesMut);
 
 impl Answers {
-    pub(super) fn reply(&mut self, reply: &mut Reply) {
+    /// A reply, and how long it may be kept.
+    pub(super) fn reply(&mut self, reply: &mut Reply, granted: Option<Duration>) {
         let length = reply.remaining();
-        self.0.reserve(ANSWER_HEADER + length);
-        self.0.put_u8(REPLY);
-        // Replies are limited far below 4 GiB by what a value may be.
-        self.0.put_u32_le(length as u32);
+        self.0.reserve(ANSWER_HEADER + size_of::<u32>() + length);
+        match granted {
+            // Replies are limited far below 4 GiB by what a value may be.
+            None => {
+                self.0.put_u8(REPLY);
+                self.0.put_u32_le(length as u32);
+            }
+            Some(lasts) => {
+                self.0.put_u8(GRANTED);
+                self.0.put_u32_le((size_of::<u32>() + length) as u32);
+                // Less than a second.
+                self.0.put_u32_le(lasts.as_millis() as u32);
+            }
+        }
         self.0.put(&mut *reply);
         reply.clear();
     }
@@ -137,6 +181,11 @@ pub(super) enum Outcome {
 
 /// Takes the first answer; `None` for what no peer of this version sends.
 pub(super) fn take(answers: &mut Bytes) -> Option<Outcome> {
+    take_granted(answers).map(|(outcome, _)| outcome)
+}
+
+/// As [`take`], with how long the answer may be kept.
+pub(super) fn take_granted(answers: &mut Bytes) -> Option<(Outcome, Option<Duration>)> {
     if answers.len() < ANSWER_HEADER {
         return None;
     }
@@ -146,8 +195,12 @@ pub(super) fn take(answers: &mut Bytes) -> Option<Outcome> {
     }
     let mut content = answers.split_to(length);
     match kind {
-        REPLY => Some(Outcome::Replied(content)),
-        MISPLACED if length == size_of::<u64>() => Some(Outcome::Again { epoch: content.get_u64_le() }),
+        REPLY => Some((Outcome::Replied(content), None)),
+        GRANTED if length >= size_of::<u32>() => {
+            let lasts = Duration::from_millis(content.get_u32_le().into());
+            Some((Outcome::Replied(content), Some(lasts)))
+        }
+        MISPLACED if length == size_of::<u64>() => Some((Outcome::Again { epoch: content.get_u64_le() }, None)),
         _ => None,
     }
 }
@@ -223,10 +276,14 @@ mod tests {
         let mut answers = Answers::default();
         let mut reply = Reply::new();
         reply.simple("PONG");
-        answers.reply(&mut reply);
+        answers.reply(&mut reply, None);
+        reply.integer(1);
+        answers.reply(&mut reply, Some(Duration::from_millis(300)));
         answers.misplaced(7);
         let mut packed = Bytes::copy_from_slice(answers.as_bytes());
         assert_eq!(take(&mut packed), Some(Outcome::Replied(Bytes::from_static(b"+PONG\r\n"))));
+        let granted = (Outcome::Replied(Bytes::from_static(b":1\r\n")), Some(Duration::from_millis(300)));
+        assert_eq!(take_granted(&mut packed), Some(granted));
         assert_eq!(take(&mut packed), Some(Outcome::Again { epoch: 7 }));
         assert_eq!(take(&mut packed), None);
     }

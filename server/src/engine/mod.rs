@@ -13,6 +13,7 @@ pub mod fill;
 pub mod flight;
 mod forward;
 pub mod gates;
+mod hot;
 mod merge;
 mod patience;
 pub mod peers;
@@ -35,9 +36,10 @@ use crate::command::error::CommandError;
 use crate::command::spec::{Flags, InvalidKeyCount, Load, Merge, Run};
 use crate::command::table::{Command, Table};
 use crate::groups;
+use crate::hot::{Found, Grant};
 use crate::node::Node;
-use crate::replication::{Recorded, Write};
-use crate::session::{Door, Session};
+use crate::replication::Write;
+use crate::session::{Door, Session, Unacknowledged};
 use fill::Landed;
 use flight::{Departures, Flights, Joined};
 use forward::Outcome;
@@ -91,8 +93,8 @@ pub enum Wait {
     Loads(Loads),
     /// `CLIENT PAUSE`; the request starts over afterwards.
     Pause,
-    /// The answer of the keys' owner.
-    Forward(Forwarded),
+    /// The answer of the keys' owner, who was not asked before `sent`.
+    Forward { call: Forwarded, sent: std::time::Instant },
     /// The answer to requests that were sent ahead, this one among them.
     Ahead,
     /// Its parts, each by the owner of some of its keys.
@@ -247,14 +249,15 @@ impl Engine {
                     None => self.run_again(session, args, reply, brought),
                 }
             }
-            Wait::Forward(mut call) => {
+            Wait::Forward { mut call, sent } => {
                 let epoch = self.node.topology.load().epoch();
-                let outcome = match forward::answers_of(&self.node, &mut call).await {
-                    Ok(mut answers) => forward::take(&mut answers).unwrap_or(Outcome::Uncertain),
-                    Err(error) => forward::unanswered(&error, command, epoch),
+                let (outcome, lasts) = match forward::answers_of(&self.node, &mut call).await {
+                    Ok(mut answers) => forward::take_granted(&mut answers).unwrap_or((Outcome::Uncertain, None)),
+                    Err(error) => (forward::unanswered(&error, command, epoch), None),
                 };
                 session.now = self.node.clock.unix_millis();
-                self.conclude(session, command, args, reply, outcome, &mut clock)
+                let grant = lasts.map(|lasts| Grant { sent, lasts });
+                self.conclude(session, command, args, reply, (outcome, grant), &mut clock)
             }
             Wait::Split(merge) => {
                 let split = self.split(session, args, reply, merge, patience).await;
@@ -301,7 +304,7 @@ impl Engine {
         command: &'static Command,
         args: Args<'_>,
         reply: &mut Reply,
-        outcome: Outcome,
+        (outcome, grant): (Outcome, Option<Grant>),
         clock: &mut Instant,
     ) -> Step {
         let failed = match outcome {
@@ -312,6 +315,9 @@ impl Engine {
             }
             Outcome::Replied(content) => {
                 let failed = content.first() == Some(&b'-');
+                if let Some(grant) = grant {
+                    self.keep_copy(session, command, args, reply.protocol(), &content, grant);
+                }
                 forward::conclude(reply, content);
                 if command.spec.flags.contains(Flags::WRITE) {
                     session.told.get_or_insert_default().elsewhere = true;
@@ -340,7 +346,9 @@ impl Engine {
         match next {
             ahead::Next::Run => None,
             ahead::Next::Wait => Some(Step::Wait(Wait::Ahead)),
-            ahead::Next::Outcome(outcome) => Some(self.conclude(session, command, args, reply, outcome, clock)),
+            ahead::Next::Outcome(outcome, grant) => {
+                Some(self.conclude(session, command, args, reply, (outcome, grant), clock))
+            }
         }
     }
 
@@ -357,11 +365,16 @@ impl Engine {
         !std::mem::take(&mut session.by_lease) || self.node.has_lease()
     }
 
-    /// Waits until enough copies hold what a session's requests have written or seen. False if they do not in time: then nobody may be
-    /// told what came of the requests.
-    pub async fn acknowledged(&self, recorded: &Recorded) -> bool {
+    /// Waits until enough copies hold what a session's requests have written or seen, and nobody holds what it was before. False if that
+    /// does not come about in time: then nobody may be told what came of the requests.
+    pub(crate) async fn acknowledged(&self, told: &Unacknowledged) -> bool {
         let Some(member) = self.node.member() else { return true };
-        let held = member.replication.acknowledged(recorded, usize::from(member.min_acks) - 1);
+        let held = async {
+            for take_back in &told.take_backs {
+                take_back.over().await;
+            }
+            member.replication.acknowledged(&told.recorded, usize::from(member.min_acks) - 1).await;
+        };
         tokio::time::timeout(ACKNOWLEDGE, held).await.is_ok()
     }
 
@@ -480,8 +493,8 @@ impl Engine {
         let is_loadable = |key: &Key<'_>| self.node.is_of_a_group(key.bytes());
         let mut keyspace = self.lock(keys, session);
         if !keys.iter().all(|key| self.node.roles.is_owned_alone(key.slot())) {
-            if let Some(step) = self.elsewhere(session, request, keys, reply)? {
-                return Ok(Ran::NotYet(step));
+            if let Some(ran) = self.elsewhere(session, request, keys, reply)? {
+                return Ok(ran);
             }
             groups::look_through_keys(&self.node, &mut keyspace, keys);
         }
@@ -517,6 +530,8 @@ impl Engine {
         }
         if let Some(member) = self.node.member() {
             record(member, session, request, keys, &mut keyspace);
+            let is_final = missing.is_none() && brought.is_empty() && result.is_ok();
+            hot::note(&self.node, member, session, request, &mut keyspace, is_final.then_some(&*reply));
         }
         let mut garbage = std::mem::take(keyspace.garbage());
         drop(keyspace);
@@ -543,10 +558,10 @@ impl Engine {
         session: &mut Session,
         request: &Request<'_>,
         keys: &[Key<'_>],
-        reply: &Reply,
-    ) -> Result<Option<Step>, CommandError> {
+        reply: &mut Reply,
+    ) -> Result<Option<Ran>, CommandError> {
         let Request { command, args, topology, .. } = *request;
-        Ok(Some(match route::place(&self.node, topology, session, command, keys) {
+        Ok(Some(Ran::NotYet(match route::place(&self.node, topology, session, command, keys) {
             Route::Here => {
                 session.by_lease = true;
                 return Ok(None);
@@ -556,14 +571,24 @@ impl Engine {
             Route::Misplaced { epoch } => Step::Misplaced { epoch },
             Route::Split(merge) => Step::Wait(Wait::Split(merge)),
             Route::To(owner) => {
-                let mut requests = forward::Requests::of(session, reply.protocol());
+                let mut requests = forward::Requests::of(session, reply.protocol()).keeping_copies();
                 requests.add(args.iter());
+                match self.find_copy(session, command, args, reply.protocol()) {
+                    // Nothing is on its way for this client: what it has asked before is answered.
+                    Found::Copy(copied) if session.ahead.is_none() => {
+                        forward::conclude(reply, copied);
+                        return Ok(Some(Ran::ToEnd));
+                    }
+                    Found::Ended { served } => drop(requests.tell_served(served)),
+                    Found::Copy(_) | Found::Nothing => {}
+                }
+                let sent = std::time::Instant::now();
                 match requests.send(&self.node, topology, &owner.peer_address) {
-                    Some(call) => Step::Wait(Wait::Forward(call)),
+                    Some(call) => Step::Wait(Wait::Forward { call, sent }),
                     None => return Err(CommandError::Down),
                 }
             }
-        }))
+        })))
     }
 
     /// Lends the keyspace what was brought for the request. Its reads have been counted already, by what its first run found.
@@ -677,13 +702,13 @@ fn record(
         }
         let told = session.told.get_or_insert_default();
         if member.min_acks > 1 {
-            told.unacknowledged.absorb(&recorded);
+            told.unacknowledged.recorded.absorb(&recorded);
         }
         told.written.absorb(&recorded);
     } else if member.min_acks > 1 {
         // A value that too few hold might be gone when its owner is, after somebody has seen it.
         let told = session.told.get_or_insert_default();
-        keys.iter().for_each(|key| member.replication.seen(key.slot(), &mut told.unacknowledged));
+        keys.iter().for_each(|key| member.replication.seen(key.slot(), &mut told.unacknowledged.recorded));
     }
 }
 

@@ -11,6 +11,7 @@ use super::forward::{Answers, Received};
 use super::{Engine, Step};
 use crate::clients::Client;
 use crate::cluster::copies::CopyHost;
+use crate::hot::{self, Asker, TAKE_BACK};
 use crate::session::{Door, Session};
 
 /// Where other nodes' requests come in.
@@ -31,6 +32,8 @@ struct Group {
     frame: Frame,
     reply: Reply,
     answers: Answers,
+    /// The place of the next request.
+    next: u16,
     /// One was misplaced, so the rest is as well: none may overtake it.
     misplaced: Option<u64>,
 }
@@ -52,22 +55,26 @@ impl PeerDoor {
         PeerDoor { engine, client, host, runtime }
     }
 
-    fn group(&self, content: Bytes) -> Option<Group> {
+    fn group(&self, caller: &Hello, content: Bytes) -> Option<Group> {
         let received = Received::read(content)?;
         let mut session = Session::new(Arc::clone(&self.client), 0, true, Door::Peer);
         session.db = received.db;
         session.no_touch = received.no_touch;
+        session.asker = caller.number.filter(|_| received.keeps_copies).map(|node| Asker { node, served: 0 });
         session.now = self.engine.node().clock.unix_millis();
         let mut reply = Reply::new();
         reply.set_protocol(received.protocol);
         let (decoder, frame, answers) = (Decoder::new(), Frame::new(), Answers::default());
-        Some(Group { received, session, decoder, frame, reply, answers, misplaced: None })
+        Some(Group { received, session, decoder, frame, reply, answers, next: 0, misplaced: None })
     }
 }
 
 impl PeerHandler for PeerDoor {
-    fn serve(&self, _caller: &Hello, _epoch: u64, request: Bytes, answer: Answer) {
-        let Some(mut group) = self.group(request) else {
+    fn serve(&self, caller: &Hello, _epoch: u64, request: Bytes, answer: Answer) {
+        if let (Some(&TAKE_BACK), Some(member)) = (request.first(), self.engine.node().member()) {
+            return answer.send(&hot::give_back(&member.hot.copies, &request));
+        }
+        let Some(mut group) = self.group(caller, request) else {
             return answer.send(&[]);
         };
         let waits = match group.run(&self.engine) {
@@ -117,6 +124,8 @@ impl Group {
                 Ok(Decoded::Request { consumed }) => consumed,
                 Ok(Decoded::Nothing { .. } | Decoded::Incomplete { .. }) | Err(_) => return Progress::Broken,
             };
+            let served = if self.next == self.received.served.0 { self.received.served.1 } else { 0 };
+            self.session.asker = self.session.asker.map(|asker| Asker { served, ..asker });
             let step = match self.misplaced {
                 Some(epoch) => Step::Misplaced { epoch },
                 // Its node was started with more of them than this one.
@@ -162,8 +171,11 @@ impl Group {
                 self.misplaced = Some(*epoch);
                 self.answers.misplaced(*epoch);
             }
-            Step::Done | Step::Close | Step::Wait(_) => self.answers.reply(&mut self.reply),
+            Step::Done | Step::Close | Step::Wait(_) => {
+                self.answers.reply(&mut self.reply, self.session.granted.take())
+            }
         }
+        self.next = self.next.wrapping_add(1);
         self.received.requests.advance(end);
     }
 }

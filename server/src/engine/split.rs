@@ -87,7 +87,7 @@ impl Engine {
     /// Runs the part that is this node's, as another node would have it run.
     async fn run_part(
         &self,
-        session: &Session,
+        session: &mut Session,
         args: Args<'_>,
         protocol: Protocol,
         units: &[Unit],
@@ -98,7 +98,9 @@ impl Engine {
         let mut own = session.for_a_part(Door::Peer, self.node.clock.unix_millis());
         let arguments = part.arguments(args, units);
         // In a box: a part is a request of its own, and could not be a part of itself.
-        match Box::pin(self.execute(&mut own, Args::from(&arguments[..]), &mut reply)).await {
+        let step = Box::pin(self.execute(&mut own, Args::from(&arguments[..]), &mut reply)).await;
+        session.absorb(own);
+        match step {
             Step::Misplaced { epoch } => Outcome::Again { epoch },
             _ => Outcome::Replied(reply.copy_to_bytes(reply.remaining())),
         }

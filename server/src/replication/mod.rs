@@ -17,7 +17,8 @@
 //! copy, which it does only in need. A digest of each slot that is sent from time to time ([`audit`]) finds copies that differ for
 //! whatever reason, and those come whole again.
 //!
-//! Locks are taken in this order: shard, [`SlotLog`], outbox or another part of a [`Peer`].
+//! Locks are taken in this order: shard, [`SlotLog`], outbox or another part of a [`Peer`]. That of the grants of hot keys is taken under the
+//! shard's or [`SlotLog`]'s, and no other under it.
 
 pub mod ack;
 mod audit;
@@ -44,6 +45,8 @@ use forebay_store::{Garbage, Keyspace, Store, UnixMillis};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, mpsc, watch};
 
+use crate::hot::Grants;
+
 pub use ack::Recorded;
 pub use feed::Opener;
 pub use recording::Write;
@@ -63,6 +66,8 @@ pub struct Replication {
     /// A copy may have been completed.
     completed: Notify,
     last_feed: AtomicU64,
+    /// Told of every change of an own key, for there may be copies of hot ones.
+    grants: Arc<Grants>,
     counts: Counts,
 }
 
@@ -106,15 +111,9 @@ pub struct Feed {
     pub incoming: mpsc::Receiver<Bytes>,
 }
 
-impl Default for Replication {
-    fn default() -> Self {
-        Replication::new()
-    }
-}
-
 impl Replication {
     /// Of a node that has no slots yet.
-    pub fn new() -> Replication {
+    pub fn new(grants: Arc<Grants>) -> Replication {
         Replication {
             slots: (0..SLOT_COUNT).map(|_| Mutex::default()).collect(),
             peers: RwLock::default(),
@@ -122,6 +121,7 @@ impl Replication {
             applied: watch::Sender::new(0),
             completed: Notify::new(),
             last_feed: AtomicU64::new(slot_log::NO_FEED),
+            grants,
             counts: Counts::default(),
         }
     }

@@ -87,6 +87,7 @@ impl Replication {
         store.flush_slots(db, &mut |slot| {
             let mut log = self.log(slot).lock();
             if log.is_owner() {
+                self.grants.changed_slot(slot, db);
                 log.send_effect(slot, Effect::Flush { db }, |_, _| ());
             }
             log.is_owner()
@@ -94,6 +95,7 @@ impl Replication {
     }
 
     fn record_removal(&self, slot: u16, db: u16, key: &[u8]) {
+        self.grants.changed(slot, db, key);
         self.log(slot).lock().send_effect(slot, Effect::Remove { db, key }, |_, _| ());
     }
 
@@ -108,6 +110,7 @@ impl Replication {
         if !log.is_owner() {
             return;
         }
+        self.grants.changed(key.slot(), key.db(), key.bytes());
         let sequence = log.next_sequence();
         if log.targets.is_empty() {
             return;

@@ -10,6 +10,7 @@ use prometheus::{Encoder, TextEncoder};
 
 use super::lanes::{BUCKETS, CommandTotals};
 use crate::command::table::Table;
+use crate::hot::Hot;
 use crate::memory;
 use crate::node::Node;
 
@@ -27,6 +28,9 @@ pub fn render(node: &Node) -> prometheus::Result<Vec<u8>> {
     commands(node, &mut families);
     store(node, &mut families);
     loads(node, &mut families);
+    if let Some(member) = node.member() {
+        hot(&member.hot, &mut families);
+    }
     if let Some(origin) = &node.origin {
         let status = origin.status();
         let help = "Version of the groups that are used; 0: those of the configuration.";
@@ -137,6 +141,27 @@ fn loads(node: &Node, families: &mut Families) {
         families.counter(name, help, count.load(Relaxed));
     }
     families.gauge("forebay_waiting_requests", "Requests that wait for loads.", loads.waiting.load(Relaxed) as f64);
+}
+
+fn hot(hot: &Hot, families: &mut Families) {
+    let Hot { grants, copies } = hot;
+    families.gauge(
+        "forebay_hot_keys",
+        "Own keys of which other nodes hold copies for moments.",
+        grants.hot_keys() as f64,
+    );
+    families.counter(
+        "forebay_hot_grants_total",
+        "Replies that other nodes were allowed to keep for moments.",
+        grants.given(),
+    );
+    families.counter(
+        "forebay_hot_take_backs_total",
+        "Own keys that were taken back because of a change.",
+        grants.taken_back(),
+    );
+    families.gauge("forebay_hot_copies", "Other nodes' keys of which this node holds copies.", copies.keys() as f64);
+    families.counter("forebay_hot_copies_served_total", "Requests that such copies have answered.", copies.served());
 }
 
 fn groups(groups: &[GroupStatus], families: &mut Families) {

@@ -120,6 +120,7 @@ static OWN: &[Parameter] = &[
         },
     )
     .alias("hash-max-ziplist-value"),
+    Parameter::new("hot-key-reads", integer(0, LONG), Effect::Unsigned(|s| &s.hot_key_reads)),
     Parameter::new("latency-monitor-threshold", integer(0, LONG), Effect::Unsigned(|s| &s.latency_monitor_threshold)),
     Parameter::new("latency-tracking", SWITCH, Effect::Switch(|s| &s.latency_tracking)),
     Parameter::new(

@@ -6,6 +6,7 @@ use forebay_origin::{BreakerState, OriginStatus, Role};
 
 use super::Report;
 use crate::groups::one_line;
+use crate::hot::Hot;
 
 pub(super) fn forebay(report: &mut Report<'_>) {
     let counts = &report.node.telemetry.loads;
@@ -34,6 +35,14 @@ pub(super) fn forebay(report: &mut Report<'_>) {
             ("slots_sent_whole", counts.slots_sent.load(Relaxed)),
             ("copies_repaired", counts.repaired.load(Relaxed)),
             ("feeds_cut_off", counts.cut_off.load(Relaxed)),
+        ]);
+        let Hot { grants, copies } = &member.hot;
+        report.fields([
+            ("hot_keys", grants.hot_keys()),
+            ("hot_grants", grants.given()),
+            ("hot_take_backs", grants.taken_back()),
+            ("hot_copies", copies.keys()),
+            ("hot_copies_served", copies.served()),
         ]);
     }
     groups(report);

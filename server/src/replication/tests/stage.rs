@@ -82,7 +82,7 @@ impl Node {
             number,
             incarnation,
             store: Store::new(StoreConfig { shards: 4, databases: 2, seed: incarnation.0 }),
-            replication: Replication::new(),
+            replication: Replication::new(Arc::default()),
             now: Arc::clone(now),
             state: Mutex::new(None),
         })
