@@ -44,7 +44,7 @@ show:
 	FOREBAY_BIN="$${CARGO_TARGET_DIR:-target}/release/forebay" FOREBAY_HERD=10000 FOREBAY_HERD_RATIO=3 FOREBAY_KEYS=1000000 FOREBAY_READERS=1000 FOREBAY_LARGE=64 FOREBAY_LIMIT=256 \
 		cargo test -p forebay-redis-tests $(SHOW:%=--test %) -- --nocapture --test-threads=1
 
-SHOW_CLUSTER = cluster_clients cluster_faults cluster_partitions cluster_moves cluster_frontend cluster_bad_input
+SHOW_CLUSTER = cluster_clients cluster_faults cluster_hot_keys cluster_partitions cluster_moves cluster_frontend cluster_bad_input
 show-cluster:
 	redis-tests/scripts/setup
 	cargo build --release -p forebay
