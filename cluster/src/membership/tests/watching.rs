@@ -83,7 +83,7 @@ async fn it_waits_for_a_cluster_and_stays_with_it() {
     for _ in 0..10 {
         stranger.membership.propose(crate::state::Change::Rebalance).await.expect("it leads");
         let text = format!("# {}", stranger.state().epoch());
-        stranger.membership.propose(crate::state::Change::SetGroups { text }).await.expect("it leads");
+        stranger.membership.propose(crate::state::Change::SetGroups { text, over: None }).await.expect("it leads");
     }
     assert!(stranger.state().epoch() > node.state().epoch());
     node.crash().await;
