@@ -1,5 +1,7 @@
 //! What the command line and frontends ask of a cluster, through any of its nodes.
 
+use std::time::Duration;
+
 use forebay_proto::PEER_PROTOCOL;
 use forebay_proto::membership::Request;
 use futures_util::{Stream, StreamExt};
@@ -13,6 +15,10 @@ use super::service::{self, Status};
 use super::wire;
 use crate::state::{Applied, Change, ClusterState, GroupsText, Member};
 use crate::tls::PeerTls;
+
+/// How long a change is asked for while the cluster has no leader, which takes it half a second to elect.
+const LEADER: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -60,21 +66,33 @@ impl Admin {
         wire::decode(&reply.into_inner().content).map_err(|status| self.unreachable(&status))
     }
 
-    /// Has a change made by the leader.
+    /// Has a change made by the leader. While there is none, as for a moment after its death, or none answers, it is asked for again;
+    /// however often, it is made once.
     ///
     /// # Errors
     /// When it was not made, or that is not known.
     pub async fn propose(&self, change: Change) -> Result<Applied, AdminError> {
-        let proposal = question(&Proposal::new(change));
-        let reply = service::client(self.channel.clone())
-            .propose(proposal)
-            .await
-            .map_err(|status| self.unreachable(&status))?;
-        let outcome: Outcome = wire::decode(&reply.into_inner().content).map_err(|status| self.unreachable(&status))?;
-        match service::settled(outcome)? {
-            Applied::Refused(refusal) => Err(AdminError::Refused(refusal.to_string())),
-            applied => Ok(applied),
+        let proposal = Proposal::new(change);
+        let deadline = tokio::time::Instant::now() + LEADER;
+        let mut is_uncertain = false;
+        loop {
+            let outcome = self.attempt(&proposal).await?;
+            is_uncertain |= matches!(outcome, Outcome::Unknown(_));
+            match outcome {
+                Outcome::NotNow(_) | Outcome::Unknown(_) if tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                // An earlier attempt may still be carried out.
+                Outcome::NotNow(why) if is_uncertain => return Err(ProposeError::Unknown(why).into()),
+                outcome => return applied(service::settled(outcome)?),
+            }
         }
+    }
+
+    async fn attempt(&self, proposal: &Proposal) -> Result<Outcome, AdminError> {
+        let reply = service::client(self.channel.clone()).propose(question(proposal)).await;
+        let reply = reply.map_err(|status| self.unreachable(&status))?;
+        wire::decode(&reply.into_inner().content).map_err(|status| self.unreachable(&status))
     }
 
     /// The member that `name` means: its number, its id or the beginning of that, or the `host:port` of its peer port.
@@ -169,6 +187,13 @@ impl Admin {
 
     fn unreachable(&self, status: &tonic::Status) -> AdminError {
         unreachable(&self.address, status)
+    }
+}
+
+fn applied(applied: Applied) -> Result<Applied, AdminError> {
+    match applied {
+        Applied::Refused(refusal) => Err(AdminError::Refused(refusal.to_string())),
+        applied => Ok(applied),
     }
 }
 
