@@ -12,6 +12,8 @@ pub(crate) enum Failure {
     NoBinary(PathBuf),
     #[error("a server did not start: {0}")]
     Start(StartError),
+    #[error("two nodes have not become a cluster in time")]
+    NoCluster,
     #[error(transparent)]
     Load(#[from] LoadError),
     #[error("a server does not tell its figures: {0}")]

@@ -6,6 +6,7 @@ mod contender;
 mod contention;
 mod cross_check;
 mod failure;
+mod forwarded;
 #[cfg(test)]
 mod gates;
 mod hit_ratio;
@@ -37,6 +38,7 @@ enum Measurement {
     Memory(memory::Options),
     Instructions(instructions::Options),
     Contention(contention::Options),
+    Forwarded(forwarded::Options),
     /// Everything, as benches/RESULTS.md has it.
     All,
     HitRatio(hit_ratio::Options),
@@ -50,6 +52,7 @@ const ALL: &[(&str, &str)] = &[
     ("Memory of a key", "memory"),
     ("Instructions and allocations of a request", "instructions"),
     ("Lock conflicts", "contention"),
+    ("Forwarded requests", "forwarded"),
 ];
 
 fn main() -> ExitCode {
@@ -72,6 +75,7 @@ fn run(measurement: &Measurement) -> Result<(), Failure> {
         Measurement::Memory(options) => memory::run(options),
         Measurement::Instructions(options) => instructions::run(options),
         Measurement::Contention(options) => contention::run(options),
+        Measurement::Forwarded(options) => forwarded::run(options),
         Measurement::All => run_all(),
         Measurement::HitRatio(options) => {
             hit_ratio::run(options);

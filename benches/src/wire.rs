@@ -1,6 +1,6 @@
 //! Single requests: what is not load.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -65,6 +65,16 @@ fn figure(line: &str, wire: Wire) -> Option<(String, String)> {
         Wire::Memcached => line.strip_prefix("STAT ")?.split_once(' ')?,
     };
     Some((name.to_owned(), value.to_owned()))
+}
+
+/// The text that is the reply to a request of one line.
+pub(crate) fn text(address: SocketAddr, request: &str) -> io::Result<String> {
+    let mut reader = send(address, request)?;
+    let header = read_line(&mut reader)?;
+    let length = header.strip_prefix('$').and_then(|length| length.parse().ok());
+    let mut text = vec![0; length.ok_or_else(|| io::Error::other(header))?];
+    reader.read_exact(&mut text)?;
+    String::from_utf8(text).map_err(io::Error::other)
 }
 
 /// The first line of the reply to a request of one line.

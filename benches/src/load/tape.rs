@@ -51,6 +51,27 @@ impl Tape {
         tape
     }
 
+    /// `requests` GETs of these keys of strings, in no order.
+    pub(crate) fn getting(keys: &[usize], requests: usize) -> Tape {
+        let writer = Writer::new(Wire::Resp, 0);
+        let mut draw = Draw::new(Spread::Uniform, keys.len(), requests as u64);
+        let mut tape = Tape { bytes: Vec::new(), ends: Vec::new(), values_each: Workload::Get.values() };
+        for _ in 0..requests {
+            tape.append(|out| writer.request(Workload::Get, &[keys[draw.next()]], out));
+        }
+        tape
+    }
+
+    /// A SET of each of these keys.
+    pub(crate) fn setting(keys: &[usize], value_bytes: usize) -> Tape {
+        let writer = Writer::new(Wire::Resp, value_bytes);
+        let mut tape = Tape { bytes: Vec::new(), ends: Vec::new(), values_each: Workload::Set.values() };
+        for &key in keys {
+            tape.append(|out| writer.request(Workload::Set, &[key], out));
+        }
+        tape
+    }
+
     /// How many requests it has.
     pub(crate) fn len(&self) -> usize {
         self.ends.len()
