@@ -15,6 +15,7 @@ use forebay_redis_tests::cluster::view::SLOTS;
 use forebay_redis_tests::cluster::warehouse::{GROUPS, Warehouse};
 use forebay_redis_tests::connection::Connection;
 use forebay_redis_tests::herd::Herd;
+use forebay_redis_tests::process::eventually;
 use forebay_redis_tests::programs::{output, run_script};
 use forebay_redis_tests::reply::Reply;
 use forebay_redis_tests::server::Forebay;
@@ -94,7 +95,11 @@ fn the_doors_differ_in_what_they_do_with_keys_of_other_nodes() {
 fn the_cluster_commands_agree() {
     let cluster = Cluster::start(ClusterOptions::default());
     let ids: Vec<String> = cluster.nodes.iter().map(|node| text(&node.connect().command("CLUSTER MYID"))).collect();
-    let shares = cluster.nodes[0].view().expect("a view").shares();
+    // Each slot has its holders before each node has its share.
+    let shares = || cluster.nodes[0].view().map(|view| view.shares()).unwrap_or_default();
+    let is_shared_out = || shares().values().all(|slots| slots.abs_diff(16384 / 3) < 300);
+    assert!(eventually(PATIENCE, is_shared_out), "{:?}", shares());
+    let shares = shares();
     for (node, id) in cluster.nodes.iter().zip(&ids) {
         let mut connection = node.connect();
         let listed = text(&connection.command("CLUSTER NODES"));
