@@ -16,6 +16,7 @@ pub use feed::{Feed, FeedError};
 pub use hello::{Hello, Stranger};
 pub use link::{Call, CallError};
 pub use peers::Peers;
+pub use queue::{gather_on_this_thread, send_gathered};
 pub use serve::{Answer, PeerHandler, PeerService};
 
 /// The largest message that is taken from a peer: the largest value with its command around it.

@@ -350,8 +350,8 @@ fn run_batch<'r>(
             break;
         }
     }
-    batch.prefetch();
     batch.send_ahead(session, reply.protocol());
+    batch.prefetch(session);
     let calm = engine.node().settings.output_limits.allowed().min(FLUSH_BYTES - 1);
     let mut clock = engine.node().clock.instant();
     for at in 0..batch.count() {

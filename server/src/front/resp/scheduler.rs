@@ -94,11 +94,16 @@ impl Scheduler {
         Ok(Scheduler { poll, woken: Arc::new(Woken { list: Mutex::default(), alarm }) })
     }
 
-    /// Runs on this thread until what `main` makes is done. Tasks that are left then are dropped.
+    /// Runs on this thread until what `main` makes is done, with `end_round` after each round of tasks. Tasks that are left then are
+    /// dropped.
     ///
     /// # Errors
     /// When the system does not tell of events.
-    pub(super) fn run<F: Future<Output = ()>>(mut self, main: impl FnOnce(Spawner) -> F) -> io::Result<()> {
+    pub(super) fn run<F: Future<Output = ()>>(
+        mut self,
+        main: impl FnOnce(Spawner) -> F,
+        end_round: impl Fn(),
+    ) -> io::Result<()> {
         let tasks = Rc::new(Tasks { registry: self.poll.registry().try_clone()?, by_key: RefCell::default() });
         let mut main = pin!(main(Spawner { tasks: Rc::clone(&tasks), woken: Arc::clone(&self.woken) }));
         let waker = TaskWaker::waker(MAIN, &self.woken);
@@ -121,6 +126,7 @@ impl Scheduler {
                     return Ok(());
                 }
             }
+            end_round();
         }
     }
 }

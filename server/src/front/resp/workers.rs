@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 
+use forebay_cluster::peer::{gather_on_this_thread, send_gathered};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
@@ -62,7 +63,8 @@ impl Workers {
             let (scheduler, timers) = (Scheduler::new()?, timers.clone());
             let thread = std::thread::Builder::new().name(format!("worker-{lane}")).spawn(move || {
                 let _timers = timers.enter();
-                if let Err(error) = scheduler.run(|spawner| work(arrivals, worker, spawner)) {
+                gather_on_this_thread();
+                if let Err(error) = scheduler.run(|spawner| work(arrivals, worker, spawner), send_gathered) {
                     tracing::error!(%error, "a worker does not hear of its connections any more");
                 }
             })?;

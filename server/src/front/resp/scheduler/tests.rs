@@ -32,7 +32,7 @@ impl Thread {
             tasks.close();
             tasks.wait().await;
         };
-        let thread = std::thread::spawn(|| scheduler.run(work).expect("events"));
+        let thread = std::thread::spawn(|| scheduler.run(work, || {}).expect("events"));
         Thread { arrivals, thread }
     }
 
@@ -170,5 +170,5 @@ fn sleepers_are_woken_by_the_runtime_that_the_thread_has_entered() {
     let _entered = clock.enter();
     let scheduler = Scheduler::new().expect("a scheduler");
     let slept = async |_: Spawner| tokio::time::sleep(Duration::from_millis(1)).await;
-    scheduler.run(slept).expect("events");
+    scheduler.run(slept, || {}).expect("events");
 }
