@@ -56,6 +56,9 @@ impl App {
         }
         self.http.stop().await;
         self.housekeeping.shutdown().await;
+        if let Some(cluster) = &node.cluster {
+            cluster.thread.stop();
+        }
         if let Some(member) = node.member() {
             // A node that is started in this one's place needs the log.
             let _late = tokio::time::timeout(LOADS_END, member.membership.close()).await;

@@ -1,6 +1,7 @@
 //! The way to one peer: its connection, its stream of requests, and the calls that are under way.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use forebay_proto::peer::Batch;
 use forebay_proto::peer::peer_client::PeerClient;
 use parking_lot::Mutex;
@@ -38,6 +40,16 @@ const WINDOW: u32 = 4 << 20;
 
 /// How long a peer that cannot be reached is not tried again.
 const RETRY: Duration = Duration::from_millis(100);
+
+/// Between two looks at what has no answer yet. One timer of the link serves all its calls.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// How long an answer is waited for, 30 s. The peer may have to load, and to wait until it knows that it is the owner.
+const ANSWER_LOOKS: usize = 120;
+
+/// How long an answer is waited for by who is out of touch with the cluster, 1 s: a new leader of the cluster is found sooner. Nobody answers a node that is cut
+/// off, and connections do not end by that.
+const CUT_OFF_LOOKS: usize = 4;
 
 /// Why a call has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -72,6 +84,8 @@ pub(super) struct Manner {
     pub(super) runtime: tokio::runtime::Handle,
     pub(super) tls: Option<tonic::transport::ClientTlsConfig>,
     pub(super) hello: Mutex<Option<Hello>>,
+    /// Whether this process hears of its cluster. While it does not, it is probably cut off.
+    pub(super) is_in_touch: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 /// The way to one peer.
@@ -86,13 +100,34 @@ pub(super) struct Link {
 #[derive(Default)]
 struct Calling {
     last_number: u64,
-    under_way: HashMap<u64, oneshot::Sender<Result<Bytes, CallError>>>,
+    under_way: HashMap<u64, oneshot::Sender<Result<Bytes, CallError>>, RandomState>,
+    /// The last number at each of the last looks, the latest one at the end.
+    looks: VecDeque<u64>,
+    looks_out_of_touch: usize,
     /// There while the stream is, or is being made.
     queue: Option<Arc<Queue>>,
     /// Why the last attempt failed, for a short while in which there is no other.
     failed: Option<(tokio::time::Instant, String)>,
     /// What streams are opened on, as long as it works.
     channel: Option<Channel>,
+}
+
+impl Calling {
+    /// Fails the calls that were made too many looks ago.
+    fn look(&mut self, is_in_touch: bool) {
+        self.looks_out_of_touch = if is_in_touch { 0 } else { self.looks_out_of_touch + 1 };
+        let patience = if self.looks_out_of_touch > CUT_OFF_LOOKS { CUT_OFF_LOOKS } else { ANSWER_LOOKS };
+        if let Some(late) = self.looks.len().checked_sub(patience).and_then(|look| self.looks.get(look)).copied() {
+            let late: Vec<u64> = self.under_way.keys().copied().filter(|number| *number <= late).collect();
+            for sender in late.iter().filter_map(|number| self.under_way.remove(number)) {
+                let _gone = sender.send(Err(CallError::Broken));
+            }
+        }
+        if self.looks.len() == ANSWER_LOOKS {
+            self.looks.pop_front();
+        }
+        self.looks.push_back(self.last_number);
+    }
 }
 
 impl Link {
@@ -150,9 +185,10 @@ impl Link {
     /// Makes the stream and reads answers from it until it ends.
     async fn converse(self: Arc<Self>) {
         let Some(queue) = self.calls.lock().queue.clone() else { return };
-        let ended = match self.stream(&queue).await {
-            Ok(answers) => self.read(answers).await,
-            Err(status) => Err(status),
+        let ended = tokio::select! {
+            biased;
+            ended = self.exchange(&queue) => ended,
+            never = self.look_after_calls() => match never {},
         };
         queue.close();
         let mut calls = self.calls.lock();
@@ -176,6 +212,21 @@ impl Link {
         match is_stranger {
             true => warn!(peer = self.address, "{reason}"),
             false => debug!(peer = self.address, reason, "no requests go to the peer for now"),
+        }
+    }
+
+    async fn exchange(&self, queue: &Arc<Queue>) -> Result<(), Status> {
+        let answers = self.stream(queue).await?;
+        self.read(answers).await
+    }
+
+    /// Gives up calls that are not answered for too long.
+    async fn look_after_calls(&self) -> Infallible {
+        let mut looks = tokio::time::interval(LOOK);
+        loop {
+            looks.tick().await;
+            let is_in_touch = (self.manner.is_in_touch)();
+            self.calls.lock().look(is_in_touch);
         }
     }
 
@@ -254,4 +305,50 @@ fn cause(error: &(dyn std::error::Error + 'static)) -> String {
         innermost = source;
     }
     innermost.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(calls: &mut Calling) -> Call {
+        let (sender, answer) = oneshot::channel();
+        calls.last_number += 1;
+        calls.under_way.insert(calls.last_number, sender);
+        Call { answer }
+    }
+
+    fn is_given_up(call: &mut Call) -> bool {
+        matches!(call.answer.try_recv(), Ok(Err(CallError::Broken)))
+    }
+
+    #[test]
+    fn a_call_is_given_up_after_its_time_and_not_before() {
+        let mut calls = Calling::default();
+        (0..7).for_each(|_| calls.look(true));
+        let mut early = call(&mut calls);
+        calls.look(true);
+        let mut late = call(&mut calls);
+        (1..ANSWER_LOOKS).for_each(|_| calls.look(true));
+        assert!(!is_given_up(&mut early));
+        calls.look(true);
+        assert!(is_given_up(&mut early) && !is_given_up(&mut late));
+        calls.look(true);
+        assert!(is_given_up(&mut late) && calls.under_way.is_empty());
+    }
+
+    #[test]
+    fn who_is_cut_off_gives_up_soon() {
+        let mut calls = Calling::default();
+        (0..2 * ANSWER_LOOKS).for_each(|_| calls.look(true));
+        let mut early = call(&mut calls);
+        (0..CUT_OFF_LOOKS).for_each(|_| calls.look(false));
+        assert!(!is_given_up(&mut early));
+        calls.look(false);
+        assert!(is_given_up(&mut early));
+        let mut after = call(&mut calls);
+        calls.look(true);
+        (0..CUT_OFF_LOOKS).for_each(|_| calls.look(false));
+        assert!(!is_given_up(&mut after), "it was in touch meanwhile");
+    }
 }

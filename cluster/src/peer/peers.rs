@@ -18,9 +18,15 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// Ways that are gone on `runtime`; with certificates as `tls` says, if it does.
-    pub fn new(runtime: Handle, tls: Option<ClientTlsConfig>) -> Peers {
-        Peers { manner: Arc::new(Manner { runtime, tls, hello: Mutex::default() }), links: DashMap::new() }
+    /// Ways that are gone on `runtime`; with certificates as `tls` says, if it does. While the process is not in touch with its cluster,
+    /// answers are not waited for long.
+    pub fn new(
+        runtime: Handle,
+        tls: Option<ClientTlsConfig>,
+        is_in_touch: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Peers {
+        let manner = Manner { runtime, tls, hello: Mutex::default(), is_in_touch: Box::new(is_in_touch) };
+        Peers { manner: Arc::new(manner), links: DashMap::new() }
     }
 
     /// Says who calls from now on. Before, nobody can be called.

@@ -13,24 +13,28 @@ use std::sync::Arc;
 use forebay_cluster::membership::Watcher;
 use forebay_cluster::peer::{Hello, Peers};
 use forebay_cluster::state::Incarnation;
-use forebay_cluster::{PeerTls, PeerTlsError, Topology};
+use forebay_cluster::{PeerTls, Topology};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use super::follow::tell;
-use super::{Cluster, Part};
+use super::{Cluster, Part, PeerThread};
+use crate::app::StartError;
 use crate::config::{FrontendConfig, PeerTlsConfig};
 use crate::node::Node;
 
 /// What a frontend has of its cluster before it has found it.
 ///
 /// # Errors
-/// When a certificate is bad.
-pub fn outside(config: &FrontendConfig, tls: Option<&PeerTlsConfig>) -> Result<Cluster, PeerTlsError> {
+/// When a certificate is bad, or the system has no thread to give.
+pub fn outside(config: &FrontendConfig, tls: Option<&PeerTlsConfig>) -> Result<Cluster, StartError> {
     let tls = tls.map(|tls| PeerTls::read(&tls.cert, &tls.key, &tls.ca)).transpose()?;
-    let peers = Peers::new(Handle::current(), tls.as_ref().map(PeerTls::client));
-    let watcher = Watcher::new(config.join.clone().into(), tls);
-    Ok(Cluster { part: Part::Frontend(Arc::new(watcher)), peers, forwarded: Default::default() })
+    let thread = PeerThread::start()?;
+    let client = tls.as_ref().map(PeerTls::client);
+    let watcher = Arc::new(Watcher::new(config.join.clone().into(), tls));
+    let watched = Arc::clone(&watcher);
+    let peers = Peers::new(thread.handle().clone(), client, move || watched.is_in_touch());
+    Ok(Cluster { part: Part::Frontend(watcher), peers, thread, forwarded: Default::default() })
 }
 
 /// Begins to follow the cluster. What runs ends with `tasks`.

@@ -8,6 +8,7 @@ pub mod duties;
 mod follow;
 mod frontend;
 mod start;
+mod thread;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -24,11 +25,14 @@ use crate::replication::Replication;
 pub use follow::follow;
 pub use frontend::{look_on, outside};
 pub use start::{Met, meet};
+pub use thread::PeerThread;
 
 /// What a process has that is not alone.
 pub struct Cluster {
     pub part: Part,
     pub peers: Peers,
+    /// On which the connections with other nodes are.
+    pub thread: PeerThread,
     /// Requests that were sent to other nodes.
     pub forwarded: AtomicU64,
 }

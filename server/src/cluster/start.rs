@@ -1,7 +1,7 @@
 //! Taking part in a cluster: from the configuration to the tasks that keep the node one of several.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use forebay_cluster::membership::{Membership, MembershipConfig, Timing};
 use forebay_cluster::peer::{Hello, PeerService, Peers};
@@ -15,7 +15,7 @@ use tonic::transport::{Server, ServerTlsConfig};
 use tracing::{error, info};
 
 use super::copies::{self, CopyHost, FeedOpener};
-use super::{Cluster, Member, Part, duties, follow};
+use super::{Cluster, Member, Part, PeerThread, duties, follow};
 use crate::app::{Ports, StartError};
 use crate::config::{ClusterConfig, Config};
 use crate::engine::Engine;
@@ -84,9 +84,12 @@ pub async fn meet(
         membership: Arc::clone(&membership),
         min_acks: cluster.min_acks,
     };
+    let (thread, lease) = (PeerThread::start()?, membership.lease());
+    let has_lease = move || lease.holds(Instant::now());
     let parts = Cluster {
         part: Part::Member(member),
-        peers: Peers::new(Handle::current(), tls.as_ref().map(PeerTls::client)),
+        peers: Peers::new(thread.handle().clone(), tls.as_ref().map(PeerTls::client), has_lease),
+        thread,
         forwarded: Default::default(),
     };
     let is_alone = cluster.join.is_empty();
@@ -107,6 +110,7 @@ impl Met {
     ) -> Result<(), StartError> {
         let Met { membership, peer, tls, is_alone } = self;
         let node = engine.node();
+        let Some(cluster) = &node.cluster else { return Ok(()) };
         let service = PeerService::new(Arc::new(PeerDoor::new(Arc::clone(engine), background.clone())));
         let introduction = service.introduction();
         let mut server =
@@ -125,7 +129,7 @@ impl Met {
                     error!(%error, "the door for other nodes is closed");
                 }
             },
-            background,
+            cluster.thread.handle(),
         );
         tasks.spawn_on(introduce(Arc::clone(engine), Arc::clone(&membership), introduction), background);
         keep_up(node, &membership, tasks, background);
