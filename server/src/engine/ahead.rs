@@ -12,7 +12,6 @@ use forebay_cluster::peer::{Call, CallError};
 use super::forward::{self, Outcome};
 use crate::command::table::Command;
 use crate::hot::Grant;
-use crate::node::Node;
 
 /// What is known of the requests from the next one on, and what was sent of them.
 #[derive(Default)]
@@ -60,6 +59,11 @@ impl Ahead {
 
     pub(super) fn is_empty(&self) -> bool {
         self.order.is_empty()
+    }
+
+    /// Whether it knows of none that is to run here.
+    pub(super) fn is_all_there(&self) -> bool {
+        self.order.iter().all(|sent| matches!(sent, Sent::There(_)))
     }
 
     pub(super) fn keep(&mut self) {
@@ -114,11 +118,11 @@ impl Ahead {
     }
 
     /// Waits until the next request's group is answered.
-    pub(super) async fn answered(&mut self, node: &Node) {
+    pub(super) async fn answered(&mut self) {
         let Some(Sent::There(group)) = self.order.front() else { return };
         let state = &mut self.groups[*group].state;
         if let State::Waiting(call) = state {
-            *state = match forward::answers_of(node, call).await {
+            *state = match call.await {
                 Ok(answers) => State::Answered(answers),
                 Err(error) => State::Failed(error),
             };

@@ -117,10 +117,13 @@ impl<'b> Batch<'_, 'b> {
         Ok(Some(Place::Many))
     }
 
-    /// Asks for the memory that the requests will look at, if there are several keys; a single one's own look comes as soon.
+    /// Asks for the memory that the requests will look at, if there are several keys; a single one's own look comes as soon. Nothing of
+    /// what was all sent to others is looked at here.
     #[inline]
-    pub fn prefetch(&self) {
-        if self.keys.len() > 1 {
+    pub fn prefetch(&self, session: &Session) {
+        let is_elsewhere =
+            session.ahead.as_ref().is_some_and(|ahead| ahead.len() >= self.requests.len() && ahead.is_all_there());
+        if self.keys.len() > 1 && !is_elsewhere {
             self.engine.node.store.prefetch(self.keys);
         }
     }

@@ -35,8 +35,8 @@ impl Engine {
             }
         };
         let mut fewest = here.await;
-        for mut call in calls {
-            let held = match forward::answers_of(&self.node, &mut call).await {
+        for call in calls {
+            let held = match call.await {
                 Ok(mut answers) => match forward::take(&mut answers) {
                     Some(Outcome::Replied(mut content)) => {
                         number(&mut content, b':').and_then(|held| usize::try_from(held).ok())

@@ -12,7 +12,6 @@ use super::patience::Patience;
 use super::{Engine, Step};
 use crate::command::error::CommandError;
 use crate::command::spec::Merge;
-use crate::node::Node;
 use crate::session::{Door, Session};
 
 /// Bits of a scan's cursor that are the node's own; above them stands the node's place among the members.
@@ -41,7 +40,7 @@ impl Engine {
         let mut merged = Merged::of(merge, 0);
         for call in calls {
             let content = match call {
-                Some(call) => answer_of(&self.node, call).await?,
+                Some(call) => answer_of(call).await?,
                 None => self.run_here(session, args, reply.protocol()).await?,
             };
             merged.add(&[], content)?;
@@ -88,7 +87,7 @@ impl Engine {
             return Ok(());
         };
         let mut content = match self.begin_at(session, part, reply.protocol(), topology, member) {
-            Some(call) => answer_of(&self.node, call).await?,
+            Some(call) => answer_of(call).await?,
             None => self.run_here(session, part, reply.protocol()).await?,
         };
         forward::error_in(&content)?;
@@ -147,8 +146,8 @@ fn may_own(member: &Member) -> bool {
     matches!(member.standing, Standing::Up | Standing::Leaving | Standing::Draining)
 }
 
-async fn answer_of(node: &Node, mut call: forebay_cluster::peer::Call) -> Result<Bytes, CommandError> {
-    let mut answers = forward::answers_of(node, &mut call).await.map_err(|_| CommandError::Down)?;
+async fn answer_of(call: forebay_cluster::peer::Call) -> Result<Bytes, CommandError> {
+    let mut answers = call.await.map_err(|_| CommandError::Down)?;
     match forward::take(&mut answers) {
         Some(Outcome::Replied(content)) => Ok(content),
         Some(Outcome::Again { .. }) => Err(CommandError::Down),

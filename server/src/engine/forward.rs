@@ -4,7 +4,6 @@
 //! go. It runs none of them after one that it would not run, so that no request overtakes another of its client.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use forebay_cluster::Topology;
@@ -17,15 +16,6 @@ use crate::command::spec::Flags;
 use crate::command::table::Command;
 use crate::node::Node;
 use crate::session::Session;
-
-/// Between two looks at whether an answer can still come.
-const LOOK: Duration = Duration::from_millis(250);
-
-/// How long an owner may take to answer, 30 s. It may have to load, and to wait until it knows that it is the owner.
-const ANSWER_LOOKS: u32 = 120;
-
-/// How long an answer is waited for out of touch with the cluster, 1 s: a new leader of the cluster is found sooner.
-const CUT_OFF_LOOKS: u32 = 4;
 
 /// In the first byte of what is sent: replies are to be in RESP3, reads are to leave no trace, the sender would keep copies of replies.
 const RESP3: u8 = 1;
@@ -165,6 +155,10 @@ impl Answers {
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
 }
 
 /// What came of one forwarded request.
@@ -202,25 +196,6 @@ pub(super) fn take_granted(answers: &mut Bytes) -> Option<(Outcome, Option<Durat
         }
         MISPLACED if length == size_of::<u64>() => Some((Outcome::Again { epoch: content.get_u64_le() }, None)),
         _ => None,
-    }
-}
-
-/// Waits for the owner's answers, but not for long after this node has lost touch with the cluster: nobody answers one that is cut off,
-/// and connections do not end by that.
-pub(super) async fn answers_of(node: &Node, call: &mut Call) -> Result<Bytes, CallError> {
-    let mut looks = tokio::time::interval(LOOK);
-    let (mut left, mut cut_off) = (ANSWER_LOOKS, 0);
-    loop {
-        tokio::select! {
-            biased;
-            answers = &mut *call => return answers,
-            _ = looks.tick() => {}
-        }
-        cut_off = if node.is_in_touch() { 0 } else { cut_off + 1 };
-        left -= 1;
-        if left == 0 || cut_off > CUT_OFF_LOOKS {
-            return Err(CallError::Broken);
-        }
     }
 }
 

@@ -241,7 +241,7 @@ impl Engine {
             }
             Wait::Ahead => {
                 if let Some(ahead) = &mut session.ahead {
-                    ahead.answered(&self.node).await;
+                    ahead.answered().await;
                 }
                 session.now = self.node.clock.unix_millis();
                 match self.take_ahead(session, command, args, reply, &mut clock) {
@@ -249,9 +249,9 @@ impl Engine {
                     None => self.run_again(session, args, reply, brought),
                 }
             }
-            Wait::Forward { mut call, sent } => {
+            Wait::Forward { call, sent } => {
                 let epoch = self.node.topology.load().epoch();
-                let (outcome, lasts) = match forward::answers_of(&self.node, &mut call).await {
+                let (outcome, lasts) = match call.await {
                     Ok(mut answers) => forward::take_granted(&mut answers).unwrap_or((Outcome::Uncertain, None)),
                     Err(error) => (forward::unanswered(&error, command, epoch), None),
                 };

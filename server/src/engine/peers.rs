@@ -1,5 +1,6 @@
 //! The door of the other nodes: requests that they forward, and feeds of effects.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
@@ -28,14 +29,27 @@ pub struct PeerDoor {
 struct Group {
     received: Received,
     session: Session,
-    decoder: Decoder,
-    frame: Frame,
-    reply: Reply,
-    answers: Answers,
+    bench: Box<Bench>,
     /// The place of the next request.
     next: u16,
     /// One was misplaced, so the rest is as well: none may overtake it.
     misplaced: Option<u64>,
+}
+
+/// What a group is run with. Most groups need it for a moment only, so the next one finds it warm.
+#[derive(Default)]
+struct Bench {
+    decoder: Decoder,
+    frame: Frame,
+    reply: Reply,
+    answers: Answers,
+}
+
+/// Bytes of answers for which a bench is not kept.
+const KEPT: usize = 64 << 10;
+
+thread_local! {
+    static SPARE: Cell<Option<Box<Bench>>> = const { Cell::new(None) };
 }
 
 /// How far a group has come.
@@ -62,10 +76,9 @@ impl PeerDoor {
         session.no_touch = received.no_touch;
         session.asker = caller.number.filter(|_| received.keeps_copies).map(|node| Asker { node, served: 0 });
         session.now = self.engine.node().clock.unix_millis();
-        let mut reply = Reply::new();
-        reply.set_protocol(received.protocol);
-        let (decoder, frame, answers) = (Decoder::new(), Frame::new(), Answers::default());
-        Some(Group { received, session, decoder, frame, reply, answers, next: 0, misplaced: None })
+        let mut bench = SPARE.take().unwrap_or_default();
+        bench.reply.set_protocol(received.protocol);
+        Some(Group { received, session, bench, next: 0, misplaced: None })
     }
 }
 
@@ -84,7 +97,8 @@ impl PeerHandler for PeerDoor {
         };
         let recorded = group.session.take_unacknowledged();
         if waits.is_none() && recorded.is_none() {
-            return group.send(&self.engine, answer);
+            group.send(&self.engine, answer);
+            return group.bench.leave();
         }
         let engine = Arc::clone(&self.engine);
         self.runtime.spawn(async move {
@@ -111,6 +125,17 @@ impl PeerHandler for PeerDoor {
     }
 }
 
+impl Bench {
+    fn leave(mut self: Box<Self>) {
+        if self.answers.as_bytes().len() > KEPT || self.reply.has_remaining() {
+            return;
+        }
+        self.decoder = Decoder::new();
+        self.answers.clear();
+        SPARE.set(Some(self));
+    }
+}
+
 impl Group {
     /// Runs the requests up to one that waits.
     fn run(&mut self, engine: &Engine) -> Progress {
@@ -120,7 +145,7 @@ impl Group {
                 return Progress::Done;
             }
             let limits = Limits { bulk: usize::MAX, ..Limits::default() };
-            let end = match self.decoder.decode(rest, &limits, &mut self.frame) {
+            let end = match self.bench.decoder.decode(rest, &limits, &mut self.bench.frame) {
                 Ok(Decoded::Request { consumed }) => consumed,
                 Ok(Decoded::Nothing { .. } | Decoded::Incomplete { .. }) | Err(_) => return Progress::Broken,
             };
@@ -130,10 +155,10 @@ impl Group {
                 Some(epoch) => Step::Misplaced { epoch },
                 // Its node was started with more of them than this one.
                 None if self.session.db >= engine.node().identity.databases => {
-                    self.reply.error("ERR DB index is out of range at the key's owner");
+                    self.bench.reply.error("ERR DB index is out of range at the key's owner");
                     Step::Done
                 }
-                None => engine.begin(&mut self.session, self.frame.shared_args(rest), &mut self.reply),
+                None => engine.begin(&mut self.session, self.bench.frame.shared_args(rest), &mut self.bench.reply),
             };
             match step {
                 Step::Wait(wait) => return Progress::Waits { wait, end },
@@ -146,8 +171,8 @@ impl Group {
         let (mut wait, mut end) = (wait, end);
         loop {
             let requests = self.received.requests.clone();
-            let args = self.frame.shared_args(&requests);
-            let step = engine.finish(&mut self.session, args, &mut self.reply, wait).await;
+            let args = self.bench.frame.shared_args(&requests);
+            let step = engine.finish(&mut self.session, args, &mut self.bench.reply, wait).await;
             self.answered(&step, end);
             match self.run(engine) {
                 Progress::Waits { wait: next, end: next_end } => (wait, end) = (next, next_end),
@@ -158,7 +183,7 @@ impl Group {
 
     fn send(&mut self, engine: &Engine, answer: Answer) {
         match engine.still_owns(&mut self.session) {
-            true => answer.send(self.answers.as_bytes()),
+            true => answer.send(self.bench.answers.as_bytes()),
             // As if this node had ended: nobody knows what will become of it.
             false => answer.send(&[]),
         }
@@ -169,10 +194,10 @@ impl Group {
         match step {
             Step::Misplaced { epoch } => {
                 self.misplaced = Some(*epoch);
-                self.answers.misplaced(*epoch);
+                self.bench.answers.misplaced(*epoch);
             }
             Step::Done | Step::Close | Step::Wait(_) => {
-                self.answers.reply(&mut self.reply, self.session.granted.take())
+                self.bench.answers.reply(&mut self.bench.reply, self.session.granted.take())
             }
         }
         self.next = self.next.wrapping_add(1);

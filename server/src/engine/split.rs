@@ -13,7 +13,6 @@ use super::{Engine, Step};
 use crate::command::error::CommandError;
 use crate::command::spec::{Find, Flags, Merge};
 use crate::command::table::Command;
-use crate::node::Node;
 use crate::session::{Door, Session};
 
 /// The keys of a request that are one owner's, by their places among all keys of the request.
@@ -46,7 +45,7 @@ impl Engine {
             for (part, call) in parts.into_iter().zip(calls) {
                 let outcome = match (part.owner, call) {
                     (None, _) => Outcome::Again { epoch: topology.epoch() + 1 },
-                    (Some(_), Some(call)) => outcome(&self.node, call, command, topology.epoch()).await,
+                    (Some(_), Some(call)) => outcome(call, command, topology.epoch()).await,
                     (Some(_), None) => self.run_part(session, args, reply.protocol(), &units, &part).await,
                 };
                 match outcome {
@@ -154,8 +153,8 @@ impl Part {
     }
 }
 
-async fn outcome(node: &Node, mut call: Call, command: &Command, epoch: u64) -> Outcome {
-    match forward::answers_of(node, &mut call).await {
+async fn outcome(call: Call, command: &Command, epoch: u64) -> Outcome {
+    match call.await {
         Ok(mut answers) => forward::take(&mut answers).unwrap_or(Outcome::Uncertain),
         Err(error) => forward::unanswered(&error, command, epoch),
     }
