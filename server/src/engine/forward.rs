@@ -4,6 +4,7 @@
 //! go. It runs none of them after one that it would not run, so that no request overtakes another of its client.
 
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use forebay_cluster::Topology;
