@@ -17,6 +17,9 @@ const CLIENTS: usize = 12;
 /// Writes that are acknowledged before, during and after a fault.
 const ENOUGH: u64 = 100;
 
+/// What is done to a node.
+type Fault = fn(&mut Node);
+
 /// Nodes that do not own a key answer for it by copies that they hold for moments, while it is written and its owner ends, dies and
 /// sleeps: whatever is read is at least as new as what anybody knows by then.
 #[test]
@@ -27,7 +30,7 @@ fn a_hot_key_is_never_read_old() {
     let names = registers.names();
     registers.add(CLIENTS, &cluster.addresses());
     registers.await_writes(2 * ENOUGH, PATIENCE);
-    let faults: [(&str, fn(&mut Node)); 3] = [
+    let faults: [(&str, Fault); 3] = [
         ("ends", |owner| {
             owner.terminate();
             assert!(owner.await_end().success(), "it does not end in order");
