@@ -12,6 +12,9 @@
 //! too, for that node may have had other groups. So a request of a slot that is not suspect, which nearly all are nearly always, pays
 //! nothing.
 //!
+//! A copy of a hot key that another node holds may be served for the rest of its 400 ms ([`crate::hot`]), unless the owner drops the entry
+//! first, which takes the copy back; nobody who has seen the new value is given it.
+//!
 //! What a client has written is never dropped, and an entry keeps the ttl that it was loaded with, however the group's has changed.
 
 mod desk;
