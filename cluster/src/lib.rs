@@ -5,8 +5,10 @@
 
 pub mod assignment;
 pub mod discovery;
+pub mod door;
 pub mod membership;
 pub mod peer;
+mod refusal;
 pub mod ring;
 pub mod slot;
 pub mod slots;
@@ -22,5 +24,5 @@ pub use state::{
     Applied, Change, ClusterId, ClusterState, Description, Incarnation, Member, Position, Refusal, Slot, SlotSet,
     Standing,
 };
-pub use tls::{PeerTls, PeerTlsError};
+pub use tls::{PeerTls, PeerTlsError, PeerTlsFiles};
 pub use topology::{Node, NodeId, Topology};

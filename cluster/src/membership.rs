@@ -43,7 +43,6 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 use self::book::Book;
 use self::channels::Channels;
@@ -54,6 +53,7 @@ use self::node::{Node, Seated};
 use self::proposing::Proposal;
 use self::writer::Writer;
 use crate::discovery::Seeds;
+use crate::door;
 use crate::slots::NodeNumber;
 use crate::state::{Applied, Change, ClusterId, ClusterState, Description, Incarnation};
 use crate::tls::PeerTls;
@@ -94,8 +94,6 @@ pub enum MembershipError {
     AnotherNodes { path: String, theirs: String, ours: String },
     #[error("the times of the cluster do not fit: {0}")]
     Timing(String),
-    #[error("the raft port: {0}")]
-    Port(#[from] tonic::transport::Error),
     #[error("a thread could not be started: {0}")]
     Thread(#[from] std::io::Error),
 }
@@ -151,7 +149,7 @@ impl Membership {
             return Err(MembershipError::AnotherNodes { path: disk.path().to_owned(), theirs, ours });
         }
         let node = Arc::new(node(config, Writer::start(disk)?));
-        let port = serve(&node, raft_listener)?;
+        let port = serve(&node, raft_listener);
         let life = tokio::spawn(Arc::clone(&node).live(contents));
         Ok(Membership { node, tasks: vec![port, life] })
     }
@@ -319,19 +317,14 @@ fn node(config: MembershipConfig, writer: Writer) -> Node {
 }
 
 /// Serves the raft port until the node ends.
-fn serve(node: &Arc<Node>, listener: TcpListener) -> Result<JoinHandle<()>, MembershipError> {
-    let mut server = Server::builder();
-    if let Some(tls) = node.channels.tls() {
-        server = server.tls_config(tls.server())?;
-    }
-    let router = server.add_service(raft_server::service(node));
+fn serve(node: &Arc<Node>, listener: TcpListener) -> JoinHandle<()> {
+    let router = Server::builder().add_service(raft_server::service(node));
     let node = Arc::clone(node);
-    Ok(tokio::spawn(async move {
+    tokio::spawn(async move {
         let closing = node.closing.clone();
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let served = router.serve_with_incoming_shutdown(incoming, closing.cancelled_owned()).await;
+        let served = door::serve(router, listener, node.channels.tls(), closing.cancelled_owned()).await;
         if let Err(error) = served {
             node.fail(format!("the raft port: {error}"));
         }
-    }))
+    })
 }

@@ -1,48 +1,110 @@
 //! The certificates by which nodes know each other: both ends of a connection between nodes show one that the same authority signed.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::{fmt, fs, io};
 
-use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
-/// A node's certificate and key, and the authority that signs all nodes' certificates, as they were read from their files.
+/// What connections between nodes speak (RFC 9113).
+const HTTP_2: &[u8] = b"h2";
+
+/// A node's certificate and key, and the authority that signs all nodes' certificates.
 #[derive(Clone)]
 pub struct PeerTls {
-    identity: Identity,
-    authority: Certificate,
+    server: Arc<ServerConfig>,
+    client: ClientTlsConfig,
 }
 
-/// A file that could not be read.
+/// Where the certificates are: files in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerTlsFiles {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    pub ca: PathBuf,
+    /// What the certificate of every node names. Without it, each names the host that the node is called by.
+    pub name: Option<String>,
+}
+
+/// Why the files are of no use.
 #[derive(Debug, thiserror::Error)]
-#[error("{path}: {source}")]
-pub struct PeerTlsError {
-    path: PathBuf,
-    source: io::Error,
+pub enum PeerTlsError {
+    #[error("{path}: {source}")]
+    Unreadable { path: PathBuf, source: io::Error },
+    #[error("{path} cannot be used: {problem}\n  hint: name a file in PEM format")]
+    NotPem { path: PathBuf, problem: String },
+    #[error("{cert} and {key} are no pair: {problem}")]
+    NoPair { cert: PathBuf, key: PathBuf, problem: rustls::Error },
 }
 
 impl PeerTls {
-    /// Reads the three files, which are in PEM.
+    /// Reads the files.
     ///
     /// # Errors
-    /// When one cannot be read. What is in them is looked at when the ports are opened.
-    pub fn read(cert: &Path, key: &Path, ca: &Path) -> Result<PeerTls, PeerTlsError> {
-        let identity = Identity::from_pem(contents(cert)?, contents(key)?);
-        Ok(PeerTls { identity, authority: Certificate::from_pem(contents(ca)?) })
+    /// When one cannot be read or holds something else, or the key is not the certificate's.
+    pub fn read(files: &PeerTlsFiles) -> Result<PeerTls, PeerTlsError> {
+        let PeerTlsFiles { cert, key, ca, name } = files;
+        let client = ClientTlsConfig::new()
+            .identity(Identity::from_pem(contents(cert)?, contents(key)?))
+            .ca_certificate(Certificate::from_pem(contents(ca)?));
+        let client = match name {
+            Some(name) => client.domain_name(name),
+            None => client,
+        };
+        Ok(PeerTls { server: Arc::new(server(files)?), client })
     }
 
     /// For a port that nodes call: who has no certificate of the authority is turned away.
-    pub fn server(&self) -> ServerTlsConfig {
-        ServerTlsConfig::new().identity(self.identity.clone()).client_ca_root(self.authority.clone())
+    pub(crate) fn server(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.server)
     }
 
-    /// For calls to other nodes: the certificate must name the host that was called.
+    /// For calls to other nodes.
     pub fn client(&self) -> ClientTlsConfig {
-        ClientTlsConfig::new().identity(self.identity.clone()).ca_certificate(self.authority.clone())
+        self.client.clone()
+    }
+}
+
+fn server(files: &PeerTlsFiles) -> Result<ServerConfig, PeerTlsError> {
+    let PeerTlsFiles { cert, key, ca, .. } = files;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(ca)? {
+        roots.add(authority).map_err(|error| not_pem(ca, &error))?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
+    let chain = certificates(cert)?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| not_pem(key, &error))?;
+    let no_pair = |problem| PeerTlsError::NoPair { cert: cert.clone(), key: key.clone(), problem };
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(no_pair)?
+        .with_client_cert_verifier(verifier.map_err(|error| not_pem(ca, &error))?)
+        .with_single_cert(chain, private)
+        .map_err(no_pair)?;
+    config.alpn_protocols = vec![HTTP_2.to_vec()];
+    Ok(config)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PeerTlsError> {
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match read {
+        Ok(certificates) if certificates.is_empty() => Err(not_pem(path, &pem::Error::NoItemsFound)),
+        Ok(certificates) => Ok(certificates),
+        Err(error) => Err(not_pem(path, &error)),
     }
 }
 
 fn contents(path: &Path) -> Result<Vec<u8>, PeerTlsError> {
-    fs::read(path).map_err(|source| PeerTlsError { path: path.to_owned(), source })
+    fs::read(path).map_err(|source| PeerTlsError::Unreadable { path: path.to_owned(), source })
+}
+
+fn not_pem(path: &Path, error: &impl fmt::Display) -> PeerTlsError {
+    PeerTlsError::NotPem { path: path.to_owned(), problem: error.to_string() }
 }
 
 /// Without the key.

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use forebay_cluster::membership::admin::{Admin, AdminError};
 use forebay_cluster::state::{Applied, Change, ClusterState, Member, Standing};
-use forebay_cluster::{NodeNumber, PeerTls, PeerTlsError};
+use forebay_cluster::{NodeNumber, PeerTls, PeerTlsError, PeerTlsFiles};
 use forebay_origin::Fault;
 
-use crate::config::{ClusterAction, ClusterTask, PeerTlsConfig};
+use crate::config::{ClusterAction, ClusterTask};
 
 pub use groups::administer_groups;
 
@@ -37,7 +37,7 @@ pub enum AdministerError {
 ///
 /// # Errors
 /// When no node answers, or the cluster refuses.
-pub async fn administer(task: &ClusterTask, tls: Option<&PeerTlsConfig>) -> Result<(), AdministerError> {
+pub async fn administer(task: &ClusterTask, tls: Option<&PeerTlsFiles>) -> Result<(), AdministerError> {
     let admin = connect(&task.node, tls)?;
     match &task.action {
         ClusterAction::Status => show(&admin).await,
@@ -51,8 +51,8 @@ pub async fn administer(task: &ClusterTask, tls: Option<&PeerTlsConfig>) -> Resu
     }
 }
 
-fn connect(node: &str, tls: Option<&PeerTlsConfig>) -> Result<Admin, AdministerError> {
-    let tls = tls.map(|tls| PeerTls::read(&tls.cert, &tls.key, &tls.ca)).transpose()?;
+fn connect(node: &str, tls: Option<&PeerTlsFiles>) -> Result<Admin, AdministerError> {
+    let tls = tls.map(PeerTls::read).transpose()?;
     Ok(Admin::new(node, tls.as_ref())?)
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use arc_swap::ArcSwap;
+use forebay_cluster::discovery::DiscoveryError;
 use forebay_cluster::membership::MembershipError;
 use forebay_cluster::{NodeId, NodeNumber, PeerTlsError, Standing, Topology};
 use forebay_origin::{Fault, Origin};
@@ -18,8 +19,8 @@ use tracing::info;
 use crate::clock::Clock;
 use crate::cluster::{Cluster, Met, look_on, meet, outside};
 use crate::command::table::Table;
-use crate::config::{Config, IdentityConfig, Part};
-use crate::data_dir::{self, DataDirError};
+use crate::config::{Config, Part};
+use crate::data_dir::DataDirError;
 use crate::descriptors;
 use crate::engine::Engine;
 use crate::front::{http, resp};
@@ -33,6 +34,7 @@ use crate::session::Door;
 use crate::settings::Settings;
 use crate::telemetry::Telemetry;
 use crate::tls::{self, TlsAcceptor};
+use crate::who::Who;
 
 /// A node that serves. [`App::drain`] is its end.
 pub struct App {
@@ -67,8 +69,8 @@ pub enum StartError {
     Membership(#[from] MembershipError),
     #[error("error: {0}")]
     PeerTls(#[from] PeerTlsError),
-    #[error("error: the certificates for other nodes cannot be used: {0}")]
-    PeerDoor(#[from] tonic::transport::Error),
+    #[error("error: {0}")]
+    Discovery(#[from] DiscoveryError),
     #[error("error: the system gives no thread or socket: {0}")]
     System(#[from] io::Error),
 }
@@ -80,23 +82,19 @@ impl App {
     /// When a port is taken, the data directory or the origin's configuration is bad, or the system has no threads to give.
     pub async fn start(config: &Config, background: &Handle) -> Result<App, StartError> {
         let mut listeners = Listeners::bind(&config.doors, config.part.member()).map_err(StartError::Faults)?;
-        let id = match &config.identity {
-            IdentityConfig { node_id: Some(id), .. } => id.clone(),
-            IdentityConfig { data_dir: Some(directory), .. } => data_dir::node_id(directory)?,
-            IdentityConfig { .. } => NodeId::from_bytes(rand::random()),
-        };
+        let who = Who::find(config).await?;
         let ports = Ports::of(&listeners);
         let tls = config.tls.as_ref().map(tls::acceptor).transpose().map_err(StartError::Faults)?;
         let origin = start_origin(config).await.map_err(StartError::Faults)?;
         let (met, cluster) = match (&config.part, listeners.cluster.take()) {
             (Part::Member(cluster), Some(doors)) => {
-                let (met, cluster) = meet(config, cluster, id.clone(), ports, doors).await?;
+                let (met, cluster) = meet(config, cluster, &who, ports, doors).await?;
                 (Some(met), Some(cluster))
             }
             (Part::Frontend(frontend), _) => (None, Some(outside(frontend, config.peer_tls.as_ref())?)),
             (Part::Alone | Part::Member(_), _) => (None, None),
         };
-        let node = Arc::new(build(config, id, ports, origin, cluster)?);
+        let node = Arc::new(build(config, who, ports, origin, cluster)?);
         let app = App::open(node, listeners, (config.doors.bind, ports), tls, met, background).await?;
         app.announce();
         Ok(app)
@@ -113,7 +111,7 @@ impl App {
         let engine = Arc::new(Engine::new(Arc::clone(&node), background.clone()));
         let mut housekeeping = housekeeping::start(&node, background);
         if let Some(met) = met {
-            met.take_part(&engine, &mut housekeeping, background).await?;
+            met.take_part(&engine, &mut housekeeping, background).await;
         }
         look_on(&node, &mut housekeeping, background);
         let (workers, threads) = resp::Workers::start(node.identity.worker_threads, &engine, tls.as_ref(), background)?;
@@ -182,7 +180,7 @@ async fn start_origin(config: &Config) -> Result<Option<Arc<Origin>>, Vec<Fault>
 
 fn build(
     config: &Config,
-    id: NodeId,
+    who: Who,
     ports: Ports,
     origin: Option<Arc<Origin>>,
     cluster: Option<Cluster>,
@@ -191,7 +189,7 @@ fn build(
     let store = Store::new(StoreConfig { databases: config.databases, seed: rand::random(), ..StoreConfig::default() });
     store.settings().set_policy(config.maxmemory_policy);
     let identity = Identity {
-        node_id: id.clone(),
+        node_id: who.id.clone(),
         run_id: NodeId::from_bytes(rand::random()).to_string(),
         started_at: clock.unix_millis(),
         worker_threads: config.threads,
@@ -200,12 +198,12 @@ fn build(
         databases: config.databases,
         executable: std::env::current_exe().unwrap_or_default(),
         config_file: config.file.clone(),
-        zone: config.identity.zone.clone(),
+        zone: who.zone.clone(),
         debug_commands: config.debug_commands,
     };
     let (topology, roles) = match &cluster {
         Some(cluster) => (Topology::of(&cluster.state().borrow(), None), Roles::all(Role::Away)),
-        None => (Topology::solo(alone(config, id, ports)), Roles::all(Role::Owned)),
+        None => (Topology::solo(alone(who, ports)), Roles::all(Role::Owned)),
     };
     Ok(Node {
         reclaimer: Reclaimer::start()?,
@@ -229,8 +227,8 @@ fn build(
 }
 
 /// The one node of a cluster that nobody else can join.
-fn alone(config: &Config, id: NodeId, ports: Ports) -> forebay_cluster::Node {
-    let host = config.identity.advertise.clone();
+fn alone(who: Who, ports: Ports) -> forebay_cluster::Node {
+    let Who { id, host, zone } = who;
     forebay_cluster::Node {
         number: NodeNumber(1),
         id,
@@ -241,7 +239,7 @@ fn alone(config: &Config, id: NodeId, ports: Ports) -> forebay_cluster::Node {
         http_port: ports.http.unwrap_or_default(),
         peer_port: 0,
         raft_port: 0,
-        zone: config.identity.zone.clone(),
+        zone,
         standing: Standing::Up,
     }
 }

@@ -18,18 +18,26 @@ pub enum DataDirError {
     Corrupt { path: PathBuf, problem: String },
 }
 
-/// The identity that is kept in `directory`. On the first start both are created.
+/// The identity that is kept in `directory`. On the first start both are created, the identity by `new`.
 ///
 /// # Errors
 /// When the directory cannot be used, or the file holds something else than an identity.
-pub fn node_id(directory: &Path) -> Result<NodeId, DataDirError> {
-    fs::create_dir_all(directory).map_err(|source| DataDirError::Io { path: directory.to_owned(), source })?;
+pub fn node_id(directory: &Path, new: impl FnOnce() -> NodeId) -> Result<NodeId, DataDirError> {
+    create(directory)?;
     let path = directory.join(NODE_ID_FILE);
     match fs::read(&path) {
         Ok(bytes) => parse(&bytes).map_err(|problem| DataDirError::Corrupt { path, problem }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => create(directory, &path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => keep(directory, &path, new()),
         Err(source) => Err(DataDirError::Io { path, source }),
     }
+}
+
+/// Creates the directory, if it is not there.
+///
+/// # Errors
+/// When that cannot be done.
+pub fn create(directory: &Path) -> Result<(), DataDirError> {
+    fs::create_dir_all(directory).map_err(|source| DataDirError::Io { path: directory.to_owned(), source })
 }
 
 fn parse(bytes: &[u8]) -> Result<NodeId, String> {
@@ -37,9 +45,8 @@ fn parse(bytes: &[u8]) -> Result<NodeId, String> {
     NodeId::parse(text.trim_end()).map_err(|error| error.to_string())
 }
 
-/// Writes a new identity aside first, so that a crash leaves either no file or a whole one.
-fn create(directory: &Path, path: &Path) -> Result<NodeId, DataDirError> {
-    let id = NodeId::from_bytes(rand::random());
+/// Writes the identity aside first, so that a crash leaves either no file or a whole one.
+fn keep(directory: &Path, path: &Path, id: NodeId) -> Result<NodeId, DataDirError> {
     let aside = directory.join(format!("{NODE_ID_FILE}.new"));
     let write = || -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&aside)?;
@@ -59,8 +66,9 @@ mod tests {
     fn an_identity_outlives_restarts() {
         let directory = tempfile::tempdir().expect("a directory");
         let inner = directory.path().join("deep/er");
-        let first = node_id(&inner).expect("created");
-        assert_eq!(node_id(&inner).expect("read"), first);
+        let [first, second] = [1, 2].map(|byte| NodeId::from_bytes([byte; 20]));
+        assert_eq!(node_id(&inner, || first.clone()).expect("created"), first);
+        assert_eq!(node_id(&inner, || second).expect("read"), first);
     }
 
     #[test]
@@ -68,7 +76,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         for content in [&b"not an id"[..], b"", b"\xff\xfe", &[b'a'; 39]] {
             fs::write(directory.path().join(NODE_ID_FILE), content).expect("written");
-            let error = node_id(directory.path()).expect_err("corrupt").to_string();
+            let error = node_id(directory.path(), || unreachable!("there is a file")).expect_err("corrupt").to_string();
             assert!(error.contains("node-id") && error.contains("hint:"), "{error}");
             assert_eq!(fs::read(directory.path().join(NODE_ID_FILE)).expect("still there"), content);
         }

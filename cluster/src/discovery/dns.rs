@@ -1,136 +1,150 @@
 //! Nodes by a name in the DNS: SRV records with hosts and ports, or addresses of nodes that all have the same peer port.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use futures_util::future::join_all;
 use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{
+    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
+};
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
-use tokio::sync::Mutex;
+use hickory_resolver::proto::rr::rdata::SRV;
 
-/// An answer is used for this long. It is short, since a cluster that forms waits for it.
-const FRESH: Duration = Duration::from_secs(2);
-/// How long an answer is waited for.
-const TIMEOUT: Duration = Duration::from_secs(3);
+use super::{Discovery, HINT, InvalidDiscovery};
+
+/// How long a server's answer is waited for before it is asked once more.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A name that stands for the nodes of a cluster.
-pub struct DnsName {
+pub(super) struct DnsName {
     name: String,
     /// The peer port where the records have none.
     port: u16,
     resolver: TokioResolver,
-    last: Mutex<Answer>,
 }
 
-/// What the last look-up gave.
-#[derive(Default)]
-struct Answer {
-    addresses: Vec<String>,
-    at: Option<Instant>,
-    problem: Option<String>,
+/// Why the DNS can never be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum DnsError {
+    #[error(
+        "the system's DNS servers are not known: {0}\n  hint: see /etc/resolv.conf, or give --dns-server ADDRESS:PORT"
+    )]
+    NoServers(NetError),
+    #[error("dns:{0} says no port, and this node's own is any that is free\n  hint: write dns:{0}:PORT")]
+    NoPort(String),
 }
 
-/// Why nodes cannot be looked up by a name.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{name}: {problem}\n  hint: dns:NAME or dns:NAME:PORT, for instance dns:_peer._tcp.forebay.internal or dns:forebay.internal:8001"
-)]
-pub struct InvalidDnsName {
-    name: String,
-    problem: String,
+/// From `NAME` or `NAME:PORT`.
+pub(super) fn parse(text: &str) -> Result<Discovery, InvalidDiscovery> {
+    let invalid = |problem: String| InvalidDiscovery { problem, hint: HINT.to_owned() };
+    let (name, port) = match text.rsplit_once(':') {
+        None => (text, None),
+        Some((name, digits)) => {
+            let port = digits.parse().ok().filter(|port| *port > 0);
+            (name, Some(port.ok_or_else(|| invalid(format!("`{digits}` is no port")))?))
+        }
+    };
+    let is_plain = |letter: char| letter.is_alphanumeric() || matches!(letter, '.' | '-' | '_');
+    match !name.is_empty() && name.chars().all(is_plain) {
+        true => Ok(Discovery::Dns { name: name.to_owned(), port }),
+        false => Err(invalid(format!("`{name}` is no name in the DNS"))),
+    }
 }
 
 impl DnsName {
-    /// From `NAME` or `NAME:PORT`. A name that begins with `_` has SRV records (RFC 2782), any other one addresses, at which the peer port
-    /// is `PORT`, or `port` if there is none. The system's resolvers are asked.
-    ///
-    /// # Errors
-    /// When it is no such thing, or the system's resolvers are not known.
-    pub fn new(text: &str, port: u16) -> Result<DnsName, InvalidDnsName> {
-        let invalid = |problem: String| InvalidDnsName { name: text.to_owned(), problem };
-        let resolver = TokioResolver::builder_tokio().and_then(|builder| builder.build());
-        let resolver =
-            resolver.map_err(|error| invalid(format!("the system's DNS servers are not known ({error})")))?;
-        let (name, port) = split(text, port).map_err(invalid)?;
-        Ok(DnsName { name, port, resolver, last: Mutex::default() })
+    /// Looked up at `server`, or else at the servers that the system names.
+    pub(super) fn new(name: &str, port: u16, server: Option<SocketAddr>) -> Result<DnsName, DnsError> {
+        let has_ports = is_service(name);
+        if port == 0 && !has_ports {
+            return Err(DnsError::NoPort(name.to_owned()));
+        }
+        Ok(DnsName { name: name.to_owned(), port, resolver: resolver(server).map_err(DnsError::NoServers)? })
     }
 
     /// The peer ports, as `host:port`.
-    pub(super) async fn addresses(&self) -> Vec<String> {
-        let mut last = self.last.lock().await;
-        if last.at.is_none_or(|at| at.elapsed() >= FRESH) {
-            let looked_up = tokio::time::timeout(TIMEOUT, self.look_up()).await;
-            let looked_up = looked_up.unwrap_or_else(|_| Err(format!("no answer within {TIMEOUT:?}")));
-            last.at = Some(Instant::now());
-            let problem = match looked_up {
-                Ok(addresses) => {
-                    last.addresses = addresses;
-                    None
-                }
-                Err(problem) => Some(problem),
-            };
-            if problem.is_some() && problem != last.problem {
-                tracing::info!(
-                    "cluster: {} cannot be looked up: {}",
-                    self.name,
-                    problem.as_deref().unwrap_or_default()
-                );
-            }
-            last.problem = problem;
-        }
-        last.addresses.clone()
+    pub(super) async fn look_up(&self) -> Result<Vec<String>, String> {
+        let found = match is_service(&self.name) {
+            true => self.services().await,
+            false => self.hosts(&self.name, self.port).await,
+        };
+        let addresses = found.map_err(|error| in_words(&error))?;
+        Ok(addresses.iter().map(ToString::to_string).collect())
     }
 
-    async fn look_up(&self) -> Result<Vec<String>, String> {
-        let mut addresses: Vec<String> = if self.name.starts_with('_') {
-            let lookup = self.resolver.srv_lookup(self.name.as_str()).await.map_err(|error| error.to_string())?;
-            lookup.answers().iter().filter_map(|record| service(&record.data)).collect()
-        } else {
-            let lookup = self.resolver.lookup_ip(self.name.as_str()).await.map_err(|error| error.to_string())?;
-            lookup.iter().map(|ip: IpAddr| SocketAddr::new(ip, self.port).to_string()).collect()
-        };
-        addresses.sort();
-        addresses.dedup();
-        Ok(addresses)
+    async fn services(&self) -> Result<Vec<SocketAddr>, NetError> {
+        let lookup = self.resolver.srv_lookup(self.name.as_str()).await?;
+        let services: Vec<SRV> = lookup.answers().iter().filter_map(|record| service(&record.data)).collect();
+        // By the same servers: the hosts' names need mean nothing to the system.
+        let hosts = join_all(services.iter().map(|service| self.hosts_of(service))).await;
+        let (found, failed): (Vec<_>, Vec<_>) = hosts.into_iter().partition(Result::is_ok);
+        match (found.is_empty(), failed.into_iter().next()) {
+            (true, Some(error)) => error,
+            _ => Ok(found.into_iter().flatten().flatten().collect()),
+        }
+    }
+
+    async fn hosts_of(&self, service: &SRV) -> Result<Vec<SocketAddr>, NetError> {
+        self.hosts(&service.target.to_utf8(), service.port).await
+    }
+
+    async fn hosts(&self, name: &str, port: u16) -> Result<Vec<SocketAddr>, NetError> {
+        let lookup = self.resolver.lookup_ip(name).await?;
+        Ok(lookup.iter().map(|ip: IpAddr| SocketAddr::new(ip, port)).collect())
     }
 }
 
-/// `host:port` of an SRV record.
-fn service(data: &RData) -> Option<String> {
+/// Whether a name has SRV records (RFC 2782).
+fn is_service(name: &str) -> bool {
+    name.starts_with('_')
+}
+
+fn service(data: &RData) -> Option<SRV> {
     match data {
-        RData::SRV(srv) => Some(format!("{}:{}", srv.target.to_utf8().trim_end_matches('.'), srv.port)),
+        RData::SRV(service) => Some(service.clone()),
         _ => None,
     }
 }
 
-fn split(text: &str, port: u16) -> Result<(String, u16), String> {
-    let (name, port) = match text.rsplit_once(':') {
-        Some((name, digits)) => (name, digits.parse().map_err(|_| format!("{digits:?} is no port"))?),
-        None => (text, port),
-    };
-    let is_plain = |letter: char| letter.is_alphanumeric() || matches!(letter, '.' | '-' | '_');
-    match !name.is_empty() && name.chars().all(is_plain) {
-        true => Ok((name.to_owned(), port)),
-        false => Err("it is no name".to_owned()),
-    }
-}
-
-impl fmt::Debug for DnsName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "dns:{}:{}", self.name, self.port)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_may_have_a_port() {
-        assert_eq!(split("forebay.internal", 8001), Ok(("forebay.internal".to_owned(), 8001)));
-        assert_eq!(split("forebay.internal:9001", 8001), Ok(("forebay.internal".to_owned(), 9001)));
-        for wrong in ["", ":8001", "forebay:x", "two words", "a/b"] {
-            assert!(split(wrong, 8001).is_err(), "{wrong:?}");
+fn resolver(server: Option<SocketAddr>) -> Result<TokioResolver, NetError> {
+    let mut builder = match server {
+        None => TokioResolver::builder_tokio()?,
+        Some(server) => {
+            let mut builder = TokioResolver::builder_with_config(only(server), TokioRuntimeProvider::default());
+            // Who names a server means that one.
+            builder.options_mut().use_hosts_file = ResolveHosts::Never;
+            builder
         }
+    };
+    let options: &mut ResolverOpts = builder.options_mut();
+    // The source keeps the last answer itself. Another one that keeps a "no such name" for as long as its zone says would hide the nodes
+    // that a cluster waits for.
+    options.cache_size = 0;
+    options.timeout = PATIENCE;
+    options.attempts = 1;
+    // A node listens at one address. Where names have both kinds, the other one would be tried in vain.
+    options.ip_strategy = LookupIpStrategy::Ipv4thenIpv6;
+    builder.build()
+}
+
+fn only(server: SocketAddr) -> ResolverConfig {
+    let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()];
+    let connections = connections.map(|connection| {
+        let mut connection = connection;
+        connection.port = server.port();
+        connection
+    });
+    let server = NameServerConfig::new(server.ip(), true, connections.to_vec());
+    ResolverConfig::from_parts(None, Vec::new(), vec![server])
+}
+
+fn in_words(error: &NetError) -> String {
+    match error {
+        error if error.is_nx_domain() => "there is no such name".to_owned(),
+        error if error.is_no_records_found() => "the name has no such records".to_owned(),
+        NetError::Timeout | NetError::NoConnections => "the DNS server does not answer".to_owned(),
+        error => error.to_string(),
     }
 }

@@ -13,6 +13,7 @@ use super::groups::{AppliedGroups, ApplyGroups, GroupsError, ListedGroups};
 use super::proposing::{Outcome, Proposal, ProposeError};
 use super::service::{self, Status};
 use super::wire;
+use crate::refusal;
 use crate::state::{Applied, Change, ClusterState, GroupsText, Member};
 use crate::tls::PeerTls;
 
@@ -38,6 +39,7 @@ pub enum AdminError {
 /// A node of the cluster, by its peer port.
 pub struct Admin {
     address: String,
+    has_tls: bool,
     channel: Channel,
 }
 
@@ -51,7 +53,7 @@ impl Admin {
             address: address.to_owned(),
             problem: status.message().to_owned(),
         })?;
-        Ok(Admin { address: address.to_owned(), channel })
+        Ok(Admin { address: address.to_owned(), has_tls: tls.is_some(), channel })
     }
 
     /// What the node knows of the cluster and of itself.
@@ -178,15 +180,15 @@ impl Admin {
             .watch(question(&()))
             .await
             .map_err(|status| self.unreachable(&status))?;
-        let address = self.address.clone();
+        let (address, has_tls) = (self.address.clone(), self.has_tls);
         Ok(replies.into_inner().map(move |reply| {
             let state = reply.and_then(|reply| wire::decode(&reply.content));
-            state.map_err(|status| unreachable(&address, &status))
+            state.map_err(|status| unreachable(&address, &status, has_tls))
         }))
     }
 
     fn unreachable(&self, status: &tonic::Status) -> AdminError {
-        unreachable(&self.address, status)
+        unreachable(&self.address, status, self.has_tls)
     }
 }
 
@@ -197,10 +199,8 @@ fn applied(applied: Applied) -> Result<Applied, AdminError> {
     }
 }
 
-fn unreachable(address: &str, status: &tonic::Status) -> AdminError {
-    let causes = std::iter::successors(std::error::Error::source(status), |cause| cause.source());
-    let problem = causes.last().map_or(status.message().to_owned(), ToString::to_string);
-    AdminError::Unreachable { address: address.to_owned(), problem }
+fn unreachable(address: &str, status: &tonic::Status, has_tls: bool) -> AdminError {
+    AdminError::Unreachable { address: address.to_owned(), problem: refusal::of(status, has_tls) }
 }
 
 fn question(content: &impl Serialize) -> Request {

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
+use crate::refusal;
 use crate::tls::PeerTls;
 
 /// A node that does not answer a connection attempt within this time is not there.
@@ -20,6 +21,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct Channels {
     tls: Option<PeerTls>,
     open: Mutex<HashMap<String, Channel>>,
+    /// Why a node is not trusted, by its address, as it was last told.
+    distrust: Mutex<HashMap<String, String>>,
     /// Nothing gets through, to or from this node.
     #[cfg(test)]
     pub(super) cut: std::sync::atomic::AtomicBool,
@@ -30,6 +33,7 @@ impl Channels {
         Channels {
             tls,
             open: Mutex::default(),
+            distrust: Mutex::default(),
             #[cfg(test)]
             cut: false.into(),
         }
@@ -51,6 +55,14 @@ impl Channels {
         let channel = dial(address, self.tls.as_ref())?;
         self.open.lock().insert(address.to_owned(), channel.clone());
         Ok(channel)
+    }
+
+    /// Says, once for each reason, why a node that is there cannot be called.
+    pub(super) fn tell_distrust(&self, address: &str, status: &Status) {
+        let Some(why) = refusal::of_trust(status) else { return };
+        if self.distrust.lock().insert(address.to_owned(), why.clone()).as_ref() != Some(&why) {
+            tracing::warn!("cluster: {address} cannot be called: {why}");
+        }
     }
 
     /// Whether calls get through, which only tests prevent.

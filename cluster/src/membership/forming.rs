@@ -1,7 +1,7 @@
 //! How nodes that have no cluster find each other, and agree on who forms it.
 //!
-//! Each greets its seeds, and whom it hears of from others. The one with the smallest id forms the cluster, when it knows as many as are
-//! expected and each of them has told it that it knows exactly the same ones. What a node knows only grows (but for nodes that are gone),
+//! Each greets its seeds, and whom it hears of from others. Of those that do not only join, the one with the smallest id forms the cluster,
+//! when it knows as many as are expected and each of them has told it that it knows exactly the same ones. What a node knows only grows (but for nodes that are gone),
 //! and its decision to form is told from the same moment on; so of two that both could form a cluster with some node in common, one has
 //! told the other that it knows it, and then neither decides without the other.
 
@@ -22,6 +22,8 @@ pub(super) struct Greeting {
     pub(super) incarnation: Incarnation,
     /// Its cluster, if it has one, and its number there.
     pub(super) seat: Option<(ClusterId, NodeNumber)>,
+    /// Whether it forms a cluster if that falls to it. Who only joins is waited for like the others, but nobody waits for it to form.
+    pub(super) may_form: bool,
     /// Itself and whom it has heard of itself, with their peer ports, as long as it has no cluster.
     pub(super) known: Vec<(NodeId, String)>,
 }
@@ -47,10 +49,13 @@ pub(super) struct Candidates {
     cluster: Option<(ClusterId, String)>,
     /// This node is to join what others form, and may form nothing alone.
     needs_others: bool,
+    /// It was told so to a node that may form one: that cannot be taken back.
+    has_left_forming_to_others: bool,
 }
 
 struct Candidate {
     address: String,
+    may_form: bool,
     known: BTreeSet<NodeId>,
     heard: Instant,
 }
@@ -64,6 +69,7 @@ impl Candidates {
             rumoured: BTreeMap::new(),
             cluster: None,
             needs_others: has_seeds,
+            has_left_forming_to_others: false,
         }
     }
 
@@ -74,11 +80,12 @@ impl Candidates {
             return;
         }
         let address = peer_address(&greeting.description);
+        self.has_left_forming_to_others |= greeting.may_form && !self.may_form();
         self.rumoured.remove(id);
         if let Some((cluster, _)) = greeting.seat {
             self.cluster.get_or_insert_with(|| (cluster, address.clone()));
             // It stays known, and agrees to nothing: whoever hears of it from here must not form a second cluster.
-            self.heard.insert(id.clone(), Candidate { address, known: BTreeSet::new(), heard: now });
+            self.heard.insert(id.clone(), Candidate { address, may_form: false, known: BTreeSet::new(), heard: now });
             return;
         }
         for (other, address) in &greeting.known {
@@ -87,12 +94,18 @@ impl Candidates {
             }
         }
         let known = greeting.known.iter().map(|(id, _)| id.clone()).collect();
-        self.heard.insert(id.clone(), Candidate { address, known, heard: now });
+        self.heard.insert(id.clone(), Candidate { address, may_form: greeting.may_form, known, heard: now });
     }
 
     /// All of the seeds turned out to be this node: it waits for nobody but those that are expected.
     pub(super) fn seeds_are_me(&mut self) {
-        self.needs_others = false;
+        // Who is known by rumour only may have been told that this node forms nothing, without an answer coming back.
+        self.needs_others &= self.has_left_forming_to_others || !self.rumoured.is_empty();
+    }
+
+    /// Whether this node forms a cluster if that falls to it.
+    pub(super) fn may_form(&self) -> bool {
+        !(self.needs_others && self.expect == 1)
     }
 
     /// The way to the cluster was none.
@@ -122,9 +135,10 @@ impl Candidates {
             return Next::Join(*cluster, address.clone());
         }
         let known: BTreeSet<NodeId> = self.known().into_iter().map(|(id, _)| id).collect();
-        let is_enough = known.len() >= self.expect && !(self.needs_others && self.expect == 1);
+        let is_enough = known.len() >= self.expect && self.may_form();
+        let is_first = self.heard.iter().all(|(id, candidate)| !candidate.may_form || *id > self.me.id);
         let agree = self.heard.values().all(|candidate| candidate.known == known);
-        if is_enough && agree && known.first() == Some(&self.me.id) {
+        if is_enough && agree && is_first {
             return Next::Form;
         }
         let addresses = self.heard.values().map(|candidate| candidate.address.clone()).collect();
@@ -142,7 +156,13 @@ mod tests {
     }
 
     fn greeting(of: &Candidates) -> Greeting {
-        Greeting { description: of.me.clone(), incarnation: Incarnation(1), seat: None, known: of.known() }
+        Greeting {
+            description: of.me.clone(),
+            incarnation: Incarnation(1),
+            seat: None,
+            may_form: of.may_form(),
+            known: of.known(),
+        }
     }
 
     fn said_by(node: &Candidates, has_formed: bool) -> Greeting {
@@ -187,6 +207,18 @@ mod tests {
         a.seeds_are_me();
         assert_eq!(a.next(), Next::Form);
         assert_eq!(Candidates::new(description(1), 1, false).next(), Next::Form);
+    }
+
+    /// With the smallest id it would be the one that forms.
+    #[test]
+    fn who_only_joins_is_counted_and_holds_nobody_up() {
+        let (mut joins, mut forms) = (candidates(1, 1), candidates(2, 2));
+        greet(&mut joins, &mut forms);
+        greet(&mut joins, &mut forms);
+        assert_eq!(forms.next(), Next::Form);
+        assert!(matches!(joins.next(), Next::Wait { .. }));
+        joins.seeds_are_me();
+        assert!(matches!(joins.next(), Next::Wait { .. }), "it has left it to the other");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use super::forming::{Greeting, Next};
 use super::node::Node;
 use super::{service, wire};
-use crate::discovery::Seeds;
+use crate::refusal;
 use crate::state::ClusterId;
 
 /// How long a node may take to greet back.
@@ -65,8 +65,8 @@ impl Node {
             }
         }
         let mut candidates = self.candidates.lock();
-        // A name in the DNS may have this node alone because the others are not registered yet.
-        if seeds_that_are_others == 0 && matches!(self.seeds, Seeds::Static(_)) {
+        // A source may have this node alone because the others are not registered yet: whoever formed a cluster now might form one of several.
+        if seeds_that_are_others == 0 && !self.seeds.may_change() {
             candidates.seeds_are_me();
         }
         if let Some(since) = Instant::now().checked_sub(self.timing.forget_after) {
@@ -102,7 +102,7 @@ impl Node {
             let Ok(Some((theirs, _))) = greeted.map(|greeting| greeting.seat) else { continue };
             if theirs != ours {
                 self.fail(format!(
-                    "{address} is of another cluster, {theirs}, than the log here, {ours}\n  hint: --join names nodes of the \
+                    "{address} is of another cluster, {theirs}, than the log here, {ours}\n  hint: --join and --discover name nodes of the \
                      cluster that --data-dir was used in; a new directory makes this a new node"
                 ));
             }
@@ -119,7 +119,7 @@ impl Node {
         };
         let reply = tokio::time::timeout(TIMEOUT, service::client(channel).hello(request)).await;
         let reply = reply.map_err(|_| format!("no answer within {TIMEOUT:?}"))?;
-        let reply = reply.map_err(|status| status.message().to_owned())?;
+        let reply = reply.map_err(|status| refusal::of(&status, self.channels.tls().is_some()))?;
         wire::decode(&reply.into_inner().content).map_err(|status| status.message().to_owned())
     }
 

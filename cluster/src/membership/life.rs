@@ -98,17 +98,22 @@ impl Node {
                     // Somebody else may know better by now.
                     self.candidates.lock().forget_cluster();
                 }
-                Next::Wait { missing: 0, known } => {
-                    let hint = "without one to join, --bootstrap-expect says how many nodes form it";
-                    self.set_phase(format!("waiting for a cluster ({hint}): knows {}", listed(&known)));
-                }
-                Next::Wait { missing, known } => {
-                    let nodes = if missing == 1 { "node" } else { "nodes" };
-                    self.set_phase(format!("waiting for {missing} more {nodes}: knows {}", listed(&known)));
-                }
+                Next::Wait { missing, known } => self.set_phase(self.waiting(missing, &known)),
             }
             tokio::time::sleep(self.timing.greeting).await;
         }
+    }
+
+    fn waiting(&self, missing: usize, known: &[String]) -> String {
+        let what = match missing {
+            0 if self.candidates.lock().may_form() => "one of the nodes to form the cluster".to_owned(),
+            0 => "a cluster (without one to join, --bootstrap-expect says how many nodes form it)".to_owned(),
+            1 => "1 more node".to_owned(),
+            _ => format!("{missing} more nodes"),
+        };
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        let problem = self.seeds.problem().map(|problem| format!("; {problem}")).unwrap_or_default();
+        format!("waiting for {what}: knows {known}{problem}")
     }
 
     fn seat(&self, cluster: ClusterId, number: NodeNumber, founder: Option<u8>) -> Seat {
@@ -319,8 +324,4 @@ impl Patience {
     fn is_over(&mut self) -> bool {
         self.since.get_or_insert_with(Instant::now).elapsed() >= self.limit
     }
-}
-
-fn listed(addresses: &[String]) -> String {
-    if addresses.is_empty() { "none".to_owned() } else { addresses.join(", ") }
 }

@@ -57,9 +57,12 @@ impl RaftNetworkFactory<Types> for Network {
 }
 
 impl Line {
-    fn client(&self) -> Result<RaftClient<Channel>, Status> {
-        let address = self.network.book.raft(number_of(self.to)).unwrap_or_else(|| self.first_known.clone());
-        let channel = self.network.channels.to(&address)?;
+    fn address(&self) -> String {
+        self.network.book.raft(number_of(self.to)).unwrap_or_else(|| self.first_known.clone())
+    }
+
+    fn client(&self, address: &str) -> Result<RaftClient<Channel>, Status> {
+        let channel = self.network.channels.to(address)?;
         Ok(RaftClient::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
     }
 
@@ -81,11 +84,13 @@ impl Line {
             to: number_of(self.to).0,
             content: wire::encode(content).into(),
         };
-        let client = self.client().map_err(failure)?;
+        let address = self.address();
+        let client = self.client(&address).map_err(failure)?;
         let answer = tokio::time::timeout(timeout, send(client, Request::new(call)));
         // A node that does not answer is called again after a pause: at once would be a spin where the call fails at once.
+        let answer = answer.await.map_err(|_| unreachable(format!("no answer within {timeout:?}")))?;
         let answer =
-            answer.await.map_err(|_| unreachable(format!("no answer within {timeout:?}")))?.map_err(failure)?;
+            answer.inspect_err(|status| self.network.channels.tell_distrust(&address, status)).map_err(failure)?;
         wire::decode(&answer.into_inner().content).map_err(failure)
     }
 }

@@ -84,11 +84,16 @@ impl Node {
     }
 
     pub(super) fn greeting(&self) -> Greeting {
+        let (may_form, known) = {
+            let candidates = self.candidates.lock();
+            (candidates.may_form(), candidates.known())
+        };
         Greeting {
             description: self.me.clone(),
             incarnation: self.incarnation(),
             seat: self.seated.get().map(|seated| (seated.seat.cluster, seated.seat.number)),
-            known: self.candidates.lock().known(),
+            may_form,
+            known,
         }
     }
 

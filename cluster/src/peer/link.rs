@@ -24,6 +24,7 @@ use super::batch::Calls;
 use super::feed::{self, FRAMES, Feed, FeedError};
 use super::hello::Hello;
 use super::queue::{Batches, Queue};
+use crate::refusal::{self, in_words};
 
 /// Calls under way to one peer at the same time.
 const MAX_CALLS: usize = 100_000;
@@ -199,7 +200,7 @@ impl Link {
         let last_sent = if is_stranger { 0 } else { queue.last_taken() };
         let reason = match &ended {
             Ok(()) => "it has ended the connection".to_owned(),
-            Err(status) => status.message().to_owned(),
+            Err(status) => refusal::of(status, self.manner.tls.is_some()),
         };
         if last_sent == 0 {
             calls.failed = Some((tokio::time::Instant::now(), reason.clone()));
@@ -232,7 +233,7 @@ impl Link {
 
     async fn stream(&self, queue: &Arc<Queue>) -> Result<Streaming<Batch>, Status> {
         let hello = (*self.manner.hello.lock()).ok_or_else(|| Status::unavailable("this node is not a member yet"))?;
-        let channel = self.channel().await.map_err(|error| Status::unavailable(cause(&error)))?;
+        let channel = self.channel().await.map_err(|error| Status::unavailable(in_words(&error)))?;
         let mut client =
             PeerClient::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
         let epoch = Arc::clone(&self.epoch);
@@ -258,7 +259,7 @@ impl Link {
     /// Begins a feed to the peer.
     pub(super) async fn open_feed(&self) -> Result<Feed, FeedError> {
         let hello = (*self.manner.hello.lock()).ok_or(FeedError::NotYet)?;
-        let channel = self.channel().await.map_err(|error| FeedError::Unreachable(cause(&error)))?;
+        let channel = self.channel().await.map_err(|error| FeedError::Unreachable(in_words(&error)))?;
         let mut client =
             PeerClient::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
         let (outgoing, frames) = mpsc::channel(FRAMES);
@@ -266,7 +267,7 @@ impl Link {
         let stream =
             client.feed(hello.request(feed::outgoing(frames))).await.map_err(|status| match status.code() {
                 Code::PermissionDenied | Code::FailedPrecondition => FeedError::Refused(status.message().to_owned()),
-                _ => FeedError::Unreachable(status.message().to_owned()),
+                _ => FeedError::Unreachable(refusal::of(&status, self.manner.tls.is_some())),
             })?;
         let address = self.address.clone();
         self.manner.runtime.spawn(async move {
@@ -296,15 +297,6 @@ impl Link {
         self.calls.lock().channel = Some(channel.clone());
         Ok(channel)
     }
-}
-
-/// The first cause of an error: tonic's own text says only that there was one.
-fn cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
 }
 
 #[cfg(test)]

@@ -10,28 +10,31 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use forebay_cluster::discovery::Seeds;
 use forebay_cluster::membership::Watcher;
 use forebay_cluster::peer::{Hello, Peers};
 use forebay_cluster::state::Incarnation;
-use forebay_cluster::{PeerTls, Topology};
+use forebay_cluster::{PeerTls, PeerTlsFiles, Topology};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use super::follow::tell;
 use super::{Cluster, Part, PeerThread};
 use crate::app::StartError;
-use crate::config::{FrontendConfig, PeerTlsConfig};
+use crate::config::FrontendConfig;
 use crate::node::Node;
 
 /// What a frontend has of its cluster before it has found it.
 ///
 /// # Errors
-/// When a certificate is bad, or the system has no thread to give.
-pub fn outside(config: &FrontendConfig, tls: Option<&PeerTlsConfig>) -> Result<Cluster, StartError> {
-    let tls = tls.map(|tls| PeerTls::read(&tls.cert, &tls.key, &tls.ca)).transpose()?;
+/// When a certificate is bad, the source of nodes can never be asked, or the system has no thread to give.
+pub fn outside(config: &FrontendConfig, tls: Option<&PeerTlsFiles>) -> Result<Cluster, StartError> {
+    let FrontendConfig { join, discover, peer_port, dns_server } = config;
+    let tls = tls.map(PeerTls::read).transpose()?;
+    let seeds = Seeds::new(join.clone(), discover.as_ref(), *peer_port, *dns_server)?;
     let thread = PeerThread::start()?;
     let client = tls.as_ref().map(PeerTls::client);
-    let watcher = Arc::new(Watcher::new(config.join.clone().into(), tls));
+    let watcher = Arc::new(Watcher::new(seeds, tls));
     let watched = Arc::clone(&watcher);
     let peers = Peers::new(thread.handle().clone(), client, move || watched.is_in_touch());
     Ok(Cluster { part: Part::Frontend(watcher), peers, thread, forwarded: Default::default() })

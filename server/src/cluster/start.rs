@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use forebay_cluster::discovery::Seeds;
 use forebay_cluster::membership::{Membership, MembershipConfig, Timing};
 use forebay_cluster::peer::{Hello, PeerService, Peers};
 use forebay_cluster::state::{Description, Incarnation};
-use forebay_cluster::{NodeId, PeerTls};
+use forebay_cluster::{PeerTls, door};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
-use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Server, ServerTlsConfig};
+use tonic::transport::Server;
 use tracing::{error, info};
 
 use super::copies::{self, CopyHost, FeedOpener};
@@ -25,6 +25,7 @@ use crate::hot::{self, Hot};
 use crate::listeners::{ClusterListeners, port_of};
 use crate::node::Node;
 use crate::replication::{Host, Replication};
+use crate::who::Who;
 
 /// How long a lone node's start waits until it is a cluster of one. It is told at most this late that it is not.
 const FORMED: Duration = Duration::from_secs(10);
@@ -36,7 +37,7 @@ const WINDOW: u32 = 4 << 20;
 pub struct Met {
     membership: Arc<Membership>,
     peer: TcpListener,
-    tls: Option<ServerTlsConfig>,
+    tls: Option<PeerTls>,
     /// Whether nobody else is waited for.
     is_alone: bool,
 }
@@ -48,20 +49,23 @@ pub struct Met {
 pub async fn meet(
     config: &Config,
     cluster: &ClusterConfig,
-    id: NodeId,
+    who: &Who,
     ports: Ports,
     doors: ClusterListeners,
 ) -> Result<(Met, Cluster), StartError> {
-    let tls = config.peer_tls.as_ref().map(|tls| PeerTls::read(&tls.cert, &tls.key, &tls.ca)).transpose()?;
+    let tls = config.peer_tls.as_ref().map(PeerTls::read).transpose()?;
+    let peer_port = port_of(&doors.peer);
+    let seeds = Seeds::new(cluster.join.clone(), cluster.discover.as_ref(), peer_port, cluster.dns_server)?;
+    let is_alone = seeds.is_none();
     let me = Description {
-        id,
-        host: config.identity.advertise.clone(),
+        id: who.id.clone(),
+        host: who.host.clone(),
         open_port: ports.open,
         direct_port: ports.direct.unwrap_or_default(),
         http_port: ports.http.unwrap_or_default(),
-        peer_port: port_of(&doors.peer),
+        peer_port,
         raft_port: port_of(&doors.raft),
-        zone: config.identity.zone.clone(),
+        zone: who.zone.clone(),
         weight: cluster.weight,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
@@ -69,7 +73,7 @@ pub async fn meet(
         data_dir: config.identity.data_dir.clone(),
         me,
         incarnation: Incarnation(rand::random()),
-        seeds: cluster.join.clone().into(),
+        seeds,
         bootstrap_expect: cluster.bootstrap_expect,
         copies: cluster.copies,
         tls: tls.clone(),
@@ -92,40 +96,25 @@ pub async fn meet(
         thread,
         forwarded: Default::default(),
     };
-    let is_alone = cluster.join.is_empty();
-    let tls = tls.as_ref().map(PeerTls::server);
     Ok((Met { membership, peer: doors.peer, tls, is_alone }, parts))
 }
 
 impl Met {
     /// Opens the door for other nodes, and begins to follow what is agreed on. What runs ends with `tasks`.
-    ///
-    /// # Errors
-    /// When the certificates cannot be used.
-    pub async fn take_part(
-        self,
-        engine: &Arc<Engine>,
-        tasks: &mut JoinSet<()>,
-        background: &Handle,
-    ) -> Result<(), StartError> {
+    pub async fn take_part(self, engine: &Arc<Engine>, tasks: &mut JoinSet<()>, background: &Handle) {
         let Met { membership, peer, tls, is_alone } = self;
         let node = engine.node();
-        let Some(cluster) = &node.cluster else { return Ok(()) };
+        let Some(cluster) = &node.cluster else { return };
         let service = PeerService::new(Arc::new(PeerDoor::new(Arc::clone(engine), background.clone())));
         let introduction = service.introduction();
-        let mut server =
-            Server::builder().initial_stream_window_size(WINDOW).initial_connection_window_size(4 * WINDOW);
-        if let Some(tls) = tls {
-            server = server.tls_config(tls)?;
-        }
-        let serving = server
+        let router = Server::builder()
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(4 * WINDOW)
             .add_service(service.into_server())
-            .add_service(membership.service(Some(Arc::new(GroupsDesk::new(Arc::clone(node))))))
-            // Or an answer that takes several packets waits for the caller's delayed acknowledgement, 40 ms.
-            .serve_with_incoming(TcpIncoming::from(peer).with_nodelay(Some(true)));
+            .add_service(membership.service(Some(Arc::new(GroupsDesk::new(Arc::clone(node))))));
         tasks.spawn_on(
             async move {
-                if let Err(error) = serving.await {
+                if let Err(error) = door::serve(router, peer, tls.as_ref(), std::future::pending()).await {
                     error!(%error, "the door for other nodes is closed");
                 }
             },
@@ -138,7 +127,6 @@ impl Met {
             let owned = changes.wait_for(|_| node.member().is_none_or(Member::is_ready));
             let _late = tokio::time::timeout(FORMED, owned).await;
         }
-        Ok(())
     }
 }
 

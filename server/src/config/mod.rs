@@ -7,14 +7,16 @@ mod reader;
 mod setting;
 
 use std::ffi::OsString;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use forebay_cluster::NodeId;
+use forebay_cluster::discovery::Discovery;
+use forebay_cluster::{NodeId, PeerTlsFiles};
 use forebay_origin::{Fault, GroupConfig, OriginConfig, parse_groups};
 use forebay_store::EvictionPolicy;
 
+use crate::ecs;
 use crate::identity::DebugCommands;
 use command_line::CommandLine;
 use file::ConfigFile;
@@ -112,7 +114,9 @@ pub struct Config {
     pub doors: Doors,
     pub identity: IdentityConfig,
     pub part: Part,
-    pub peer_tls: Option<PeerTlsConfig>,
+    pub peer_tls: Option<PeerTlsFiles>,
+    /// Where Amazon ECS tells of the task that this process runs in, if it is one.
+    pub ecs_metadata: Option<String>,
     /// Threads that serve connections.
     pub threads: usize,
     pub maxclients: usize,
@@ -147,8 +151,8 @@ pub struct IdentityConfig {
     pub data_dir: Option<PathBuf>,
     /// Taken from the data directory when it is not given.
     pub node_id: Option<NodeId>,
-    /// Host name or address that clients and other nodes are told.
-    pub advertise: String,
+    /// Host name or address that clients and other nodes are told. `None`: it is found out.
+    pub advertise: Option<String>,
     pub zone: Option<String>,
 }
 
@@ -166,6 +170,12 @@ pub enum Part {
 pub struct FrontendConfig {
     /// Nodes to begin with: host and peer port.
     pub join: Vec<String>,
+    /// Where more are found.
+    pub discover: Option<Discovery>,
+    /// The nodes' peer port, where a source does not say it.
+    pub peer_port: u16,
+    /// `None`: the system's.
+    pub dns_server: Option<SocketAddr>,
 }
 
 /// How the node meets others.
@@ -176,6 +186,10 @@ pub struct ClusterConfig {
     pub raft_port: u16,
     /// Nodes to begin with: host and peer port.
     pub join: Vec<String>,
+    /// Where more are found.
+    pub discover: Option<Discovery>,
+    /// `None`: the system's.
+    pub dns_server: Option<SocketAddr>,
     pub bootstrap_expect: usize,
     /// Copies of each entry, the owner's included.
     pub copies: u8,
@@ -185,14 +199,6 @@ pub struct ClusterConfig {
     pub hot_key_reads: u64,
     /// In thousandths.
     pub weight: u32,
-}
-
-/// Certificates between nodes: files in PEM.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerTlsConfig {
-    pub cert: PathBuf,
-    pub key: PathBuf,
-    pub ca: PathBuf,
 }
 
 /// TLS for RESP and HTTP clients: files in PEM.
@@ -256,7 +262,7 @@ impl Config {
     fn read(reader: &mut Reader<'_>, file: Option<PathBuf>) -> Config {
         refuse_what_means_nothing(reader);
         let doors = Doors::read(reader);
-        let identity = IdentityConfig::read(reader, doors.bind);
+        let identity = IdentityConfig::read(reader);
         let origin = read_origin(reader);
         let groups = read_groups(reader, origin.is_some());
         let requirepass = reader.optional("requirepass", parse::text).filter(|password| !password.is_empty());
@@ -270,6 +276,7 @@ impl Config {
             identity,
             part,
             peer_tls,
+            ecs_metadata: (reader.environment)(ecs::ENDPOINT).and_then(|endpoint| endpoint.into_string().ok()),
             threads: reader.optional("threads", parse::at_least_one).unwrap_or_else(cores),
             maxclients: reader.value("maxclients", parse::at_least_one),
             maxmemory: reader.value("maxmemory", parse::size),
@@ -302,11 +309,11 @@ impl Doors {
 }
 
 impl IdentityConfig {
-    fn read(reader: &mut Reader<'_>, bind: IpAddr) -> IdentityConfig {
+    fn read(reader: &mut Reader<'_>) -> IdentityConfig {
         IdentityConfig {
             data_dir: reader.value("data-dir", parse::path_or_none),
             node_id: reader.optional("node-id", parse::node_id),
-            advertise: reader.optional("advertise", parse::text).unwrap_or_else(|| bind.to_string()),
+            advertise: reader.optional("advertise", parse::text),
             zone: reader.optional("zone", parse::text),
         }
     }
@@ -331,13 +338,17 @@ impl Part {
 
 impl FrontendConfig {
     fn read(reader: &mut Reader<'_>) -> FrontendConfig {
-        let join = reader.all("join", parse::host_and_port);
-        if join.is_empty() {
-            let hint =
-                "give --join HOST:PEER_PORT of a node, or of several: one of them must run when the frontend starts";
+        let config = FrontendConfig {
+            join: reader.all("join", parse::host_and_port),
+            discover: reader.optional("discover", parse::discovery),
+            peer_port: reader.value("peer-port", parse::port),
+            dns_server: reader.optional("dns-server", parse::socket),
+        };
+        if config.join.is_empty() && config.discover.is_none() {
+            let hint = "give --join HOST:PEER_PORT of a node, or of several, or --discover";
             reader.refuse("join", Complaint::new("it is not known where the cluster is", hint));
         }
-        FrontendConfig { join }
+        config
     }
 }
 
@@ -348,6 +359,8 @@ impl ClusterConfig {
             peer_port: peer_port.unwrap_or_default(),
             raft_port: reader.value("raft-port", parse::port),
             join: reader.all("join", parse::host_and_port),
+            discover: reader.optional("discover", parse::discovery),
+            dns_server: reader.optional("dns-server", parse::socket),
             bootstrap_expect: reader.value("bootstrap-expect", parse::at_least_one),
             copies: reader.value("copies", parse::copies),
             min_acks: reader.value("min-acks", parse::copies),
@@ -358,12 +371,15 @@ impl ClusterConfig {
             let problem = format!("{} copies cannot acknowledge a write: there are {}", config.min_acks, config.copies);
             reader.refuse("min-acks", Complaint::new(problem, "it is at most --copies"));
         }
-        if config.bootstrap_expect > 1 && config.join.is_empty() {
-            let hint = "give --join HOST:PEER_PORT for at least one of the others";
+        let has_seeds = !config.join.is_empty() || config.discover.is_some();
+        if config.bootstrap_expect > 1 && !has_seeds {
+            let hint = "give --join HOST:PEER_PORT for at least one of the others, or --discover";
             reader.refuse("bootstrap-expect", Complaint::new("it is not known where the other nodes are", hint));
         }
-        if peer_port.is_none() && !config.join.is_empty() {
-            reader.refuse("join", Complaint::new("--peer-port is off", "a node of a cluster needs one"));
+        // Other tasks have none, and may find the settings of a node in their environment.
+        if peer_port.is_none() && has_seeds && reader.command_line.task == Task::Node {
+            let setting = if config.join.is_empty() { "discover" } else { "join" };
+            reader.refuse(setting, Complaint::new("--peer-port is off", "a node of a cluster needs one"));
         }
         peer_port.map(|_| config)
     }
@@ -451,11 +467,12 @@ fn read_tls(reader: &mut Reader<'_>) -> Option<TlsConfig> {
     }
 }
 
-fn read_peer_tls(reader: &mut Reader<'_>) -> Option<PeerTlsConfig> {
+fn read_peer_tls(reader: &mut Reader<'_>) -> Option<PeerTlsFiles> {
+    let name = reader.optional("peer-tls-name", parse::text);
     let parts = ["peer-tls-cert", "peer-tls-key", "peer-tls-ca"].map(|name| (name, reader.optional(name, parse::path)));
     match parts {
-        [(_, Some(cert)), (_, Some(key)), (_, Some(ca))] => Some(PeerTlsConfig { cert, key, ca }),
-        [(_, None), (_, None), (_, None)] => None,
+        [(_, Some(cert)), (_, Some(key)), (_, Some(ca))] => Some(PeerTlsFiles { cert, key, ca, name }),
+        [(_, None), (_, None), (_, None)] if name.is_none() => None,
         some => {
             let hint = "nodes need a certificate, its private key and the authority of the others' certificates";
             let lacking = some.into_iter().filter(|(_, path)| path.is_none());

@@ -1,12 +1,13 @@
 //! From the text of a setting to its value.
 
 use std::fmt::Display;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use forebay_cluster::NodeId;
+use forebay_cluster::discovery::Discovery;
 use forebay_origin::parse_duration;
 use forebay_store::EvictionPolicy;
 
@@ -121,6 +122,16 @@ pub(super) fn host_and_port(text: &str) -> Result<String, Complaint> {
         Some(Ok(1..)) => Ok(text.to_owned()),
         _ => Err(Complaint::new(format!("`{text}` is no address of a node"), hint)),
     }
+}
+
+/// Where nodes are found.
+pub(super) fn discovery(text: &str) -> Result<Discovery, Complaint> {
+    text.parse::<Discovery>().map_err(|invalid| Complaint::new(invalid.problem, invalid.hint))
+}
+
+pub(super) fn socket(text: &str) -> Result<SocketAddr, Complaint> {
+    let hint = "write ADDRESS:PORT, such as 127.0.0.1:53, and an IPv6 address in brackets";
+    text.parse().map_err(|_| Complaint::new(format!("`{text}` is no IP address with a port"), hint))
 }
 
 pub(super) fn copies(text: &str) -> Result<u8, Complaint> {

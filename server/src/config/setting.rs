@@ -64,17 +64,23 @@ pub(super) static SETTINGS: &[Setting] = &[
         "Where the node keeps its identity and the log of the cluster",
     )
     .of_nodes(NO_DATA),
-    Setting::new(Topic::Node, "node-id", "HEX", "", "40 hexadecimal digits [default: those in the data directory]")
-        .of_nodes(NO_MEMBER),
+    Setting::new(
+        Topic::Node,
+        "node-id",
+        "HEX",
+        "",
+        "40 hexadecimal digits [default: those in the data directory, or from the ECS task]",
+    )
+    .of_nodes(NO_MEMBER),
     Setting::new(
         Topic::Node,
         "advertise",
         "HOST",
         "",
-        "What clients are told as this node's host [default: the bind address]",
+        "What others are told as this node's host [default: --bind, or for 0.0.0.0 the machine's own address]",
     )
     .of_nodes(NO_MEMBER),
-    Setting::new(Topic::Node, "zone", "NAME", "", "Availability zone"),
+    Setting::new(Topic::Node, "zone", "NAME", "", "Availability zone [default: that of the ECS task]"),
     Setting::new(Topic::Node, "threads", "COUNT", "", "Threads that serve connections [default: one per core]"),
     Setting::new(
         Topic::Cluster,
@@ -93,6 +99,20 @@ pub(super) static SETTINGS: &[Setting] = &[
         "A node of the cluster to join, or to form one with; without any, this node is a cluster of one",
     )
     .repeating(),
+    Setting::new(
+        Topic::Cluster,
+        "discover",
+        "SOURCE",
+        "",
+        "Where more such nodes are found: dns:NAME, dns:NAME:PEER_PORT or cloudmap:NAMESPACE/SERVICE",
+    ),
+    Setting::new(
+        Topic::Cluster,
+        "dns-server",
+        "ADDRESS:PORT",
+        "",
+        "The DNS server that is asked for them [default: the system's]",
+    ),
     Setting::new(
         Topic::Cluster,
         "bootstrap-expect",
@@ -130,6 +150,13 @@ pub(super) static SETTINGS: &[Setting] = &[
     ),
     Setting::new(Topic::Cluster, "peer-tls-key", "FILE", "", "Private key of that certificate in PEM"),
     Setting::new(Topic::Cluster, "peer-tls-ca", "FILE", "", "The authority of the nodes' certificates in PEM"),
+    Setting::new(
+        Topic::Cluster,
+        "peer-tls-name",
+        "NAME",
+        "",
+        "What every node's certificate names [default: the host that the node is called by]",
+    ),
     Setting::new(
         Topic::Memory,
         "maxmemory",

@@ -137,6 +137,32 @@ fn tls_needs_a_certificate_and_its_key() {
 }
 
 #[test]
+fn nodes_are_found_by_a_source_that_is_understood() {
+    let arguments = ["--discover", "dns:forebay.internal", "--bootstrap-expect", "3", "--join", "a:8001"];
+    let config = config(&arguments, &[]);
+    let found = config.part.member().expect("a peer port");
+    assert_eq!(found.discover, Some("dns:forebay.internal".parse().expect("a source")));
+    assert_eq!(found.join, ["a:8001"]);
+    let frontend = read(&["frontend", "--discover", "dns:forebay.internal"], &[]).expect("right").config.part;
+    assert!(matches!(frontend, Part::Frontend(FrontendConfig { peer_port: 8001, .. })), "{frontend:?}");
+    let told = faults(&["--dns-server", "ns.internal:53"], &[("FOREBAY_DISCOVER", "consul:forebay")]);
+    assert!(told[0].contains("FOREBAY_DISCOVER: `consul:forebay` names no source of nodes"), "{told:#?}");
+    assert!(told[1].contains("--dns-server: `ns.internal:53` is no IP address with a port"), "{told:#?}");
+    assert!(faults(&["--discover", "dns:a", "--peer-port", "off"], &[])[0].contains("--discover: --peer-port is off"));
+    // A node's environment is no hindrance to what is run beside it.
+    let status = read(&["cluster", "status"], &[("FOREBAY_DISCOVER", "dns:a"), ("FOREBAY_BOOTSTRAP_EXPECT", "3")]);
+    assert!(status.is_ok(), "{status:?}");
+}
+
+#[test]
+fn certificates_between_nodes_come_together() {
+    let all = ["--peer-tls-cert", "c.pem", "--peer-tls-key", "k.pem", "--peer-tls-ca", "a.pem"];
+    assert_eq!(config(&all, &[]).peer_tls.expect("certificates").name, None);
+    assert_eq!(faults(&all[..2], &[]).len(), 2);
+    assert_eq!(faults(&["--peer-tls-name", "forebay.internal"], &[]).len(), 3);
+}
+
+#[test]
 fn kubernetes_variables_are_recognised() {
     assert!(faults(&[], &[("FOREBAY_PORT", "tcp://10.0.0.1:6379")])[0].contains("enableServiceLinks"));
 }
@@ -171,7 +197,8 @@ fn a_frontend_needs_to_know_where_its_cluster_is_and_nothing_of_data() {
     let invocation = read(&["frontend", "--join", "a:1", "--join", "b:2"], &[]).expect("right");
     assert_eq!(invocation.task, Task::Frontend);
     let join = ["a:1", "b:2"].map(str::to_owned).to_vec();
-    assert_eq!(invocation.config.part, Part::Frontend(FrontendConfig { join }));
+    let frontend = FrontendConfig { join, discover: None, peer_port: 8001, dns_server: None };
+    assert_eq!(invocation.config.part, Part::Frontend(frontend));
     assert_eq!((invocation.config.doors.direct_port, invocation.config.identity.data_dir), (None, None));
     assert!(faults(&["frontend"], &[])[0].starts_with("error: --join: it is not known where the cluster is"));
     let told = faults(&["frontend", "--join", "a:1", "--maxmemory", "1gb", "--copies", "x"], &[]);

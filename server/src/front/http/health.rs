@@ -21,18 +21,24 @@ pub(super) async fn health(State(engine): State<Arc<Engine>>) -> (StatusCode, &'
 
 /// As `/health`, and 503 also until this node is a member of a formed cluster, by whose latest known state it answers. Of a frontend: until
 /// it knows owners, and whenever no node tells it of the cluster.
-pub(super) async fn ready(State(engine): State<Arc<Engine>>) -> (StatusCode, &'static str) {
+pub(super) async fn ready(State(engine): State<Arc<Engine>>) -> (StatusCode, String) {
     let node = engine.node();
     let is_ready = match node.is_frontend() {
         true => node.is_in_touch() && has_owners(node),
         false => node.member().is_none_or(Member::is_ready) && node.topology.load().here().is_some(),
     };
     match (node.gates.is_draining(), is_ready) {
-        (false, true) => (StatusCode::OK, "ready\n"),
-        (false, false) if node.is_frontend() => (StatusCode::SERVICE_UNAVAILABLE, "no node tells of the cluster\n"),
-        (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "not a member of a cluster yet\n"),
-        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        (false, true) => (StatusCode::OK, "ready\n".to_owned()),
+        (false, false) => (StatusCode::SERVICE_UNAVAILABLE, not_ready(node)),
+        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned()),
     }
+}
+
+fn not_ready(node: &Node) -> String {
+    let Some(Member { membership, .. }) = node.member() else { return "no node tells of the cluster\n".to_owned() };
+    let is_member = membership.number().borrow().is_some();
+    let without = if is_member { " without the right to serve, which its leader grants" } else { "" };
+    format!("{}{without}\n", *membership.phase().borrow())
 }
 
 fn has_owners(node: &Node) -> bool {
