@@ -1,13 +1,14 @@
 # Everything runs from a fresh Debian machine with Rust: what is missing is installed first, servers
 # are started on free ports and ended again.
 
-.PHONY: help setup check build test test-upstream show show-cluster fuzz bench
+.PHONY: help setup check build test test-upstream show show-cluster show-cloudmap fuzz bench
 
 help:
 	@echo "make test            install what is missing, check the style, run all tests"
 	@echo "make test-upstream   run Redis' own test suite against Forebay (UNIT=type/string for one unit)"
 	@echo "make show            herds, outages, hostile clients, restarts, waves and pressure in full size, with their figures"
 	@echo "make show-cluster    clusters under deaths, sleeps, partitions, joins, drains and restarts in full size, with their figures"
+	@echo "make show-cloudmap   build with discovery by AWS Cloud Map, and have nodes find each other by a stand-in for it"
 	@echo "make bench           measure Forebay beside redis-server and memcached (ARGS='compare --only get', benches/README.md)"
 	@echo "make fuzz            feed ten million frames to the decoder (FRAMES=… for another number)"
 
@@ -44,12 +45,20 @@ show:
 	FOREBAY_BIN="$${CARGO_TARGET_DIR:-target}/release/forebay" FOREBAY_HERD=10000 FOREBAY_HERD_RATIO=3 FOREBAY_KEYS=1000000 FOREBAY_READERS=1000 FOREBAY_LARGE=64 FOREBAY_LIMIT=256 \
 		cargo test -p forebay-redis-tests $(SHOW:%=--test %) -- --nocapture --test-threads=1
 
-SHOW_CLUSTER = cluster_clients cluster_faults cluster_hot_keys cluster_partitions cluster_moves cluster_frontend cluster_bad_input
+SHOW_CLUSTER = cluster_clients cluster_faults cluster_hot_keys cluster_partitions cluster_moves cluster_frontend cluster_bad_input cluster_discovery cluster_tls
 show-cluster:
 	redis-tests/scripts/setup
 	cargo build --release -p forebay
 	FOREBAY_BIN="$${CARGO_TARGET_DIR:-target}/release/forebay" FOREBAY_HERD=9000 FOREBAY_ROUNDS=7 FOREBAY_CLIENTS=60 FOREBAY_ANSWERS=20000 FOREBAY_KEYS=100000 FOREBAY_FAULT_SECONDS=10 FOREBAY_FILLING=1000000 FOREBAY_CLAIMS=1 \
 		cargo test -p forebay-redis-tests --features cluster $(SHOW_CLUSTER:%=--test %) -- --nocapture --test-threads=1
+
+# The SDK of AWS takes long to build, so nothing else does it.
+show-cloudmap:
+	redis-tests/scripts/setup cloudmap
+	cargo build -p forebay --features cloudmap
+	FOREBAY_BIN="$${CARGO_TARGET_DIR:-target}/debug/forebay" \
+		cargo test -p forebay-redis-tests --features cloudmap --test cluster_cloudmap -- --nocapture --test-threads=1
+	cargo test -p forebay-cluster --features cloudmap discovery
 
 FRAMES ?= 10000000
 fuzz:

@@ -15,11 +15,32 @@ pub fn run_script(interpreter: &str, script: &str, args: &[String]) {
     let own = installed.join(interpreter);
     let program: OsString = if own.is_file() { own.into() } else { interpreter.into() };
     let mut command = Command::new(program);
-    command
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(script))
-        .args(args)
-        .env("NODE_CLIENTS", installed.join("node"));
+    command.arg(script_path(script)).args(args).env("NODE_CLIENTS", installed.join("node"));
     output(command, "");
+}
+
+/// Runs a script of `clients/` with an interpreter that `scripts/setup` has installed.
+///
+/// # Panics
+/// When it fails: the message has its output.
+pub fn run_script_of(interpreter: &str, script: &str, args: &[String]) {
+    let mut command = Command::new(installed(interpreter));
+    command.arg(script_path(script)).args(args);
+    output(command, "");
+}
+
+/// A program that `scripts/setup` has installed under `target/clients`.
+///
+/// # Panics
+/// When it has not been run.
+pub fn installed(program: &str) -> PathBuf {
+    let path = clients_directory().join(program);
+    assert!(path.exists(), "{} is missing: run redis-tests/scripts/setup", path.display());
+    path
+}
+
+fn script_path(script: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(script)
 }
 
 /// Where `scripts/setup` puts the client libraries.

@@ -108,6 +108,8 @@ pub struct ForebayOptions {
     pub env: Vec<(String, String)>,
     /// The text of a configuration file, passed by `--config`.
     pub config: Option<String>,
+    /// Where it listens; `None` for the loopback interface.
+    pub bind: Option<String>,
     /// No other node can join it, and it keeps nothing for that: where its memory is looked at to the megabyte.
     pub alone: bool,
 }
@@ -187,7 +189,8 @@ impl ForebayOptions {
                 _ => command.args(flag_and_port),
             };
         }
-        command.args(["--bind", "127.0.0.1", "--enable-debug-command", "yes", "--data-dir"]);
+        let bind = self.bind.as_deref().unwrap_or("127.0.0.1");
+        command.args(["--bind", bind, "--enable-debug-command", "yes", "--data-dir"]);
         command.arg(directory.join("data"));
         if let Some(text) = &self.config {
             let path = directory.join("forebay.toml");

@@ -2,6 +2,7 @@
 //!
 //! - [`node`] is a process that is started, killed, stopped, woken and restarted; [`nodes`] is several that make a cluster;
 //! - [`network`] gives them addresses and cuts their links, [`weather`] makes the links slow and lossy;
+//! - [`names`] is a DNS server that knows them, [`certificates`] is the authority by which they know each other;
 //! - [`roaming`] is a client that goes to another node when it loses one;
 //! - [`load`] is many of them, with a tally of every second;
 //! - [`registers`] is those that write values which occur once, and keep a [`history`];
@@ -9,10 +10,12 @@
 //! - [`view`] reads what nodes say of their cluster, [`copies`] whether all copies are equal;
 //! - [`warehouse`] is a Postgres behind them, and so the hit ratio.
 
+pub mod certificates;
 pub mod copies;
 pub mod durability;
 pub mod history;
 pub mod load;
+pub mod names;
 pub mod network;
 pub mod node;
 pub mod nodes;

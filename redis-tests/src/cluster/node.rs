@@ -74,6 +74,11 @@ impl Node {
         self.command.args(args);
     }
 
+    /// Sets a variable of its environment for the next start.
+    pub fn set_env(&mut self, name: &str, value: &str) {
+        self.command.env(name, value);
+    }
+
     /// Waits until the node says that it serves its cluster.
     ///
     /// # Panics
@@ -91,6 +96,25 @@ impl Node {
     /// Whether `/ready` says so.
     pub fn is_ready(&self) -> bool {
         http::status(socket(self.address, PORTS.http), "/ready") == Some(200)
+    }
+
+    /// Why it is not ready, as `/ready` says it.
+    pub fn unreadiness(&self) -> Option<String> {
+        let answer = http::ask(socket(self.address, PORTS.http), "GET", "/ready", "")?;
+        (answer.status != 200).then_some(answer.body)
+    }
+
+    /// Waits until it has said all these words in its output, in any case of letters.
+    ///
+    /// # Panics
+    /// When it does not say them.
+    pub fn await_words(&self, words: &[&str]) {
+        let lacks = |words: &[&str]| -> Vec<String> {
+            let output = self.output().to_lowercase();
+            words.iter().filter(|word| !output.contains(&word.to_lowercase())).map(ToString::to_string).collect()
+        };
+        let has_said = eventually(PATIENCE, || lacks(words).is_empty() || self.is_dead());
+        assert!(has_said && lacks(words).is_empty(), "{self} does not say {:?}:\n{}", lacks(words), self.output_tail());
     }
 
     /// Kills the process as a crash would.

@@ -36,11 +36,20 @@ pub struct ClusterOptions {
     pub network: NetworkKind,
     /// Whether nodes reach each other through proxies, which [`Cluster::weather`] makes slow; on the loopback interface only.
     pub has_weather: bool,
+    /// Whether each is told of the first ones by `--join`. Otherwise the further arguments say how they find each other.
+    pub is_listed: bool,
 }
 
 impl Default for ClusterOptions {
     fn default() -> Self {
-        Self { nodes: 3, args: Vec::new(), config: None, network: NetworkKind::Loopback, has_weather: false }
+        Self {
+            nodes: 3,
+            args: Vec::new(),
+            config: None,
+            network: NetworkKind::Loopback,
+            has_weather: false,
+            is_listed: true,
+        }
     }
 }
 
@@ -153,7 +162,7 @@ impl Cluster {
         arguments.extend(PORTS.arguments());
         arguments.extend(["--enable-debug-command", "yes", "--data-dir"].map(str::to_owned));
         arguments.push(data(directory).display().to_string());
-        for seed in (0..self.options.nodes).filter(|seed| *seed != number) {
+        for seed in (0..self.options.nodes).filter(|seed| self.options.is_listed && *seed != number) {
             arguments.extend(["--join".to_owned(), format!("{}:{}", self.advertised(seed), PORTS.peer)]);
         }
         if number < self.options.nodes && self.options.nodes > 1 {
@@ -240,10 +249,14 @@ impl Cluster {
 
     /// Runs `forebay …` with `--node` for a node; what it printed, and whether it succeeded.
     pub fn forebay(&mut self, node: usize, args: &[&str]) -> Result<String, String> {
-        let mut command = self.network.command(node, &forebay_binary());
         let peer = format!("{}:{}", self.network.address(node), PORTS.peer);
-        let done =
-            command.args(args).args(["--node", &peer]).stdin(Stdio::null()).output().expect("the binary can be run");
+        self.run(&[args, &["--node", &peer]].concat())
+    }
+
+    /// Runs `forebay …` where the first node lives; what it printed, and whether it succeeded.
+    pub fn run(&mut self, args: &[&str]) -> Result<String, String> {
+        let mut command = self.network.command(0, &forebay_binary());
+        let done = command.args(args).stdin(Stdio::null()).output().expect("the binary can be run");
         let printed = [done.stdout, done.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
         if done.status.success() { Ok(printed) } else { Err(printed) }
     }

@@ -2,9 +2,9 @@
 
 use std::io::{self, Write};
 
+use forebay_cluster::PeerTlsFiles;
 use forebay_cluster::membership::admin::Admin;
 use forebay_cluster::membership::groups::{AppliedGroups, ApplyGroups, ListedGroups};
-use forebay_cluster::PeerTlsFiles;
 use forebay_origin::{nearest, parse_groups};
 
 use super::AdministerError;

@@ -32,7 +32,8 @@ impl Nodes {
         refuse(config).map_err(StartError::Faults)?;
         let mut apps = vec![App::start(&config_of(config, 0, None), background).await?];
         if let Some(peer_port) = apps[0].ports().peer {
-            let first = format!("{}:{peer_port}", config.identity.advertise);
+            let host = config.identity.advertise.clone().unwrap_or_else(|| config.doors.bind.to_string());
+            let first = format!("{host}:{peer_port}");
             for number in 1..NODES {
                 apps.push(App::start(&config_of(config, number, Some(&first)), background).await?);
             }
