@@ -110,10 +110,10 @@ impl Nodes {
 
 /// What the demo brings itself.
 fn refuse(config: &Config) -> Result<(), Vec<Fault>> {
-    let joins = config.part.member().is_some_and(|cluster| !cluster.join.is_empty());
+    let joins = config.part.member().is_some_and(|cluster| !cluster.join.is_empty() || cluster.discover.is_some());
     match joins {
         true => Err(vec![Fault::unplaced(
-            "--join",
+            "--join, --discover",
             "the demo's nodes are a cluster by themselves",
             "run `forebay node` to join another",
         )]),
@@ -124,6 +124,8 @@ fn refuse(config: &Config) -> Result<(), Vec<Fault>> {
 /// The configuration of one of them. `first` is who the others join.
 fn config_of(config: &Config, number: usize, first: Option<&String>) -> Config {
     let free = |port: Option<u16>| port.map(|_| 0);
+    // A task is one node, and these are several.
+    let config = &Config { ecs_metadata: None, ..config.clone() };
     let Config { doors, identity, part, .. } = config.clone();
     let identity = IdentityConfig {
         data_dir: identity.data_dir.map(|directory| directory.join(format!("node-{}", number + 1))),
