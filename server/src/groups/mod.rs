@@ -83,6 +83,9 @@ impl Told {
 pub fn suspect(node: &Node, keyspace: &mut Keyspace<'_>, slot: u16) {
     if node.origin.is_some() {
         node.roles.suspect(keyspace, slot);
+        if let Some(member) = node.member() {
+            member.hot.grants.changed_slot(slot, None);
+        }
         node.groups.suspected.notify_one();
     }
 }
