@@ -12,8 +12,8 @@
 //! too, for that node may have had other groups. So a request of a slot that is not suspect, which nearly all are nearly always, pays
 //! nothing.
 //!
-//! A copy of a hot key that another node holds may be served for the rest of its 400 ms ([`crate::hot`]), unless the owner drops the entry
-//! first, which takes the copy back; nobody who has seen the new value is given it.
+//! The hot keys of a slot that becomes suspect are taken back from the nodes that hold copies of them ([`crate::hot`]). Nobody waits for that
+//! here, so a copy may be served for a moment yet, 400 ms at most; nobody who has seen the new value is given it.
 //!
 //! What a client has written is never dropped, and an entry keeps the ttl that it was loaded with, however the group's has changed.
 
