@@ -41,12 +41,14 @@ pub(super) fn note(
         return;
     }
     let now = Instant::now();
-    let lease = member.lease.remaining(now).unwrap_or(LONGEST);
-    let deadline = keyspace.peek(key).and_then(|entry| entry.deadline());
-    let until = |deadline| u64::try_from(deadline - node.clock.unix_millis()).unwrap_or_default();
-    let left = deadline.map_or(LONGEST, |deadline| Duration::from_millis(until(deadline)));
-    let key = (key.slot(), key.db(), key.bytes());
-    session.granted = member.hot.grants.offer(key, asker, threshold, lease.min(left), now);
+    let lasts = || {
+        let deadline = keyspace.peek(key).and_then(|entry| entry.deadline());
+        let until = |deadline| u64::try_from(deadline - node.clock.unix_millis()).unwrap_or_default();
+        let left = deadline.map_or(LONGEST, |deadline| Duration::from_millis(until(deadline)));
+        member.lease.remaining(now).map_or(left, |lease| lease.min(left))
+    };
+    let place = (key.slot(), key.db(), key.bytes());
+    session.granted = member.hot.grants.offer(place, asker, threshold, lasts, now);
 }
 
 impl Engine {

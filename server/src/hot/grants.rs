@@ -127,7 +127,8 @@ impl Default for Grants {
 
 impl Grants {
     /// Counts a read of a key that another node has asked for, and perhaps gives it leave to keep the answer: for how long. It is
-    /// `threshold` reads a second that make a key hot, and `most` is how long the answer is surely true if nothing is done to the key.
+    /// `threshold` reads a second that make a key hot, and `most` tells of a hot one how long the answer is surely true if nothing is
+    /// done to the key.
     ///
     /// To be called under the lock of the key's shard under which the answer was made.
     pub fn offer(
@@ -135,13 +136,16 @@ impl Grants {
         (slot, db, name): (u16, u16, &[u8]),
         asker: Asker,
         threshold: u64,
-        most: Duration,
+        most: impl FnOnce() -> Duration,
         now: Instant,
     ) -> Option<Duration> {
         let hash = self.hash(db, name);
         let heat = self.sketch.add(hash, asker.served.saturating_add(1), now);
-        let lasts = most.min(LONGEST);
-        if u64::from(heat) < threshold || lasts < SHORTEST {
+        if u64::from(heat) < threshold {
+            return None;
+        }
+        let lasts = most().min(LONGEST);
+        if lasts < SHORTEST {
             return None;
         }
         let mut table = self.table.lock();

@@ -36,8 +36,10 @@ impl Sketch {
         self.forget(now);
         let least = Self::places(hash).map(|place| self.counters[place].load(Relaxed)).min().unwrap_or_default();
         let count = least.saturating_add(times);
-        for place in Self::places(hash) {
-            self.counters[place].fetch_max(count, Relaxed);
+        for counter in Self::places(hash).map(|place| &self.counters[place]) {
+            if counter.load(Relaxed) < count {
+                counter.store(count, Relaxed);
+            }
         }
         count
     }
