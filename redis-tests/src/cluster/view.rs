@@ -99,6 +99,8 @@ impl Node {
     pub(super) fn unsettled(&self, members: usize, copies: usize) -> Option<String> {
         let settled =
             self.view().ok_or_else(|| "no CLUSTER SLOTS".to_owned()).and_then(|view| view.settled(members, copies));
+        let has_moves = || self.info("cluster", "cluster_settled").as_deref() != Some("1");
+        let settled = settled.and_then(|()| if has_moves() { Err("slots are to be moved".to_owned()) } else { Ok(()) });
         settled.err().map(|why| format!("{self}: {why}"))
     }
 

@@ -112,6 +112,9 @@ pub(super) fn cpu(report: &mut Report<'_>) {
 /// go by `redis_mode`, which stays `standalone`: at the open door there is one server, whatever stands behind it.
 pub(super) fn cluster(report: &mut Report<'_>) {
     report.field("cluster_enabled", 1);
+    // Whether every slot is where it is to be.
+    let is_settled = report.node.cluster.as_ref().is_none_or(|cluster| cluster.state().borrow().is_settled());
+    report.field("cluster_settled", u8::from(is_settled));
     if let Some(member) = report.node.member() {
         report.field("raft_role", member.membership.role().as_str());
     }
