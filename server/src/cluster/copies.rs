@@ -110,6 +110,8 @@ pub async fn tell_of_copies(replication: Arc<Replication>, membership: Arc<Membe
         replication.completion().await;
         loop {
             let state = Arc::clone(&states.borrow_and_update());
+            // Of the copies as they were made by that state or a later one: this one may not have been seen to yet.
+            let epoch = replication.applied();
             let complete = replication.complete();
             if complete.is_empty() {
                 break;
@@ -117,7 +119,7 @@ pub async fn tell_of_copies(replication: Arc<Replication>, membership: Arc<Membe
             for (number, slots) in complete {
                 let Some(member) = state.member(number) else { continue };
                 let incarnation = member.incarnation;
-                let change = Change::Synced { number, incarnation, slots, epoch: state.epoch() };
+                let change = Change::Synced { number, incarnation, slots, epoch };
                 if let Err(error) = membership.propose(change).await {
                     debug!(%number, %error, "it is not agreed on yet that copies are complete");
                 }

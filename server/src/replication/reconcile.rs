@@ -8,7 +8,7 @@ use forebay_cluster::{NodeNumber, SLOT_COUNT};
 use forebay_store::{Garbage, Keyspace};
 
 use super::peer::Peer;
-use super::slot_log::{Copy, Duty, SlotLog};
+use super::slot_log::{Copy, Duty, SlotLog, Target};
 use super::{Host, Replication};
 
 impl Replication {
@@ -46,6 +46,11 @@ impl Replication {
         self.applied.send_replace(new.epoch());
     }
 
+    /// The epoch of the last state that this node's part was fitted to.
+    pub fn applied(&self) -> u64 {
+        *self.applied.borrow()
+    }
+
     /// Positions of slots, for a report of those without an owner. Read after the state that took the owner away has been reconciled, they do
     /// not change any more until there is a new one. The position of what is incomplete is the default.
     pub fn positions(&self, slots: impl IntoIterator<Item = u16>) -> Vec<(u16, Position)> {
@@ -81,8 +86,11 @@ impl Replication {
         log.targets.retain(|target| wanted.iter().any(|(number, _)| *number == target.peer.number));
         for (number, in_sync) in wanted {
             let is_refused = log.refused_since().is_some_and(|view| view < epoch);
+            // Who is to be sent the slot since then holds nothing of it, whatever it held before: it has been another's, or its holder down,
+            // in states that were not seen here.
+            let is_anew = |target: &Target| !in_sync && target.is_of_before(listed.syncing_since);
             match log.target(number) {
-                Some(target) if !(is_refused && target.has_refused()) => target.in_sync = in_sync,
+                Some(target) if !(is_refused && target.has_refused()) && !is_anew(target) => target.in_sync = in_sync,
                 Some(_) | None => log.attach(slot, &self.peer_or_new(number), in_sync, epoch),
             }
         }

@@ -116,6 +116,11 @@ impl Target {
         self.generation != self.peer.outbox.generation()
     }
 
+    /// Whether it was made a target by a state before that of `epoch`.
+    pub(super) fn is_of_before(&self, epoch: u64) -> bool {
+        self.view < epoch
+    }
+
     pub(super) fn has_refused(&self) -> bool {
         self.stage == Stage::Refused
     }

@@ -216,6 +216,23 @@ fn what_copies_hold_is_known() {
     });
 }
 
+/// States are watched, not queued: an owner may never see the one in which a holder was down.
+#[test]
+fn a_holder_that_was_down_for_a_moment_is_sent_what_it_held() {
+    run(async {
+        let (mut stage, slot) = (Stage::new(3, 3), slot_of(b"{a}"));
+        stage.settle(&slots()).await;
+        let owner = Arc::clone(stage.nodes.iter().find(|node| node.owns(slot)).unwrap());
+        owner.execute(&SET, 0, &[b"set", b"{a}1", b"v"]);
+        stage.settle(&slots()).await;
+        let holder = Arc::clone(stage.nodes.iter().find(|node| !node.owns(slot)).unwrap());
+        stage.come_and_go(&holder);
+        stage.settle(&slots()).await;
+        let mut keyspace = holder.store.lock(slot, START);
+        assert!(keyspace.read(&holder.store.key(0, slot, b"{a}1")).is_some());
+    });
+}
+
 #[test]
 fn a_deposed_owner_gets_no_acknowledgement() {
     run(async {

@@ -179,11 +179,27 @@ impl Stage {
         for node in &self.nodes {
             node.learn(&self.state);
         }
+        self.report();
+    }
+
+    /// A node is declared down and is a member again, which it alone sees one after the other.
+    pub(super) fn come_and_go(&mut self, node: &Arc<Node>) {
+        let member = self.state.member(node.number).expect("a member").clone();
+        self.state.apply(Change::Down { number: node.number, incarnation: member.incarnation });
+        node.learn(&self.state);
+        self.report();
+        self.lives += 1;
+        self.state.apply(Change::Join { description: member.description, incarnation: Incarnation(self.lives) });
+    }
+
+    /// All who hold copies of slots without an owner tell how far these are.
+    fn report(&mut self) {
         for node in &self.nodes {
             let held = |slot: &u16| self.state.slot(*slot).replicas.contains(&node.number);
             let orphaned: Vec<_> = self.state.orphaned().filter(held).collect();
             let positions = node.replication.positions(orphaned);
-            let (number, incarnation, epoch) = (node.number, node.incarnation, self.state.epoch());
+            let Some(incarnation) = self.state.member(node.number).map(|member| member.incarnation) else { continue };
+            let (number, epoch) = (node.number, self.state.epoch());
             self.state.apply(Change::Report { number, incarnation, positions, epoch });
         }
     }
