@@ -89,8 +89,9 @@ impl Replication {
             // Who is to be sent the slot since then holds nothing of it, whatever it held before: it has been another's, or its holder down,
             // in states that were not seen here.
             let is_anew = |target: &Target| !in_sync && target.is_of_before(listed.syncing_since);
+            let is_to_be_told = |target: &Target| is_refused && target.has_refused() || is_anew(target);
             match log.target(number) {
-                Some(target) if !(is_refused && target.has_refused()) && !is_anew(target) => target.in_sync = in_sync,
+                Some(target) if !is_to_be_told(target) => target.in_sync = in_sync,
                 Some(_) | None => log.attach(slot, &self.peer_or_new(number), in_sync, epoch),
             }
         }
