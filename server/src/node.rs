@@ -48,6 +48,11 @@ pub struct Node {
 }
 
 impl Node {
+    /// Whether this node takes part in a formed cluster, by a state of which it answers; or is alone.
+    pub fn is_taking_part(&self) -> bool {
+        self.member().is_none_or(Member::is_ready) && self.topology.load().here().is_some()
+    }
+
     /// Whether there is a group that could load a missing key.
     #[inline]
     pub fn reads_through(&self) -> bool {

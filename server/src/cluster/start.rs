@@ -124,7 +124,7 @@ impl Met {
         keep_up(node, &membership, tasks, background);
         if is_alone {
             let mut changes = node.changes.subscribe();
-            let owned = changes.wait_for(|_| node.member().is_none_or(Member::is_ready));
+            let owned = changes.wait_for(|_| node.is_taking_part());
             let _late = tokio::time::timeout(FORMED, owned).await;
         }
     }

@@ -25,7 +25,7 @@ pub(super) async fn ready(State(engine): State<Arc<Engine>>) -> (StatusCode, Str
     let node = engine.node();
     let is_ready = match node.is_frontend() {
         true => node.is_in_touch() && has_owners(node),
-        false => node.member().is_none_or(Member::is_ready) && node.topology.load().here().is_some(),
+        false => node.is_taking_part(),
     };
     match (node.gates.is_draining(), is_ready) {
         (false, true) => (StatusCode::OK, "ready\n".to_owned()),
