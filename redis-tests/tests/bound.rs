@@ -79,6 +79,7 @@ fn memory_comes_down_again_after_sizes_have_changed() {
 fn memory_comes_down_after_most_keys_are_gone() {
     let mut server = start(None);
     let mut client = server.connect();
+    let empty = server.process().resident_bytes();
     let load = Load::of((100, 300));
     let first_key = load.first_key();
     let keys = load.run(&mut server, LIMIT << 21).writes;
@@ -87,11 +88,17 @@ fn memory_comes_down_after_most_keys_are_gone() {
         let gone: Vec<_> = (first..first + BATCH).filter(|n| n % 16 != 0).map(|n| encode(&["DEL", &key(n)])).collect();
         exchange(&mut client, &gone);
     }
-    let goal = full / 2;
+    // Half of what the keys took; what the program itself takes depends on the machine.
+    let goal = empty + (full - empty) / 2;
     let came_down = eventually(PATIENCE, || server.process().resident_bytes() <= goal);
     let (moved, resident) = (info(&mut client, "stats", "active_defrag_hits"), server.process().resident_bytes());
-    println!("a sixteenth of {keys} keys is left: {full} bytes came down to {resident}; {moved} blocks were moved");
-    assert!(came_down && moved > 0, "{resident} bytes stay resident of {full}, {moved} blocks were moved");
+    println!(
+        "a sixteenth of {keys} keys is left: {full} bytes came down to {resident}, of which {empty} were there at first; {moved} blocks were moved"
+    );
+    assert!(
+        came_down && moved > 0,
+        "{resident} bytes of {full} stay resident, more than {goal}; {moved} blocks were moved"
+    );
     // With the probe's own.
     assert_eq!(info(&mut client, "keyspace", "db0:keys"), keys as u64 / 16 + 1);
 }

@@ -29,7 +29,11 @@ async fn tend(node: Arc<Node>) {
         if !node.rests(node.clock.unix_millis()) {
             let resident = memory::resident();
             withhold(&node, resident);
-            node.compactions.follow(compaction::goal(&node, resident));
+            let wasted = compaction::goal(&node, resident);
+            node.compactions.follow(wasted);
+            if wasted > 0 {
+                memory::give_back();
+            }
             node.shortage.follow(&node);
             close_idle(&node);
             close_stalled(&node);

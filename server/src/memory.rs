@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use forebay_store::{allocated_layout, allocated_size, natural_alignment};
 use libmimalloc_sys::{
-    mi_free, mi_good_size, mi_malloc, mi_malloc_aligned, mi_realloc, mi_realloc_aligned, mi_zalloc, mi_zalloc_aligned,
+    mi_collect, mi_free, mi_good_size, mi_malloc, mi_malloc_aligned, mi_realloc, mi_realloc_aligned, mi_zalloc,
+    mi_zalloc_aligned,
 };
 
 /// Bytes that a thread may have allocated or freed without the total knowing.
@@ -47,6 +48,13 @@ pub fn resident() -> u64 {
         .ok()
         .and_then(|statm| statm.split_whitespace().nth(1)?.parse::<u64>().ok())
         .map_or(0, |pages| pages * PAGE)
+}
+
+/// Has the allocator give back what has been free for its delay, a second. By itself it looks at that only when a page is taken or becomes
+/// empty: without requests, what a compaction has emptied would stay resident for ever.
+pub fn give_back() {
+    // SAFETY: any thread may ask for it at any time.
+    unsafe { mi_collect(false) }
 }
 
 /// How much of a limit is to stay unallocated so that resident memory keeps near the limit as well, when `before` was withheld until
