@@ -146,7 +146,6 @@ impl Watcher {
                 Ok(()) if told => {}
                 Ok(()) => {
                     told = true;
-                    *self.touch.lock() = Touch::Held;
                     *complaints = Complaints::default();
                     let state = self.state.borrow();
                     tracing::info!("cluster: {address} tells of cluster {}, epoch {}", state.cluster(), state.epoch());
@@ -177,6 +176,8 @@ impl Watcher {
         if self.cluster().is_some_and(|ours| ours != state.cluster()) {
             return Err(Status::failed_precondition(format!("it is of another cluster, {}", state.cluster())));
         }
+        // Before the state is shown: who is woken by it may ask at once whether states come.
+        *self.touch.lock() = Touch::Held;
         self.state.send_if_modified(|known| {
             let is_newer = state.epoch() > known.epoch();
             if is_newer {
