@@ -28,6 +28,8 @@ pub struct Connection {
     unread: Vec<u8>,
     /// How long a reply may take.
     patience: Duration,
+    /// The server has closed it in order.
+    has_ended: bool,
 }
 
 /// Why there is no reply.
@@ -58,7 +60,7 @@ impl Connection {
         let stream = TcpStream::connect_timeout(&address, patience)?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(patience))?;
-        Ok(Self { stream, unread: Vec::new(), patience })
+        Ok(Self { stream, unread: Vec::new(), patience, has_ended: false })
     }
 
     /// Sends `args` as one command and reads its reply's raw bytes.
@@ -113,6 +115,25 @@ impl Connection {
         self.unread.is_empty() && matches!(self.receive(Instant::now() + self.patience), Err(ReplyError::Closed))
     }
 
+    /// Whether the server has closed it in order and left no part of a reply: not by a reset, and as far as was read.
+    pub fn ended_between_replies(&self) -> bool {
+        self.has_ended && self.unread.is_empty()
+    }
+
+    /// Looks, without waiting, whether the server has closed it, as pools of connections do before they give one out.
+    pub fn has_been_closed(&mut self) -> bool {
+        let look = |stream: &TcpStream| {
+            stream.set_nonblocking(true)?;
+            let found = stream.peek(&mut [0]);
+            stream.set_nonblocking(false)?;
+            found
+        };
+        match look(&self.stream) {
+            Ok(bytes) => bytes == 0,
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        }
+    }
+
     fn receive(&mut self, deadline: Instant) -> Result<(), ReplyError> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() || self.unread.len() > REPLY_LIMIT {
@@ -121,7 +142,10 @@ impl Connection {
         self.stream.set_read_timeout(Some(left))?;
         let mut chunk = [0; 64 * 1024];
         match self.stream.read(&mut chunk) {
-            Ok(0) => Err(ReplyError::Closed),
+            Ok(0) => {
+                self.has_ended = true;
+                Err(ReplyError::Closed)
+            }
             Ok(length) => {
                 self.unread.extend_from_slice(&chunk[..length]);
                 Ok(())

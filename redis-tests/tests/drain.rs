@@ -142,6 +142,7 @@ fn wait_for_long(database: &Database, server: &Forebay) -> thread::JoinHandle<()
     let asked = thread::spawn(move || {
         client.send(&encode(&["GET", "long:600"])).expect("the server reads");
         assert!(client.is_closed(), "a reply came from nowhere");
+        assert!(!client.ended_between_replies(), "a request under way was cut, and the client takes it for not run");
     });
     database.await_running("pg_sleep");
     asked

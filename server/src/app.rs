@@ -14,6 +14,7 @@ use forebay_store::{Store, StoreConfig};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::clock::Clock;
@@ -40,6 +41,8 @@ use crate::who::Who;
 pub struct App {
     pub(crate) engine: Arc<Engine>,
     pub(crate) doors: JoinSet<()>,
+    /// Ends the doors.
+    pub(crate) closing: CancellationToken,
     pub(crate) http: http::Thread,
     pub(crate) housekeeping: JoinSet<()>,
     pub(crate) threads: resp::Threads,
@@ -116,13 +119,14 @@ impl App {
         look_on(&node, &mut housekeeping, background);
         let (workers, threads) = resp::Workers::start(node.identity.worker_threads, &engine, tls.as_ref(), background)?;
         let workers = Arc::new(workers);
-        let mut doors = JoinSet::new();
+        let (mut doors, closing) = (JoinSet::new(), CancellationToken::new());
         let direct = listeners.direct.map(|listener| (listener, Door::Direct));
         for (listener, door) in std::iter::once((listeners.open, Door::Open)).chain(direct) {
-            doors.spawn_on(resp::accept(listener, door, Arc::clone(&engine), Arc::clone(&workers)), background);
+            let (engine, workers) = (Arc::clone(&engine), Arc::clone(&workers));
+            doors.spawn_on(resp::accept(listener, door, engine, workers, closing.clone()), background);
         }
         let http = http::Thread::start(&engine, listeners.http, listeners.metrics, tls)?;
-        Ok(App { engine, doors, http, housekeeping, threads, bind, ports })
+        Ok(App { engine, doors, closing, http, housekeeping, threads, bind, ports })
     }
 
     pub fn engine(&self) -> &Arc<Engine> {

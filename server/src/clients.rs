@@ -69,10 +69,12 @@ pub struct Labels {
 #[repr(u8)]
 pub enum Ask {
     Nothing = 0,
+    /// Answer the next requests, then close in good order behind the replies: the client hears of it before it sends anything more.
+    Leave = 1,
     /// Answer what has arrived, then close in good order.
-    Drain = 1,
+    Drain = 2,
     /// Close now.
-    Kill = 2,
+    Kill = 3,
 }
 
 impl Clients {
@@ -122,6 +124,13 @@ impl Clients {
     /// Bytes that the connections take, their buffers included.
     pub fn memory(&self) -> usize {
         self.by_id.iter().map(|client| client.memory()).sum()
+    }
+
+    /// Asks something of all connections that `are_meant`.
+    pub fn ask(&self, ask: Ask, are_meant: impl Fn(&Client) -> bool) {
+        for client in self.by_id.iter().filter(|client| are_meant(client)) {
+            client.ask(ask);
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -199,7 +208,8 @@ impl Client {
     pub fn asked(&self) -> Ask {
         match self.ask.load(Relaxed) {
             0 => Ask::Nothing,
-            1 => Ask::Drain,
+            1 => Ask::Leave,
+            2 => Ask::Drain,
             _ => Ask::Kill,
         }
     }

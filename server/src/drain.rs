@@ -1,7 +1,13 @@
 //! The end of a node, in order: no new connections, what has been asked is answered, then everything closes.
+//!
+//! No request is lost on the way. A connection ends directly behind an answer, so that its client, who has been waiting for that, hears of
+//! the end before it sends anything more; or when nothing has come for a while. A request that crosses the end even so is not run, and the
+//! client sees that the connection was closed in order without a byte of a reply: it may ask another node. Whatever was run is answered; a
+//! connection that must be cut before is reset.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use forebay_cluster::{SLOT_COUNT, Standing};
 use tracing::{info, warn};
@@ -12,6 +18,16 @@ use crate::node::Node;
 
 /// How often the end of the last connection is looked for; nothing else waits for it.
 const GONE_POLL: Duration = Duration::from_millis(5);
+
+/// A connection from which nothing has come for so long is not waited for to ask something.
+const SILENCE: Duration = Duration::from_millis(250);
+
+/// How often silent connections are looked for.
+const SILENCE_POLL: Duration = Duration::from_millis(50);
+
+/// How long other nodes may take to hear that this one owns nothing any more: they learn with a heartbeat of the Raft leader what has been
+/// agreed on. Until then, some forward requests to this node, which answers where to send them.
+const HEARD: Duration = Duration::from_millis(250);
 
 /// How long connections may take to see that they were killed. They look whenever they wait for anything.
 const KILLED: Duration = Duration::from_secs(5);
@@ -41,15 +57,15 @@ impl App {
         let node = Arc::clone(self.node());
         node.gates.drain();
         let mut hurry = std::pin::pin!(hurry);
-        self.doors.shutdown().await;
+        self.closing.cancel();
+        while self.doors.join_next().await.is_some() {}
         info!(connections = node.clients.len(), ?grace, "draining");
-        ask_all(&node, Ask::Drain);
         tokio::select! {
-            () = all_gone(&node) => {}
+            () = see_off(&node) => {}
             () = tokio::time::sleep(grace) => warn!(connections = node.clients.len(), "the grace period is over"),
             () = &mut hurry => warn!(connections = node.clients.len(), "asked to hurry"),
         }
-        ask_all(&node, Ask::Kill);
+        node.clients.ask(Ask::Kill, |_| true);
         if tokio::time::timeout(KILLED, all_gone(&node)).await.is_err() {
             // Their threads would never end either.
             return warn!(connections = node.clients.len(), "connections do not end");
@@ -88,14 +104,23 @@ async fn leave(node: &Node) {
         let _gone = changes.wait_for(owns_nothing).await;
     };
     match tokio::time::timeout(LEAVE, left).await {
-        Ok(()) => info!("what this node owned is others' now"),
+        Ok(()) => {
+            info!("what this node owned is others' now");
+            tokio::time::sleep(HEARD).await;
+        }
         Err(_) => warn!("not all that this node owned could be given to others in time"),
     }
 }
 
-fn ask_all(node: &Node, ask: Ask) {
-    for client in node.clients.all() {
-        client.ask(ask);
+/// Has each connection end when its client expects nothing of it, until the last one has.
+async fn see_off(node: &Node) {
+    let began = Instant::now();
+    node.clients.ask(Ask::Leave, |_| true);
+    while tokio::time::timeout(SILENCE_POLL, all_gone(node)).await.is_err() {
+        if began.elapsed() >= SILENCE {
+            let before = node.clock.unix_millis() - SILENCE.as_millis() as i64;
+            node.clients.ask(Ask::Drain, |client| client.last_request_at.load(Relaxed) <= before);
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use tokio_util::io::{poll_read_buf, poll_write_buf};
 use tracing::{debug, warn};
 
 use super::bench::{Bench, READ_BYTES, Received};
+use super::socket::Line;
 use crate::clients::{Ask, Client};
 use crate::engine::{BATCH_REQUESTS, BatchKeys, Engine, Requests, Step, Wait};
 use crate::session::{Replies, Session};
@@ -52,7 +53,7 @@ pub(super) struct Connection<S> {
     protocol: Protocol,
     /// Present while something is in work.
     bench: Option<Box<Bench>>,
-    /// Whether the client knows whom to wake. It does not forget that before it asks something, which ends the connection.
+    /// Whether the client knows whom to wake. It does not forget that before something is asked.
     is_listed: bool,
     /// The beginning of a request whose end has not come, while there is no bench; so ten thousand clients that stall within a request
     /// hold ten thousand short vectors and no more.
@@ -77,6 +78,9 @@ pub(super) enum End {
     InOrder,
     /// At once: killed, or the peer broke a limit.
     AtOnce,
+    /// At once, and something that was run is not answered, or not to its end. The peer is told by a reset: of what any other end leaves
+    /// unanswered, nothing was run.
+    Unanswered,
     Failed(io::Error),
 }
 
@@ -86,12 +90,13 @@ impl fmt::Display for End {
             End::ByPeer => f.write_str("the peer closed it"),
             End::InOrder => f.write_str("closed in order"),
             End::AtOnce => f.write_str("cut"),
+            End::Unanswered => f.write_str("cut with a request under way"),
             End::Failed(error) => write!(f, "the socket failed: {error}"),
         }
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+impl<S: AsyncRead + AsyncWrite + Line + Unpin> Connection<S> {
     /// A connection that has sent nothing yet. Of those that share `bulk`, one at a time writes much.
     pub(super) fn new(stream: S, session: Session, engine: Arc<Engine>, bulk: Arc<Semaphore>) -> Connection<S> {
         Connection {
@@ -111,9 +116,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(super) async fn serve(mut self) {
         let end = self.run().await;
         debug!(id = self.session.client.id, %end, "a connection has ended");
-        if matches!(end, End::InOrder) {
+        match end {
             // In a box, as everything is that few connections do, and those once: an idle one holds room for all that it may do.
-            Box::pin(self.close_in_order()).await;
+            End::InOrder => Box::pin(self.close_in_order()).await,
+            End::Unanswered => self.stream.end_by_reset(),
+            End::ByPeer | End::AtOnce | End::Failed(_) => {}
         }
     }
 
@@ -121,8 +128,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         loop {
             let mut received = self.receive().await;
             if matches!(received, Err(End::InOrder)) {
-                // A drain. What has arrived is still to be answered, and the scheduler may not have told of it yet; after one turn it has.
-                tokio::task::yield_now().await;
+                // A drain. What has arrived is still to be answered, and the scheduler may not have told of it yet.
+                self.stream.look_again();
                 received = self.receive().await;
             }
             let bytes = match received {
@@ -137,11 +144,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if let Err(end) = answered {
                 return end;
             }
+            self.leave_if_answered();
             if bytes >= READ_BYTES {
                 // There is more where this came from. Without this, the scheduler would take it for fair to serve nobody else for a
                 // hundred such turns.
                 tokio::task::yield_now().await;
             }
+        }
+    }
+
+    /// Takes leave behind an answer, if that is wanted and no request has come in part: its rest may be a pipeline's.
+    fn leave_if_answered(&self) {
+        let client = &self.session.client;
+        if client.asked() == Ask::Leave && self.bench.as_ref().is_none_or(|bench| bench.input.is_empty()) {
+            client.ask(Ask::Drain);
         }
     }
 
@@ -171,11 +187,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Poll::Ready(Ok(bytes)) => Poll::Ready(Ok(bytes)),
                 Poll::Ready(Err(error)) => Poll::Ready(Err(End::Failed(error))),
                 Poll::Pending => {
-                    if !std::mem::replace(is_listed, true) {
+                    if !std::mem::replace(is_listed, true) || client.asked() == Ask::Leave {
                         client.wake_me(context.waker());
                     }
                     match client.asked() {
-                        Ask::Nothing => Poll::Pending,
+                        Ask::Nothing | Ask::Leave => Poll::Pending,
                         Ask::Drain => Poll::Ready(Err(End::InOrder)),
                         Ask::Kill => Poll::Ready(Err(End::AtOnce)),
                     }
@@ -382,7 +398,7 @@ fn replied(session: &mut Session, engine: &Engine, reply: &mut Reply, mark: Mark
     if engine.node().settings.output_limits.forbid(unsent) {
         debug!(id = session.client.id, unsent, "the output buffer limit is passed");
         reply.clear();
-        return Err(End::AtOnce);
+        return Err(End::Unanswered);
     }
     if closes || session.client.asked() == Ask::Kill {
         return Err(End::InOrder);
@@ -405,13 +421,13 @@ async fn send<S: AsyncWrite + Unpin>(
                 "too few copies hold a write in time: its client is not told that it was made"
             );
             reply.clear();
-            return Err(End::AtOnce);
+            return Err(End::Unanswered);
         }
     }
     if session.by_lease && !engine.still_owns(session) {
         warn!(id = session.client.id, "the lease ended before the replies were sent: they may not be true any more");
         reply.clear();
-        return Err(End::AtOnce);
+        return Err(End::Unanswered);
     }
     let mut sender = Sender { stream, session, engine };
     sender.write(reply, LITTLE_BYTES).await?;
@@ -523,8 +539,8 @@ pub(super) async fn unless_killed<T>(client: &Client, future: impl Future<Output
         }
         client.wake_me(context.waker());
         match client.asked() {
-            Ask::Kill => Poll::Ready(Err(End::AtOnce)),
-            Ask::Nothing | Ask::Drain => Poll::Pending,
+            Ask::Kill => Poll::Ready(Err(End::Unanswered)),
+            Ask::Nothing | Ask::Leave | Ask::Drain => Poll::Pending,
         }
     })
     .await
@@ -534,7 +550,7 @@ pub(super) async fn unless_killed<T>(client: &Client, future: impl Future<Output
 fn stalled(client: &Client, context: &mut Context<'_>) -> Poll<Result<(), End>> {
     client.wake_me(context.waker());
     match client.asked() {
-        Ask::Kill => Poll::Ready(Err(End::AtOnce)),
-        Ask::Nothing | Ask::Drain => Poll::Pending,
+        Ask::Kill => Poll::Ready(Err(End::Unanswered)),
+        Ask::Nothing | Ask::Leave | Ask::Drain => Poll::Pending,
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::clients::Client;
@@ -28,15 +29,30 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// What a client over the limit is told (Redis' words).
 const TOO_MANY_CLIENTS: &[u8] = b"-ERR max number of clients reached\r\n";
 
-/// Accepts connections until the future is dropped.
-pub async fn accept(listener: TcpListener, door: Door, engine: Arc<Engine>, workers: Arc<Workers>) {
-    loop {
-        match listener.accept().await {
+/// Accepts connections until `closing` is cancelled, and then those that the system has taken already: it would reset them.
+pub async fn accept(
+    listener: TcpListener,
+    door: Door,
+    engine: Arc<Engine>,
+    workers: Arc<Workers>,
+    closing: CancellationToken,
+) {
+    while let Some(accepted) = closing.run_until_cancelled(listener.accept()).await {
+        match accepted {
             Ok((stream, peer)) => admit(&engine, &workers, door, stream, peer).await,
             Err(error) => {
                 warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
+        }
+    }
+    // Asked directly, for the runtime may not have heard of them yet.
+    let Ok(listener) = listener.into_std() else { return };
+    while let Ok((stream, peer)) = listener.accept() {
+        if stream.set_nonblocking(true).is_ok()
+            && let Ok(stream) = TcpStream::from_std(stream)
+        {
+            admit(&engine, &workers, door, stream, peer).await;
         }
     }
 }

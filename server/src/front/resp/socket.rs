@@ -10,17 +10,29 @@ use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use mio::event::Event;
 use mio::net::TcpStream;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::server::TlsStream;
 
 /// A socket that does not block. To be read and written by the task that it was given to, and by no other.
 pub(super) struct Socket {
     stream: TcpStream,
     readiness: Rc<Readiness>,
+}
+
+/// What a connection wants of its socket beside reading and writing.
+pub(super) trait Line {
+    /// Has the next read ask the system, and not only remember what it has told.
+    fn look_again(&self);
+
+    /// Has the end be a reset, whatever the peer has read until then.
+    fn end_by_reset(&self);
 }
 
 /// What the system has told of a socket.
@@ -77,6 +89,28 @@ impl Socket {
             }
             Err(error) => Poll::Ready(Err(error)),
         }
+    }
+}
+
+impl Line for Socket {
+    fn look_again(&self) {
+        self.readiness.readable.set(true);
+    }
+
+    fn end_by_reset(&self) {
+        if let Err(error) = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)) {
+            tracing::warn!(%error, "a connection cannot be reset");
+        }
+    }
+}
+
+impl Line for TlsStream<Socket> {
+    fn look_again(&self) {
+        self.get_ref().0.look_again();
+    }
+
+    fn end_by_reset(&self) {
+        self.get_ref().0.end_by_reset();
     }
 }
 

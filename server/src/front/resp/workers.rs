@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::Listed;
 use super::connection::{Connection, unless_killed};
 use super::scheduler::{Scheduler, Spawner};
-use super::socket::Socket;
+use super::socket::{Line, Socket};
 use crate::engine::Engine;
 use crate::expiry::expire;
 use crate::session::Session;
@@ -164,7 +164,7 @@ impl Worker {
         Ok(())
     }
 
-    async fn converse(&self, stream: impl AsyncRead + AsyncWrite + Unpin, listed: &Listed) {
+    async fn converse(&self, stream: impl AsyncRead + AsyncWrite + Line + Unpin, listed: &Listed) {
         let authenticated = !self.engine.node().settings.needs_password();
         let session = Session::new(Arc::clone(&listed.client), self.lane, authenticated, listed.door);
         Connection::new(stream, session, Arc::clone(&self.engine), Arc::clone(&self.bulk)).serve().await;
