@@ -6,17 +6,17 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Runs a script of `clients/` with the interpreter that `scripts/setup` installed, or the one of the path.
+/// Runs a script of `clients/` with the interpreter that `scripts/setup` installed, or the one of the path; what it printed.
 ///
 /// # Panics
 /// When it fails: the message has its output.
-pub fn run_script(interpreter: &str, script: &str, args: &[String]) {
+pub fn run_script(interpreter: &str, script: &str, args: &[String]) -> String {
     let installed = clients_directory();
     let own = installed.join(interpreter);
     let program: OsString = if own.is_file() { own.into() } else { interpreter.into() };
     let mut command = Command::new(program);
     command.arg(script_path(script)).args(args).env("NODE_CLIENTS", installed.join("node"));
-    output(command, "");
+    output(command, "")
 }
 
 /// Runs a script of `clients/` with an interpreter that `scripts/setup` has installed.

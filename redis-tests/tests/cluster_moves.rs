@@ -61,10 +61,8 @@ fn a_fourth_node_joins_and_another_is_drained_without_an_error() {
     cluster.nodes[1].terminate();
     assert!(cluster.nodes[1].await_end().success(), "it does not end in order");
     look("after its end");
-    // A node that ends takes its connections along: each of its clients may lose the one request that crossed its end on the way.
-    let at_the_node = options.clients.div_ceil(3);
-    finish("a fourth node joined, the second was drained and ended; products", products, at_the_node);
-    finish("prices", prices, at_the_node);
+    finish("a fourth node joined, the second was drained and ended; products", products);
+    finish("prices", prices);
 }
 
 /// What moves when a node joins: its share, and hardly anything else.
@@ -107,7 +105,7 @@ fn moves_keep_the_registers_linearizable() {
 }
 
 #[test]
-fn a_rolling_restart_costs_a_client_one_request_at_most() {
+fn a_rolling_restart_costs_nobody_a_request() {
     let options = load_options();
     let warehouse = Warehouse::start(&options);
     let mut cluster = Cluster::start(ClusterOptions::default().in_front_of(&warehouse.database.url(), GROUPS));
@@ -130,8 +128,7 @@ fn a_rolling_restart_costs_a_client_one_request_at_most() {
     }
     let changed = before.iter().zip(&owners(&cluster.nodes[0])).filter(|(old, new)| old != new).count();
     assert_eq!(changed, 0, "slots have another owner than before");
-    // Clients that lost a node meet at the others, so the second and the third to end may have all of them.
-    finish("rolling restart", load, options.clients * cluster.nodes.len());
+    finish("rolling restart", load);
 }
 
 #[test]
@@ -221,14 +218,28 @@ fn a_dead_node_is_removed_by_hand() {
 
 // ---- what all of them use -----------------------------------------------------------------------
 
+/// Clients as people have them. A tenth of what they ask is of counters, which tell whether anything was run twice.
 fn load_options() -> LoadOptions {
-    LoadOptions { clients: sizes::clients(), keys: sizes::keys(), seed: sizes::seed(), ..LoadOptions::default() }
+    LoadOptions {
+        clients: sizes::clients(),
+        keys: sizes::keys(),
+        count_share: 0.1,
+        trusts_ends: true,
+        seed: sizes::seed(),
+        ..LoadOptions::default()
+    }
 }
 
 /// Few enough keys that each is asked for again and again within its ttl.
 fn price_options() -> LoadOptions {
     let options = load_options();
-    LoadOptions { reads: "price".to_owned(), keys: options.keys.min(2000), write_share: 0.0, ..options }
+    LoadOptions {
+        reads: "price".to_owned(),
+        keys: options.keys.min(2000),
+        write_share: 0.0,
+        count_share: 0.0,
+        ..options
+    }
 }
 
 /// Writes many small keys, a thousand at a time.
@@ -244,15 +255,12 @@ fn fill(node: &Node) {
     }
 }
 
-/// Ends the load: no error reply, no wrong one, and no more than `losses` requests whose connection ended on the way.
-fn finish(what: &str, load: Load, losses: usize) {
+/// Ends the load, of which no request may have failed.
+fn finish(what: &str, load: Load) {
     let report: Report = load.end();
     println!("{what}: {report}");
     assert!(report.wrong().is_empty(), "{:?}", report.wrong());
-    let replies: usize = report.kinds().iter().filter(|(words, _)| words != "closed").map(|(_, count)| count).sum();
-    assert_eq!(replies, 0, "clients got errors: {:?}", report.kinds());
-    assert!(report.failed() <= losses, "{} requests failed, more than {losses}", report.failed());
-    sizes::claim(report.failed_share_of_a_minute() <= 0.001, "at most 0.1 % of a minute's requests fail");
+    assert_eq!(report.failed(), 0, "requests failed: {:?}", report.kinds());
 }
 
 /// The owner of each slot.

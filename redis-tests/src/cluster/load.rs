@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::roaming::{Answer, Roaming};
+use super::roaming::{Answer, Ends, Roaming};
 use crate::process::eventually;
 use crate::reply::Reply;
 
@@ -33,6 +33,10 @@ pub struct LoadOptions {
     pub keys: u32,
     /// Share of writes, 0 to 1.
     pub write_share: f64,
+    /// Share of increments of a counter that each client has for itself, 0 to 1: one that is lost or made twice is a wrong reply.
+    pub count_share: f64,
+    /// Whether clients trust orderly ends (see [`Roaming::trusting_ends`]).
+    pub trusts_ends: bool,
     /// The pause between two requests of a client. Clients that never rest take the processors from the nodes that share the machine.
     pub rest: Duration,
     /// How long a client waits for a reply before it gives up.
@@ -44,7 +48,8 @@ impl Default for LoadOptions {
     fn default() -> Self {
         let (rest, patience) = (Duration::from_millis(4), Duration::from_secs(8));
         let (reads, writes) = ("product".to_owned(), "note".to_owned());
-        Self { clients: 24, reads, writes, keys: 1000, write_share: 0.1, rest, patience, seed: 1 }
+        let (clients, keys, write_share, count_share, trusts_ends, seed) = (24, 1000, 0.1, 0.0, false, 1);
+        Self { clients, reads, writes, keys, write_share, count_share, trusts_ends, rest, patience, seed }
     }
 }
 
@@ -61,6 +66,9 @@ struct Shared {
     right: AtomicU64,
     right_reads: AtomicU64,
     failed: AtomicU64,
+    counted: AtomicU64,
+    ends_seen: AtomicU64,
+    ends_crossed: AtomicU64,
 }
 
 /// One request.
@@ -78,8 +86,10 @@ impl Load {
     pub fn start(options: &LoadOptions, nodes: &[SocketAddr]) -> Self {
         let (began, shared) = (Instant::now(), Arc::<Shared>::default());
         let client = |number: usize| {
+            let roaming = Roaming::new(nodes.to_vec(), number, options.patience);
             let mut client = Client {
-                roaming: Roaming::new(nodes.to_vec(), number, options.patience),
+                roaming: if options.trusts_ends { roaming.trusting_ends() } else { roaming },
+                counter: (format!("{}:counter:{number}", options.writes), None),
                 random: StdRng::seed_from_u64(options.seed ^ ((number as u64) << 32)),
                 options: options.clone(),
                 shared: Arc::clone(&shared),
@@ -141,12 +151,17 @@ impl Load {
         let samples = self.clients.into_iter().flat_map(|client| client.join().expect("a client does not panic"));
         let mut samples: Vec<Sample> = samples.collect();
         samples.sort_by_key(|sample| sample.began);
-        Report { samples, took }
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let Shared { counted, ends_seen, ends_crossed, .. } = &*self.shared;
+        let ends = Ends { seen: of(ends_seen), crossed: of(ends_crossed) };
+        Report { samples, took, counted: of(counted), ends }
     }
 }
 
 struct Client {
     roaming: Roaming,
+    /// Its name, and its value if that is known.
+    counter: (String, Option<i64>),
     random: StdRng,
     options: LoadOptions,
     shared: Arc<Shared>,
@@ -162,11 +177,17 @@ impl Client {
             }
             thread::sleep(self.options.rest);
         }
+        let Ends { seen, crossed } = self.roaming.ends();
+        self.shared.ends_seen.fetch_add(seen, Ordering::Relaxed);
+        self.shared.ends_crossed.fetch_add(crossed, Ordering::Relaxed);
         samples
     }
 
     /// Asks one thing: what went wrong with it, if anything did. Nothing at all if no node took the request.
     fn ask(&mut self) -> Option<Option<String>> {
+        if self.random.random_bool(self.options.count_share) {
+            return self.count_up();
+        }
         let number = self.random.random_range(0..self.options.keys);
         let is_write = self.random.random_bool(self.options.write_share);
         let (key, request) = if is_write { self.write(number) } else { self.read(number) };
@@ -179,6 +200,28 @@ impl Client {
             Answer::Reply(other) => Some(format!("{WRONG} {}: {other}", request.join(" "))),
         };
         self.count(is_write, failure.is_some());
+        Some(failure)
+    }
+
+    fn count_up(&mut self) -> Option<Option<String>> {
+        let (name, known) = &mut self.counter;
+        let expected = known.take().map(|value| value + 1);
+        let failure = match self.roaming.call(&["INCR", name]) {
+            Answer::NotSent(_) => {
+                *known = expected.map(|value| value - 1);
+                return None;
+            }
+            Answer::Lost(words) => Some(words),
+            Answer::Reply(Reply::Integer(value)) => {
+                *known = Some(value);
+                let is_right = expected.is_none_or(|expected| expected == value);
+                (!is_right).then(|| format!("{WRONG} INCR {name}: {value}, not {expected:?}"))
+            }
+            Answer::Reply(Reply::Error(words)) => Some(String::from_utf8_lossy(&words).into_owned()),
+            Answer::Reply(other) => Some(format!("{WRONG} INCR {name}: {other}")),
+        };
+        self.shared.counted.fetch_add(u64::from(failure.is_none()), Ordering::Relaxed);
+        self.count(true, failure.is_some());
         Some(failure)
     }
 
@@ -218,6 +261,9 @@ pub struct Report {
     /// In the order of their begin.
     samples: Vec<Sample>,
     took: Duration,
+    /// Increments that gave what they should.
+    counted: u64,
+    ends: Ends,
 }
 
 impl Report {
@@ -304,6 +350,16 @@ impl fmt::Display for Report {
         for (words, count) in self.kinds().iter().take(SHOWN_KINDS) {
             writeln!(f, "    {count} × {words}")?;
         }
+        if self.counted > 0 {
+            writeln!(f, "    {} increments counted once", self.counted)?;
+        }
+        if self.ends.seen + self.ends.crossed > 0 {
+            let Ends { seen, crossed } = self.ends;
+            writeln!(
+                f,
+                "    connections closed in order: {seen} seen before a request, {crossed} crossed by one, which was asked again"
+            )?;
+        }
         let seconds: Vec<String> = self.seconds().iter().map(|(right, failed)| format!("{right}/{failed}")).collect();
         write!(f, "    right/failed by seconds: {}", seconds.join(" "))
     }
@@ -328,7 +384,7 @@ mod tests {
             sample(1300, 1, Some("closed by 8")),
             sample(2500, 1, None),
         ];
-        let report = Report { samples, took: Duration::from_secs(3) };
+        let report = Report { samples, took: Duration::from_secs(3), counted: 0, ends: Ends::default() };
         assert_eq!(report.errors_ended_after(Duration::from_millis(1000)), Duration::from_millis(301));
         assert_eq!(report.errors_ended_after(Duration::from_millis(2000)), Duration::ZERO);
         assert_eq!(report.seconds(), [(1, 1), (0, 1), (1, 0)]);

@@ -3,6 +3,7 @@
 //! - [`node`] is a process that is started, killed, stopped, woken and restarted; [`nodes`] is several that make a cluster;
 //! - [`network`] gives them addresses and cuts their links, [`weather`] makes the links slow and lossy;
 //! - [`names`] is a DNS server that knows them, [`certificates`] is the authority by which they know each other;
+//! - [`balancer`] stands before them for clients that know one address;
 //! - [`roaming`] is a client that goes to another node when it loses one;
 //! - [`load`] is many of them, with a tally of every second;
 //! - [`registers`] is those that write values which occur once, and keep a [`history`];
@@ -10,6 +11,7 @@
 //! - [`view`] reads what nodes say of their cluster, [`copies`] whether all copies are equal;
 //! - [`warehouse`] is a Postgres behind them, and so the hit ratio.
 
+pub mod balancer;
 pub mod certificates;
 pub mod copies;
 pub mod durability;
