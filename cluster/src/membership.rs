@@ -238,7 +238,7 @@ impl Membership {
         let mut metrics = seated.raft.metrics();
         while Instant::now() < deadline && metrics.borrow_and_update().state.is_leader() && self.has_others() {
             seated.hand_lead_over(&self.node.state()).await;
-            let _ = tokio::time::timeout(
+            let _in_time = tokio::time::timeout(
                 self.node.timing.election_min,
                 metrics.wait_until(|metrics| !metrics.state.is_leader()),
             )
@@ -264,12 +264,8 @@ impl Membership {
     }
 
     async fn end_raft(&self) {
-        self.node.closing.cancel();
-        self.node.lease.end();
-        if let Some(seated) = self.node.seated.get() {
-            // Whatever it says, it has ended.
-            let _ = seated.raft.shutdown().await;
-        }
+        self.node.end();
+        end_raft(&self.node).await;
     }
 
     fn has_others(&self) -> bool {
@@ -280,17 +276,20 @@ impl Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        self.node.closing.cancel();
-        self.node.lease.end();
+        self.node.end();
         let (node, runtime) = (Arc::clone(&self.node), tokio::runtime::Handle::try_current());
         if let (Some(_), Ok(runtime)) = (node.seated.get(), runtime) {
             // Without a port it must not go on leading.
-            runtime.spawn(async move {
-                if let Some(seated) = node.seated.get() {
-                    let _ = seated.raft.shutdown().await;
-                }
-            });
+            runtime.spawn(async move { end_raft(&node).await });
         }
+    }
+}
+
+/// Ends a node's part in Raft, if it has one.
+async fn end_raft(node: &Node) {
+    if let Some(seated) = node.seated.get() {
+        // Whatever it says, it has ended.
+        let _ended = seated.raft.shutdown().await;
     }
 }
 

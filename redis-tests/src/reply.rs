@@ -34,6 +34,16 @@ pub enum Reply {
 }
 
 impl Reply {
+    /// `+OK`
+    pub fn ok() -> Self {
+        Self::Simple(b"OK".to_vec())
+    }
+
+    /// A bulk string.
+    pub fn bulk(text: &str) -> Self {
+        Self::Bulk(text.as_bytes().to_vec())
+    }
+
     /// Reads the reply at the front of `bytes`: the reply and its length, or nothing while it is
     /// not whole yet.
     pub fn read(bytes: &[u8]) -> Result<Option<(Self, usize)>, Malformed> {
@@ -63,6 +73,19 @@ impl Reply {
             Self::Verbatim(text) => text.get(4..),
             _ => None,
         }
+    }
+
+    /// The same as a string.
+    ///
+    /// # Panics
+    /// When it is no text.
+    pub fn words(&self) -> String {
+        String::from_utf8_lossy(self.text().unwrap_or_else(|| panic!("no text: {self}"))).into_owned()
+    }
+
+    /// Whether it is an error that begins with `code`.
+    pub fn is_error(&self, code: &str) -> bool {
+        matches!(self, Self::Error(words) if words.starts_with(code.as_bytes()))
     }
 
     /// The parts of an array, set or push.

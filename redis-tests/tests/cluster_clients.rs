@@ -30,14 +30,14 @@ fn every_key_is_answered_by_every_node() {
     for writer in &cluster.nodes {
         let mut connection = writer.connect();
         for n in 0..KEYS {
-            assert_eq!(connection.command(&format!("SET {}:{n} {n}", writer.number())), ok());
+            assert_eq!(connection.command(&format!("SET {}:{n} {n}", writer.number())), Reply::ok());
         }
     }
     for reader in &cluster.nodes {
         let mut connection = reader.connect();
         for (writer, n) in (0..cluster.nodes.len()).flat_map(|writer| (0..KEYS).map(move |n| (writer, n))) {
             let reply = connection.command(&format!("GET {writer}:{n}"));
-            assert_eq!(reply, bulk(&n.to_string()), "key {writer}:{n} at {reader}");
+            assert_eq!(reply, Reply::bulk(&n.to_string()), "key {writer}:{n} at {reader}");
         }
     }
     let views: Vec<_> = cluster.nodes.iter().map(Node::view).collect();
@@ -55,11 +55,11 @@ fn the_replies_of_a_pipeline_come_in_order() {
     let requests = |verb: fn(usize) -> String| (0..KEYS).map(verb).collect::<String>();
     connection.send(requests(|n| format!("SET p:{n} {n}\r\nINCR p:{n}\r\n")).as_bytes()).expect("the node reads");
     for n in 0..KEYS {
-        assert_eq!(Reply::parse(&connection.read_raw().expect("a reply")), ok());
+        assert_eq!(Reply::parse(&connection.read_raw().expect("a reply")), Reply::ok());
         assert_eq!(Reply::parse(&connection.read_raw().expect("a reply")), Reply::Integer(n as i64 + 1));
     }
     let names: Vec<String> = (0..KEYS).map(|n| format!("p:{n}")).collect();
-    let values = (0..KEYS).map(|n| bulk(&(n + 1).to_string())).collect();
+    let values = (0..KEYS).map(|n| Reply::bulk(&(n + 1).to_string())).collect();
     assert_eq!(connection.command(&format!("MGET {}", names.join(" "))), Reply::Array(values));
     assert_eq!(connection.command(&format!("DEL {} none", names.join(" "))), Reply::Integer(KEYS as i64));
 }
@@ -73,28 +73,28 @@ fn the_doors_differ_in_what_they_do_with_keys_of_other_nodes() {
         let key = format!("door:{n}");
         let slot = cluster.nodes[0].slot_of(&key);
         let owner = &view.holders(slot)[0];
-        assert_eq!(open.command(&format!("SET {key} x")), ok());
+        assert_eq!(open.command(&format!("SET {key} x")), Reply::ok());
         let expected = match *owner == cluster.nodes[0].host().to_string() {
-            true => bulk("x"),
+            true => Reply::bulk("x"),
             false => Reply::Error(format!("MOVED {slot} {owner}:{}", cluster.nodes[0].direct().port()).into_bytes()),
         };
         assert_eq!(direct.command(&format!("GET {key}")), expected, "{key}");
     }
     // With three copies on three nodes everybody may read everything.
-    assert_eq!(direct.command("READONLY"), ok());
+    assert_eq!(direct.command("READONLY"), Reply::ok());
     for n in 0..30 {
-        assert_eq!(direct.command(&format!("GET door:{n}")), bulk("x"));
+        assert_eq!(direct.command(&format!("GET door:{n}")), Reply::bulk("x"));
     }
     let owner_of = |n: usize| view.holders(cluster.nodes[0].slot_of(&format!("door:{n}")))[0].clone();
     let stranger = (1..30).find(|n| owner_of(*n) != owner_of(0)).expect("thirty keys have more than one owner");
-    assert!(is_error(&open.command(&format!("RENAME door:0 door:{stranger}")), "CROSSSLOT"), "what cannot be split");
+    assert!(open.command(&format!("RENAME door:0 door:{stranger}")).is_error("CROSSSLOT"), "what cannot be split");
 }
 
 /// CLUSTER NODES, SHARDS and SLOTS tell the same thing in three ways, at every node.
 #[test]
 fn the_cluster_commands_agree() {
     let cluster = Cluster::start(ClusterOptions::default());
-    let ids: Vec<String> = cluster.nodes.iter().map(|node| text(&node.connect().command("CLUSTER MYID"))).collect();
+    let ids: Vec<String> = cluster.nodes.iter().map(|node| node.connect().command("CLUSTER MYID").words()).collect();
     // Each slot has its holders before each node has its share.
     let shares = || cluster.nodes[0].view().map(|view| view.shares()).unwrap_or_default();
     let is_shared_out = || shares().values().all(|slots| slots.abs_diff(16384 / 3) < 300);
@@ -102,7 +102,7 @@ fn the_cluster_commands_agree() {
     let shares = shares();
     for (node, id) in cluster.nodes.iter().zip(&ids) {
         let mut connection = node.connect();
-        let listed = text(&connection.command("CLUSTER NODES"));
+        let listed = connection.command("CLUSTER NODES").words();
         let lines: Vec<Vec<&str>> = listed.lines().map(|line| line.split(' ').collect()).collect();
         assert_eq!(lines.len(), cluster.nodes.len(), "{listed}");
         for line in &lines {
@@ -114,7 +114,7 @@ fn the_cluster_commands_agree() {
             let owned: usize = line[8..].iter().map(|range| length_of(range)).sum();
             assert_eq!(Some(&owned), shares.get(host), "{listed}");
         }
-        let info = text(&connection.command("CLUSTER INFO"));
+        let info = connection.command("CLUSTER INFO").words();
         for line in ["cluster_state:ok", "cluster_slots_assigned:16384", "cluster_known_nodes:3"] {
             assert!(info.contains(line), "{line} is missing in:\n{info}");
         }
@@ -123,7 +123,7 @@ fn the_cluster_commands_agree() {
     }
     let mut connection = cluster.nodes[0].connect();
     for n in 0..10 {
-        assert_eq!(connection.command(&format!("SET {{same}}:{n} x")), ok());
+        assert_eq!(connection.command(&format!("SET {{same}}:{n} x")), Reply::ok());
     }
     let slot = cluster.nodes[0].slot_of("{same}");
     let owner = cluster.nodes[0].view().expect("a view").holders(slot)[0].clone();
@@ -139,15 +139,15 @@ fn wait_tells_how_many_copies_have_it() {
     let cluster = Cluster::start(ClusterOptions::default());
     let mut connection = cluster.nodes[0].connect();
     for n in 0..20 {
-        assert_eq!(connection.command(&format!("SET wait:{n} x")), ok());
+        assert_eq!(connection.command(&format!("SET wait:{n} x")), Reply::ok());
         assert_eq!(connection.command("WAIT 2 20000"), Reply::Integer(2), "after wait:{n}");
     }
     // With the acknowledgements that it waited for, the copies can be read at once.
     for node in &cluster.nodes {
         let mut direct = connect(node.direct());
-        assert_eq!(direct.command("READONLY"), ok());
+        assert_eq!(direct.command("READONLY"), Reply::ok());
         for n in 0..20 {
-            assert_eq!(direct.command(&format!("GET wait:{n}")), bulk("x"), "wait:{n} at {node}");
+            assert_eq!(direct.command(&format!("GET wait:{n}")), Reply::bulk("x"), "wait:{n} at {node}");
         }
     }
 }
@@ -222,7 +222,7 @@ fn one_missing_key_is_one_query_whoever_asks() {
         warehouse.database.forget();
         let answers = herd.ask(&["GET", key]);
         let slowest = answers.iter().map(|answer| answer.after).max().expect("there are answers");
-        assert!(answers.iter().all(|answer| answer.reply == bulk(&value_of(key))), "a wrong answer");
+        assert!(answers.iter().all(|answer| answer.reply == Reply::bulk(&value_of(key))), "a wrong answer");
         let queries = warehouse.database.asked("FROM products");
         println!(
             "{size} clients over {} nodes asked for {key}: {queries} query, slowest {slowest:.0?}",
@@ -306,18 +306,6 @@ fn connect(address: SocketAddr) -> Connection {
     Connection::open(address).unwrap_or_else(|error| panic!("{address}: {error}"))
 }
 
-fn ok() -> Reply {
-    Reply::Simple(b"OK".to_vec())
-}
-
-fn bulk(text: &str) -> Reply {
-    Reply::Bulk(text.as_bytes().to_vec())
-}
-
-fn text(reply: &Reply) -> String {
-    String::from_utf8_lossy(reply.text().unwrap_or_else(|| panic!("no text: {reply}"))).into_owned()
-}
-
 /// How many slots `12` or `12-34` in CLUSTER NODES are.
 fn length_of(range: &str) -> usize {
     let number = |text: &str| text.parse::<usize>().unwrap_or_else(|_| panic!("no range: {range}"));
@@ -325,8 +313,4 @@ fn length_of(range: &str) -> usize {
         Some((first, last)) => number(last) + 1 - number(first),
         None => 1,
     }
-}
-
-fn is_error(reply: &Reply, code: &str) -> bool {
-    matches!(reply, Reply::Error(words) if words.starts_with(code.as_bytes()))
 }

@@ -48,22 +48,22 @@ fn every_key_is_answered_and_pipelines_come_in_order() {
     let requests = |verb: fn(usize) -> String| (0..KEYS).map(verb).collect::<String>();
     door.send(requests(|n| format!("SET f:{n} {n}\r\nINCR f:{n}\r\n")).as_bytes()).expect("it reads");
     for n in 0..KEYS {
-        assert_eq!(Reply::parse(&door.read_raw().expect("a reply")), ok());
+        assert_eq!(Reply::parse(&door.read_raw().expect("a reply")), Reply::ok());
         assert_eq!(Reply::parse(&door.read_raw().expect("a reply")), Reply::Integer(n as i64 + 1));
     }
     for node in &cluster.nodes {
         let mut connection = node.connect();
         for n in 0..KEYS {
-            assert_eq!(connection.command(&format!("GET f:{n}")), bulk(&(n + 1).to_string()), "f:{n} at {node}");
+            assert_eq!(connection.command(&format!("GET f:{n}")), Reply::bulk(&(n + 1).to_string()), "f:{n} at {node}");
         }
     }
     let names: Vec<String> = (0..KEYS).map(|n| format!("f:{n}")).collect();
-    let values = (0..KEYS).map(|n| bulk(&(n + 1).to_string())).collect();
+    let values = (0..KEYS).map(|n| Reply::bulk(&(n + 1).to_string())).collect();
     assert_eq!(door.command(&format!("MGET {}", names.join(" "))), Reply::Array(values));
     let pairs: Vec<String> = (0..KEYS).map(|n| format!("m:{n} {n}")).collect();
-    assert_eq!(door.command(&format!("MSET {}", pairs.join(" "))), ok());
+    assert_eq!(door.command(&format!("MSET {}", pairs.join(" "))), Reply::ok());
     assert_eq!(door.command(&format!("DEL {} none", names.join(" "))), Reply::Integer(KEYS as i64));
-    assert!(is_error(&door.command("RENAME m:0 m:1"), "CROSSSLOT"), "what cannot be split");
+    assert!(door.command("RENAME m:0 m:1").is_error("CROSSSLOT"), "what cannot be split");
 }
 
 #[test]
@@ -72,23 +72,23 @@ fn commands_about_all_keys_are_about_those_of_all_nodes() {
     let frontend = &cluster.frontends[frontend];
     let mut door = frontend.connect();
     let pairs: Vec<String> = (0..KEYS).map(|n| format!("all:{n} {n}")).collect();
-    assert_eq!(door.command(&format!("MSET {}", pairs.join(" "))), ok());
+    assert_eq!(door.command(&format!("MSET {}", pairs.join(" "))), Reply::ok());
     assert_eq!(door.command("DBSIZE"), Reply::Integer(KEYS as i64));
     assert_eq!(door.command("KEYS all:*").items().expect("keys").len(), KEYS);
     assert_eq!(scanned(&mut door).len(), KEYS);
-    assert!(text(&door.command("RANDOMKEY")).starts_with("all:"));
+    assert!(door.command("RANDOMKEY").words().starts_with("all:"));
     assert_eq!(door.command("WAIT 2 20000"), Reply::Integer(2), "two copies of what was written");
     assert_eq!(frontend.connect().command("WAIT 2 20000"), Reply::Integer(2), "who has written nothing");
-    assert!(is_error(&door.command("SWAPDB 0 1"), "ERR"));
+    assert!(door.command("SWAPDB 0 1").is_error("ERR"));
     // What is said of a process is said of this one.
     assert_eq!(frontend.info("server", "forebay_mode").as_deref(), Some("frontend"));
     assert_eq!(cluster.nodes[0].info("server", "forebay_mode").as_deref(), Some("node"));
     assert_eq!(frontend.info("keyspace", "db0"), None, "it holds keys");
-    assert!(is_error(&door.command("DEBUG POPULATE 10"), "ERR"));
-    assert!(is_error(&door.command("CONFIG SET maxmemory 1mb"), "ERR"));
-    assert_eq!(door.command("CONFIG SET maxmemory 0"), ok());
+    assert!(door.command("DEBUG POPULATE 10").is_error("ERR"));
+    assert!(door.command("CONFIG SET maxmemory 1mb").is_error("ERR"));
+    assert_eq!(door.command("CONFIG SET maxmemory 0"), Reply::ok());
     assert_eq!(door.command("PING"), Reply::Simple(b"PONG".to_vec()));
-    assert_eq!(door.command("FLUSHALL"), ok());
+    assert_eq!(door.command("FLUSHALL"), Reply::ok());
     assert_eq!(door.command("DBSIZE"), Reply::Integer(0));
 }
 
@@ -99,15 +99,15 @@ fn it_tells_of_the_nodes_and_not_of_itself() {
     let frontend = &cluster.frontends[frontend];
     assert_eq!(frontend.view(), cluster.nodes[0].view());
     let mut door = frontend.connect();
-    let nodes = text(&door.command("CLUSTER NODES"));
+    let nodes = door.command("CLUSTER NODES").words();
     assert_eq!(nodes.lines().count(), cluster.nodes.len(), "{nodes}");
     assert!(!nodes.contains("myself") && !nodes.contains(&frontend.host().to_string()), "{nodes}");
-    let info = text(&door.command("CLUSTER INFO"));
+    let info = door.command("CLUSTER INFO").words();
     assert!(info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3"), "{info}");
     assert_eq!(door.command("CLUSTER SHARDS").items().expect("shards").len(), 3);
-    assert!(is_error(&door.command("CLUSTER MYID"), "ERR"));
+    assert!(door.command("CLUSTER MYID").is_error("ERR"));
     let listed = cluster.nodes[0].connect().command("CLUSTER NODES");
-    assert!(!text(&listed).contains(&frontend.host().to_string()), "the nodes take it for one of them");
+    assert!(!listed.words().contains(&frontend.host().to_string()), "the nodes take it for one of them");
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn http_and_loads_are_as_at_a_node() {
         let mut herd = Herd::gather_at(&doors, sizes::herd());
         warehouse.database.forget();
         let answers = herd.ask(&["GET", key]);
-        assert!(answers.iter().all(|answer| answer.reply == bulk(&value_of(key))), "a wrong answer");
+        assert!(answers.iter().all(|answer| answer.reply == Reply::bulk(&value_of(key))), "a wrong answer");
         assert_eq!(warehouse.database.asked("FROM products"), 1, "{key}");
     }
 }
@@ -242,23 +242,23 @@ fn it_learns_of_a_node_that_joins_and_serves_on_when_its_seeds_are_gone() {
 fn when_all_nodes_are_gone_it_says_so_and_recovers() {
     let (mut cluster, frontend) = cluster_with_frontend(ClusterOptions::default());
     let mut door = cluster.frontends[frontend].connect();
-    assert_eq!(door.command("SET kept x"), ok());
+    assert_eq!(door.command("SET kept x"), Reply::ok());
     cluster.nodes.iter_mut().for_each(Node::kill);
     assert!(eventually(PATIENCE, || !cluster.frontends[frontend].is_ready()), "it is ready without a cluster");
     for request in ["GET kept", "SET kept y", "DBSIZE", "MGET a b c d e f", "FLUSHALL"] {
         let began = Instant::now();
         let reply = door.command(request);
         println!("{request}: {reply} after {:.1?}", began.elapsed());
-        assert!(is_error(&reply, "CLUSTERDOWN"), "{request}: {reply}");
+        assert!(reply.is_error("CLUSTERDOWN"), "{request}: {reply}");
     }
     assert_eq!(door.command("PING"), Reply::Simple(b"PONG".to_vec()));
     assert_eq!(http::status(socket(cluster.frontends[frontend].host(), PORTS.http), "/health"), Some(200));
     cluster.nodes.iter_mut().for_each(Node::start);
     cluster.await_settled();
     cluster.frontends[frontend].await_ready();
-    let recovers = eventually(PATIENCE, || door.command("SET again x") == ok());
+    let recovers = eventually(PATIENCE, || door.command("SET again x") == Reply::ok());
     assert!(recovers, "it does not find the cluster again:\n{}", cluster.frontends[frontend].output_tail());
-    assert_eq!(door.command("GET again"), bulk("x"));
+    assert_eq!(door.command("GET again"), Reply::bulk("x"));
 }
 
 // ---- starts and ends ----------------------------------------------------------------------------
@@ -275,7 +275,7 @@ fn it_waits_for_a_cluster_and_says_for_whom() {
     assert!(!cluster.frontends[frontend].is_ready());
     for request in ["GET a", "DBSIZE", "FLUSHALL"] {
         let reply = cluster.frontends[frontend].connect().command(request);
-        assert!(is_error(&reply, "CLUSTERDOWN"), "{request}: {reply}");
+        assert!(reply.is_error("CLUSTERDOWN"), "{request}: {reply}");
     }
     // A node that waits for the others is no cluster yet; the frontend must not be counted as the second of two.
     cluster.nodes[0].start();
@@ -284,7 +284,7 @@ fn it_waits_for_a_cluster_and_says_for_whom() {
     cluster.nodes[1].start();
     cluster.await_settled();
     cluster.frontends[frontend].await_ready();
-    assert_eq!(cluster.frontends[frontend].connect().command("SET a x"), ok());
+    assert_eq!(cluster.frontends[frontend].connect().command("SET a x"), Reply::ok());
 }
 
 /// Of a cluster of one it is a door as of any other; and a seed that is something else does not keep it from the right one.
@@ -298,17 +298,17 @@ fn one_node_is_a_cluster_and_a_wrong_seed_is_named() {
     cluster.frontends[frontend].restart();
     assert!(cluster.frontends[frontend].output().contains(&wrong), "it does not name the wrong seed");
     let mut door = cluster.frontends[frontend].connect();
-    assert_eq!(door.command("SELECT 20"), ok());
-    assert!(is_error(&door.command("SET a 1"), "ERR"), "the node has 16 databases");
-    assert_eq!(door.command("SELECT 0"), ok());
-    assert_eq!(door.command("MSET a 1 b 2 c 3"), ok());
+    assert_eq!(door.command("SELECT 20"), Reply::ok());
+    assert!(door.command("SET a 1").is_error("ERR"), "the node has 16 databases");
+    assert_eq!(door.command("SELECT 0"), Reply::ok());
+    assert_eq!(door.command("MSET a 1 b 2 c 3"), Reply::ok());
     assert_eq!(door.command("DBSIZE"), Reply::Integer(3));
     door.send(b"GET a\r\nGET b\r\nGET c\r\n").expect("it reads");
     for n in 1..=3 {
-        assert_eq!(Reply::parse(&door.read_raw().expect("a reply")), bulk(&n.to_string()));
+        assert_eq!(Reply::parse(&door.read_raw().expect("a reply")), Reply::bulk(&n.to_string()));
     }
-    assert!(is_error(&door.command("SWAPDB 0 1"), "ERR"), "it has nothing to exchange");
-    assert_eq!(door.command("FLUSHALL"), ok());
+    assert!(door.command("SWAPDB 0 1").is_error("ERR"), "it has nothing to exchange");
+    assert_eq!(door.command("FLUSHALL"), Reply::ok());
     assert_eq!(cluster.nodes[0].connect().command("DBSIZE"), Reply::Integer(0));
 }
 
@@ -354,11 +354,11 @@ fn nodes_know_it_by_its_certificate_and_clients_by_its_password() {
     cluster.frontends[right].add_args(&["--requirepass", "door"]);
     cluster.frontends[right].restart();
     let mut door = cluster.frontends[right].connect();
-    assert!(is_error(&door.command("GET a"), "NOAUTH"));
-    assert!(is_error(&door.command("AUTH nodes"), "WRONGPASS"));
-    assert_eq!(door.command("AUTH door"), ok());
+    assert!(door.command("GET a").is_error("NOAUTH"));
+    assert!(door.command("AUTH nodes").is_error("WRONGPASS"));
+    assert_eq!(door.command("AUTH door"), Reply::ok());
     let pairs: Vec<String> = (0..KEYS).map(|n| format!("tls:{n} {n}")).collect();
-    assert_eq!(door.command(&format!("MSET {}", pairs.join(" "))), ok());
+    assert_eq!(door.command(&format!("MSET {}", pairs.join(" "))), Reply::ok());
     assert_eq!(door.command("DBSIZE"), Reply::Integer(KEYS as i64));
     // Who shows none, or one of another authority, is told nothing.
     let seed = socket(cluster.nodes[0].host(), PORTS.peer).to_string();
@@ -366,7 +366,7 @@ fn nodes_know_it_by_its_certificate_and_clients_by_its_password() {
         cluster.frontends[stranger].start();
         let frontend = &cluster.frontends[stranger];
         assert!(eventually(PATIENCE, || frontend.output().contains(&seed)), "{}", frontend.output());
-        assert!(is_error(&frontend.connect().command("GET tls:1"), "CLUSTERDOWN"));
+        assert!(frontend.connect().command("GET tls:1").is_error("CLUSTERDOWN"));
         assert!(!frontend.is_ready());
     }
 }
@@ -460,26 +460,10 @@ fn scanned(door: &mut Connection) -> BTreeSet<String> {
     loop {
         let reply = door.command(&format!("SCAN {cursor} COUNT 50"));
         let [next, found] = reply.items().expect("a cursor and keys") else { panic!("{reply}") };
-        keys.extend(found.items().expect("keys").iter().map(text));
-        cursor = text(next);
+        keys.extend(found.items().expect("keys").iter().map(Reply::words));
+        cursor = next.words();
         if cursor == "0" {
             return keys;
         }
     }
-}
-
-fn ok() -> Reply {
-    Reply::Simple(b"OK".to_vec())
-}
-
-fn bulk(text: &str) -> Reply {
-    Reply::Bulk(text.as_bytes().to_vec())
-}
-
-fn text(reply: &Reply) -> String {
-    String::from_utf8_lossy(reply.text().unwrap_or_else(|| panic!("no text: {reply}"))).into_owned()
-}
-
-fn is_error(reply: &Reply, code: &str) -> bool {
-    matches!(reply, Reply::Error(words) if words.starts_with(code.as_bytes()))
 }

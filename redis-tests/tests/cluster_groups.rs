@@ -20,11 +20,11 @@ fn what_a_former_definition_loaded_is_not_served_any_more() {
     await_version(&cluster, 1);
     let mut connection = cluster.nodes[0].connect();
     for n in 1..=ROWS {
-        assert_eq!(connection.command(&format!("GET thing:{n}")), text(&format!("old {n}")));
+        assert_eq!(connection.command(&format!("GET thing:{n}")), Reply::bulk(&format!("old {n}")));
     }
     assert_eq!(connection.command("GET thing:0"), Reply::NilBulk, "there is no such row");
     // A client's own value is nobody's definition.
-    assert_eq!(connection.command("SET thing:5 mine"), Reply::Simple(b"OK".to_vec()));
+    assert_eq!(connection.command("SET thing:5 mine"), Reply::ok());
 
     let told = apply(&mut cluster, 1, &groups("new", "")).expect("the groups are right");
     assert!(told.contains("changed  thing") && told.contains("version 2"), "{told}");
@@ -32,9 +32,9 @@ fn what_a_former_definition_loaded_is_not_served_any_more() {
     for node in &cluster.nodes {
         let mut connection = node.connect();
         for n in (1..=ROWS).filter(|n| *n != 5) {
-            assert_eq!(connection.command(&format!("GET thing:{n}")), text(&format!("new {n}")), "at {node}");
+            assert_eq!(connection.command(&format!("GET thing:{n}")), Reply::bulk(&format!("new {n}")), "at {node}");
         }
-        assert_eq!(connection.command("GET thing:5"), text("mine"), "at {node}");
+        assert_eq!(connection.command("GET thing:5"), Reply::bulk("mine"), "at {node}");
         assert_eq!(connection.command("GET thing:0"), Reply::NilBulk);
     }
     let names: Vec<String> = (1..=ROWS).map(|n| format!("thing:{n}")).collect();
@@ -50,7 +50,7 @@ fn what_a_former_definition_loaded_is_not_served_any_more() {
         for n in (1..=ROWS).filter(|n| *n != 5) {
             assert_eq!(connection.command(&format!("GET thing:{n}")), Reply::NilBulk, "at {node}");
         }
-        assert_eq!(connection.command("GET other:7"), text("new 7"), "at {node}");
+        assert_eq!(connection.command("GET other:7"), Reply::bulk("new 7"), "at {node}");
     }
     let is_tidy = || cluster.nodes[0].connect().command("DBSIZE") == Reply::Integer(2);
     assert!(eventually(PATIENCE, is_tidy), "entries are left: {}", cluster.nodes[0].connect().command("DBSIZE"));
@@ -65,13 +65,13 @@ fn what_is_defined_as_before_stays() {
     await_version(&cluster, 1);
     let mut connection = cluster.nodes[2].connect();
     for n in 1..=ROWS {
-        assert_eq!(connection.command(&format!("GET thing:{n}")), text(&format!("old {n}")));
+        assert_eq!(connection.command(&format!("GET thing:{n}")), Reply::bulk(&format!("old {n}")));
     }
     database.forget();
     apply(&mut cluster, 0, &groups("old", "ttl = \"1h\"")).expect("the groups are right");
     await_version(&cluster, 2);
     for n in 1..=ROWS {
-        assert_eq!(connection.command(&format!("GET thing:{n}")), text(&format!("old {n}")));
+        assert_eq!(connection.command(&format!("GET thing:{n}")), Reply::bulk(&format!("old {n}")));
     }
     assert_eq!(database.asked("FROM things"), 0, "something was loaded again");
     let again = apply(&mut cluster, 1, &groups("old", "ttl = \"60m\" # the same")).expect("the groups are right");
@@ -96,15 +96,15 @@ fn a_load_that_is_under_way_does_not_outlive_its_definition() {
     apply(&mut cluster, 0, &groups("new", "")).expect("the groups are right");
     await_version(&cluster, 2);
     for node in &cluster.nodes {
-        assert_eq!(node.connect().command("GET thing:7"), text("new 7"), "at {node}");
+        assert_eq!(node.connect().command("GET thing:7"), Reply::bulk("new 7"), "at {node}");
     }
     for waiter in waiters {
         // They asked before the change.
         let reply = waiter.join().expect("no panic");
-        assert!(reply == text("old 7") || reply == text("new 7"), "{reply}");
+        assert!(reply == Reply::bulk("old 7") || reply == Reply::bulk("new 7"), "{reply}");
     }
     for node in &cluster.nodes {
-        assert_eq!(node.connect().command("GET thing:7"), text("new 7"), "at {node}, afterwards");
+        assert_eq!(node.connect().command("GET thing:7"), Reply::bulk("new 7"), "at {node}, afterwards");
     }
 }
 
@@ -114,7 +114,7 @@ fn a_node_that_joins_or_starts_again_uses_the_agreed_groups() {
     let mut cluster = start(&database);
     let listed = cluster.forebay(0, &["groups", "list"]).expect("it answers");
     assert!(listed.contains("agreed on no groups") && listed.contains("own:{id}"), "{listed}");
-    assert_eq!(cluster.nodes[0].connect().command("GET own:7"), text("own 7"));
+    assert_eq!(cluster.nodes[0].connect().command("GET own:7"), Reply::bulk("own 7"));
     apply(&mut cluster, 0, &groups("agreed", "")).expect("the groups are right");
     let joined = cluster.add();
     cluster.await_settled();
@@ -123,7 +123,7 @@ fn a_node_that_joins_or_starts_again_uses_the_agreed_groups() {
     cluster.await_settled();
     await_version(&cluster, 1);
     for node in &cluster.nodes {
-        assert_eq!(node.connect().command("GET thing:7"), text("agreed 7"), "at {node}");
+        assert_eq!(node.connect().command("GET thing:7"), Reply::bulk("agreed 7"), "at {node}");
         assert_eq!(node.connect().command("GET own:7"), Reply::NilBulk, "{node} uses the groups of its file");
     }
     assert!(cluster.nodes[1].output().contains("are not used any more"), "{}", cluster.nodes[1].output());
@@ -215,8 +215,4 @@ fn await_version(cluster: &Cluster, version: u64) {
         reply.text().is_some_and(|text| String::from_utf8_lossy(text).contains(&line))
     };
     assert!(eventually(PATIENCE, || cluster.running().all(uses)), "not all nodes use version {version}");
-}
-
-fn text(value: &str) -> Reply {
-    Reply::Bulk(value.as_bytes().to_vec())
 }

@@ -81,7 +81,7 @@ fn what_was_asked_is_answered_before_the_node_ends() {
     let database = Database::start("");
     let mut server = start(in_front_of(&database, "60s"));
     assert_eq!(server.http_status("/health"), Some(200));
-    assert_eq!(server.connect().command("GET long:0"), bulk("slept 0"));
+    assert_eq!(server.connect().command("GET long:0"), Reply::bulk("slept 0"));
     let mut idle = server.connect();
     idle.command("GET long:0");
     let mut busy = server.connect();
@@ -95,7 +95,7 @@ fn what_was_asked_is_answered_before_the_node_ends() {
     assert!(eventually(PATIENCE, || server.http_status("/health") == Some(503)), "/health does not say 503");
     assert!(idle.is_closed(), "a connection without a request stays open");
     assert!(TcpStream::connect(server.address()).is_err(), "new connections are accepted");
-    assert_eq!(asked.join().expect("the client does not panic"), (bulk("slept 1.5"), true));
+    assert_eq!(asked.join().expect("the client does not panic"), (Reply::bulk("slept 1.5"), true));
     assert!(server.process().ends(), "the node does not end");
     assert_eq!(server.process().exit_code(), Some(0));
 }
@@ -146,10 +146,6 @@ fn wait_for_long(database: &Database, server: &Forebay) -> thread::JoinHandle<()
     });
     database.await_running("pg_sleep");
     asked
-}
-
-fn bulk(text: &str) -> Reply {
-    Reply::Bulk(text.as_bytes().to_vec())
 }
 
 /// How a client sends.

@@ -57,7 +57,7 @@ fn mistakes_get_errors_and_cost_nobody_else_anything() {
     client.command("HSET hash f v");
     for (line, expected) in MISTAKES {
         assert_error(&client.command(line), expected, line);
-        assert_eq!(neighbour.command("GET text"), bulk("words"));
+        assert_eq!(neighbour.command("GET text"), Reply::bulk("words"));
     }
     for (bytes, expected) in VIOLATIONS {
         let shown = bytes.escape_ascii().to_string();
@@ -66,7 +66,7 @@ fn mistakes_get_errors_and_cost_nobody_else_anything() {
         let raw = client.read_raw().unwrap_or_else(|error| panic!("{shown}: {error}"));
         assert_error(&Reply::parse(&raw), expected, &shown);
         assert!(client.is_closed(), "{shown}: the connection stays open");
-        assert_eq!(neighbour.command("GET text"), bulk("words"));
+        assert_eq!(neighbour.command("GET text"), Reply::bulk("words"));
     }
 }
 
@@ -82,12 +82,16 @@ fn clients_that_stall_within_a_request_hold_up_nobody() {
     let mut worker = server.connect();
     for n in 0..1_000 {
         assert_eq!(worker.command(&format!("SET worked {n}")), Reply::Simple(b"OK".to_vec()));
-        assert_eq!(worker.command("GET worked"), bulk(&n.to_string()));
+        assert_eq!(worker.command("GET worked"), Reply::bulk(&n.to_string()));
     }
     for (at, client) in &mut stalled {
         client.send(&requests[*at..]).expect("the server reads");
         let replies = [(); 2].map(|()| Reply::parse(&client.read_raw().expect("a reply")));
-        assert_eq!(replies, [Reply::Simple(b"OK".to_vec()), bulk("value\r\n with $3\r\n in it")], "stopped at {at}");
+        assert_eq!(
+            replies,
+            [Reply::Simple(b"OK".to_vec()), Reply::bulk("value\r\n with $3\r\n in it")],
+            "stopped at {at}"
+        );
     }
     println!("{} clients stalled at each byte of a request while one made 2,000 requests", stalled.len());
 }
@@ -123,7 +127,7 @@ fn half_open_requests_are_cheap() {
     let grown = server.process().resident_bytes().saturating_sub(idle);
     println!("{size} half-open requests: {} bytes more for each", grown / size as u64);
     herd.send(b"f\r\n");
-    let right = herd.read().into_iter().filter(|reply| *reply == bulk("99")).count();
+    let right = herd.read().into_iter().filter(|reply| *reply == Reply::bulk("99")).count();
     assert_eq!(right, size, "replies once the requests are whole");
     assert!(grown / (size as u64) < 4 * 1024, "{grown} bytes more");
 }
@@ -244,20 +248,20 @@ fn groups_that_fail_say_so_and_harm_no_other_key() {
     let server = Forebay::start(options).unwrap_or_else(|error| panic!("{error}"));
     let mut client = server.connect();
     let lines = [
-        ("GET text:1", bulk("one")),
+        ("GET text:1", Reply::bulk("one")),
         ("GET text:2", Reply::NilBulk),
-        ("GET text:3", bulk("three\r\nlines")),
+        ("GET text:3", Reply::bulk("three\r\nlines")),
         ("GET raw:1", Reply::Bulk(b"\x00\xff\r\n".to_vec())),
         ("GET raw:2", Reply::NilBulk),
-        ("GET raw:3", bulk("")),
+        ("GET raw:3", Reply::bulk("")),
         ("HGET fields:1 raw", Reply::Bulk(b"\x00\xff\r\n".to_vec())),
         ("HLEN fields:2", Reply::Integer(0)),
-        ("GET twin:2", bulk("alone")),
-        ("GET named:one", bulk("name one")),
+        ("GET twin:2", Reply::bulk("alone")),
+        ("GET named:one", Reply::bulk("name one")),
         (r#"GET "named:\xff\xfe""#, Reply::NilBulk),
         (r#"GET "named:one\x00""#, Reply::NilBulk),
         ("GET \"named:one' OR 'a' = 'a\"", Reply::NilBulk),
-        ("GET refused:1", bulk("fine 1")),
+        ("GET refused:1", Reply::bulk("fine 1")),
     ];
     for (line, expected) in lines {
         assert_eq!(client.command(line), expected, "{line}");
@@ -291,7 +295,7 @@ fn a_bad_key_of_a_batch_fails_alone(server: &Forebay) {
     for client in asking {
         match client.join().expect("a client does not panic") {
             (13, reply) => assert_error(&reply, "ORIGINERR ", "the bad key"),
-            (id, reply) => assert_eq!(reply, bulk(&format!("fine {id}"))),
+            (id, reply) => assert_eq!(reply, Reply::bulk(&format!("fine {id}"))),
         }
     }
 }
@@ -301,17 +305,13 @@ fn a_table_that_goes_and_comes_back(database: &Database, client: &mut Connection
     database.sql("DROP TABLE vanishing");
     assert_error(&client.command("GET vanishing:2"), "ORIGINERR group 'vanishing': ", "a table that is gone");
     database.sql("CREATE TABLE vanishing (id int, body varchar(20)); INSERT INTO vanishing VALUES (3, 'back')");
-    let is_back = || client.command("GET vanishing:3") == bulk("back");
+    let is_back = || client.command("GET vanishing:3") == Reply::bulk("back");
     assert!(eventually(PATIENCE, is_back), "a table that is back is not seen");
 }
 
 fn start_with(args: &[&str]) -> Forebay {
     let args = args.iter().map(ToString::to_string).collect();
     Forebay::start(ForebayOptions { args, ..ForebayOptions::default() }).unwrap_or_else(|error| panic!("{error}"))
-}
-
-fn bulk(text: &str) -> Reply {
-    Reply::Bulk(text.as_bytes().to_vec())
 }
 
 fn assert_error(reply: &Reply, beginning: &str, of: &str) {

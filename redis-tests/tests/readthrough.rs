@@ -53,23 +53,23 @@ fn commands_see_what_the_database_has() {
     let mut client = server.connect();
 
     let row = database.sql("SELECT row_to_json(p) FROM products p WHERE id = 1");
-    assert_eq!(client.command("GET product:1"), bulk(&row));
+    assert_eq!(client.command("GET product:1"), Reply::bulk(&row));
     println!("GET product:1 -> {row}");
     let lines = [
-        ("GET title:1", bulk("product 1")),
+        ("GET title:1", Reply::bulk("product 1")),
         ("STRLEN title:2", Reply::Integer(9)),
-        ("GETRANGE title:3 0 6", bulk("product")),
+        ("GETRANGE title:3 0 6", Reply::bulk("product")),
         ("EXISTS title:4 title:5 title:99999", Reply::Integer(2)),
         ("TYPE title:6", Reply::Simple(b"string".to_vec())),
         ("TTL title:7", Reply::Integer(-1)),
         ("TTL title:99998", Reply::Integer(-2)),
         ("APPEND title:8 !", Reply::Integer(10)),
-        ("GET title:8", bulk("product 8!")),
+        ("GET title:8", Reply::bulk("product 8!")),
         ("SETNX title:9 mine", Reply::Integer(0)),
-        ("SET title:10 mine GET", bulk("product 10")),
+        ("SET title:10 mine GET", Reply::bulk("product 10")),
         ("SET title:11 mine", Reply::Simple(b"OK".to_vec())),
-        ("GET title:11", bulk("mine")),
-        ("HGET user:1 name", bulk("user 1")),
+        ("GET title:11", Reply::bulk("mine")),
+        ("HGET user:1 name", Reply::bulk("user 1")),
         ("HGET user:2 email", Reply::NilBulk),
         ("HLEN user:2", Reply::Integer(2)),
         ("HINCRBY user:3 visits 1", Reply::Integer(31)),
@@ -81,9 +81,9 @@ fn commands_see_what_the_database_has() {
     for (line, expected) in lines {
         assert_eq!(client.command(line), expected, "{line}");
     }
-    let all = ["name", "user 7", "email", "user7@example.org", "visits", "70"].map(bulk);
+    let all = ["name", "user 7", "email", "user7@example.org", "visits", "70"].map(Reply::bulk);
     assert_eq!(client.command("HGETALL user:7"), Reply::Array(all.to_vec()));
-    let some = [bulk("product 12"), Reply::NilBulk, bulk("product 13")];
+    let some = [Reply::bulk("product 12"), Reply::NilBulk, Reply::bulk("product 13")];
     assert_eq!(client.command("MGET title:12 title:99997 title:13"), Reply::Array(some.to_vec()));
     assert!(matches!(client.command("GET user:8"), Reply::Error(words) if words.starts_with(b"WRONGTYPE")));
     assert!(matches!(client.command("TTL product:1"), Reply::Integer(530..=660)));
@@ -108,7 +108,7 @@ fn the_database_is_asked_no_more_than_it_must_be() {
     let keys: Vec<String> = (1..=100).map(|id| format!("title:{id}")).collect();
     let (reply, queries) = asked(&database, "products", || client.command(&format!("MGET {}", keys.join(" "))));
     println!("MGET of 100 missing keys: {queries} query");
-    let values: Vec<Reply> = (1..=100).map(|id| bulk(&format!("product {id}"))).collect();
+    let values: Vec<Reply> = (1..=100).map(|id| Reply::bulk(&format!("product {id}"))).collect();
     assert_eq!((reply, queries), (Reply::Array(values), 1));
 
     let (_, queries) = asked(&database, "products", || pipeline_from_many(&server, 10, 100..1100));
@@ -149,7 +149,7 @@ absent_ttl = "300ms"
     assert_eq!(client.command("GET brief:1000"), Reply::NilBulk);
     database.sql("INSERT INTO notes VALUES (1000, 'here now')");
     assert!(
-        eventually(PATIENCE, || client.command("GET brief:1000") == bulk("here now")),
+        eventually(PATIENCE, || client.command("GET brief:1000") == Reply::bulk("here now")),
         "absence is never forgotten"
     );
     // A read that finds an entry must not have asked: one query found the key absent, one found the row.
@@ -188,9 +188,9 @@ as = "string"
         let early = reader.join().expect("the reader does not panic");
         let late = client.command(&format!("GET note:{id}"));
         println!("{write} during the load: its reader got {early}, a later one {late}");
-        assert_eq!(late, bulk(after), "after {write}");
+        assert_eq!(late, Reply::bulk(after), "after {write}");
         // Who asked before the write may see either; nobody may see anything else.
-        assert!([bulk("old"), bulk(after)].contains(&early), "{early} during {write}");
+        assert!([Reply::bulk("old"), Reply::bulk(after)].contains(&early), "{early} during {write}");
     }
 }
 
@@ -276,12 +276,12 @@ as = "json"
 "#;
     let server = Forebay::start(ForebayOptions::in_front_of(&url, groups)).unwrap_or_else(|error| panic!("{error}"));
     let mut client = server.connect();
-    assert_eq!(client.command("GET square:12"), bulk("144"));
+    assert_eq!(client.command("GET square:12"), Reply::bulk("144"));
     assert_eq!(client.command("GET square:1001"), Reply::NilBulk);
-    let some = [bulk("1"), bulk("4"), Reply::NilBulk];
+    let some = [Reply::bulk("1"), Reply::bulk("4"), Reply::NilBulk];
     assert_eq!(client.command("MGET square:1 square:2 square:5000"), Reply::Array(some.to_vec()));
-    assert_eq!(client.command("HGETALL row:7"), Reply::Array(["n", "7", "name", "row 7"].map(bulk).to_vec()));
-    assert_eq!(client.command("GET doc:7"), bulk(r#"{"n":7,"name":"doc 7"}"#));
+    assert_eq!(client.command("HGETALL row:7"), Reply::Array(["n", "7", "name", "row 7"].map(Reply::bulk).to_vec()));
+    assert_eq!(client.command("GET doc:7"), Reply::bulk(r#"{"n":7,"name":"doc 7"}"#));
 }
 
 #[test]
@@ -310,20 +310,20 @@ as = "hash"
         ("DECR ten:2", Reply::Integer(19)),
         ("INCRBY ten:3 5", Reply::Integer(35)),
         ("DECRBY ten:4 5", Reply::Integer(35)),
-        ("INCRBYFLOAT ten:5 0.5", bulk("50.5")),
+        ("INCRBYFLOAT ten:5 0.5", Reply::bulk("50.5")),
         ("APPEND ten:6 x", Reply::Integer(3)),
         ("SETRANGE ten:7 2 x", Reply::Integer(3)),
-        ("GET ten:7", bulk("70x")),
+        ("GET ten:7", Reply::bulk("70x")),
         ("SETBIT ten:8 0 0", zero.clone()),
-        ("GET ten:8", bulk("80")),
+        ("GET ten:8", Reply::bulk("80")),
         ("BITFIELD ten:9 GET u8 0", Reply::Array(vec![Reply::Integer(b'9'.into())])),
         ("BITFIELD ten:10 SET u8 0 50", Reply::Array(vec![Reply::Integer(b'1'.into())])),
-        ("GET ten:10", bulk("200")),
-        ("GETSET ten:11 x", bulk("110")),
+        ("GET ten:10", Reply::bulk("200")),
+        ("GETSET ten:11 x", Reply::bulk("110")),
         ("SETNX ten:12 x", zero.clone()),
         ("SET ten:13 x NX", Reply::NilBulk),
         ("SET ten:14 x XX", ok.clone()),
-        ("SET ten:15 x GET", bulk("150")),
+        ("SET ten:15 x GET", Reply::bulk("150")),
         ("SET ten:16 x KEEPTTL", ok.clone()),
         ("PERSIST ten:16", one.clone()),
         ("PERSIST ten:17", one.clone()),
@@ -332,11 +332,11 @@ as = "hash"
         ("EXPIREAT ten:20 99999999999", one.clone()),
         ("PEXPIREAT ten:21 99999999999000", one.clone()),
         ("HDEL row:1 name", one.clone()),
-        ("HGETALL row:1", Reply::Array(["n", "1"].map(bulk).to_vec())),
+        ("HGETALL row:1", Reply::Array(["n", "1"].map(Reply::bulk).to_vec())),
         ("HINCRBY row:2 n 1", Reply::Integer(3)),
-        ("HINCRBYFLOAT row:3 n 0.5", bulk("3.5")),
+        ("HINCRBYFLOAT row:3 n 0.5", Reply::bulk("3.5")),
         ("HSET row:4 n 5 more 6", one.clone()),
-        ("HGETALL row:4", Reply::Array(["n", "5", "name", "row 4", "more", "6"].map(bulk).to_vec())),
+        ("HGETALL row:4", Reply::Array(["n", "5", "name", "row 4", "more", "6"].map(Reply::bulk).to_vec())),
         ("HMSET row:5 more 6", ok),
         ("HLEN row:5", Reply::Integer(3)),
         ("HSETNX row:6 name x", zero.clone()),
@@ -367,10 +367,6 @@ fn start(database: &Database, groups: &str) -> Forebay {
     Forebay::start(ForebayOptions::in_front_of(&database.url(), groups)).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn bulk(text: &str) -> Reply {
-    Reply::Bulk(text.as_bytes().to_vec())
-}
-
 fn integer(reply: &Reply) -> i64 {
     match reply {
         Reply::Integer(number) => *number,
@@ -398,7 +394,7 @@ fn pipeline_from_many(server: &Forebay, clients: usize, ids: std::ops::Range<usi
                 client.send(&requests).expect("the server reads");
                 for id in ids {
                     let raw = client.read_raw().expect("a reply");
-                    assert_eq!(Reply::parse(&raw), bulk(&format!("product {id}")));
+                    assert_eq!(Reply::parse(&raw), Reply::bulk(&format!("product {id}")));
                 }
             })
         })

@@ -135,7 +135,7 @@ impl Seated {
         };
         if let Some(best) = voters.max_by_key(matched) {
             // A leader that is ending already has nothing to hand over.
-            let _ = self.raft.trigger().transfer_leader(best).await;
+            let _handed_on = self.raft.trigger().transfer_leader(best).await;
         }
     }
 }

@@ -178,7 +178,7 @@ impl Node {
             }
             if joined.is_some() {
                 // It comes by Raft.
-                let _ =
+                let _in_time =
                     tokio::time::timeout(self.timing.proposal, states.wait_for(|state| self.is_member_by(state))).await;
             }
         }

@@ -55,6 +55,12 @@ pub(super) struct Seated {
 }
 
 impl Node {
+    /// Serves nothing any more, and has its tasks end.
+    pub(super) fn end(&self) {
+        self.closing.cancel();
+        self.lease.end();
+    }
+
     pub(super) fn state(&self) -> Arc<ClusterState> {
         Arc::clone(&self.state.borrow())
     }

@@ -53,14 +53,14 @@ impl Writer {
     /// Leaves something to be written sometime.
     pub(super) fn write_casually(&self, edit: Edit) {
         // A closed file takes nothing any more, and what is lost here is made up for.
-        let _ = self.jobs.send(Job::Casual(edit));
+        let _closed = self.jobs.send(Job::Casual(edit));
     }
 
     /// Writes what is left and closes the file.
     pub(super) async fn close(&self) {
         let (sender, closed) = oneshot::channel();
         if self.jobs.send(Job::Close(sender)).is_ok() {
-            let _ = closed.await;
+            let _ended = closed.await;
         }
     }
 }
@@ -104,7 +104,7 @@ fn run(mut disk: Disk, queue: &mpsc::Receiver<Job>) {
         }
         if let Some(sender) = close {
             disk.close();
-            let _ = sender.send(());
+            let _gone = sender.send(());
             return;
         }
     }

@@ -134,6 +134,10 @@ impl<'b> Batch<'_, 'b> {
         if self.topology.is_alone() || session.door != Door::Open || self.requests.len() == 1 {
             return;
         }
+        let is_all_here = || self.keys.iter().chain(&self.many).all(|key| self.topology.is_here(key.slot()));
+        if session.ahead.is_none() && is_all_here() {
+            return;
+        }
         let mut ahead = session.ahead.take().unwrap_or_default();
         let first = ahead.groups();
         let sent = std::time::Instant::now();

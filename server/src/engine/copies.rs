@@ -3,7 +3,7 @@
 use forebay_resp::{Args, Protocol};
 
 use super::Engine;
-use super::forward::{self, Outcome, Requests};
+use super::forward::{self, Outcome};
 use super::merge::number;
 use crate::command::call::Copies;
 use crate::session::{Door, Session};
@@ -53,12 +53,7 @@ impl Engine {
 
     fn ask_others(&self, session: &Session, args: Args<'_>) -> Vec<forebay_cluster::peer::Call> {
         let topology = self.node.topology.load_full();
-        let others = topology.nodes().iter().filter(|member| Some(member.number) != topology.number_here());
-        let ask = |member: &forebay_cluster::Node| {
-            let mut requests = Requests::of(session, Protocol::Resp2);
-            requests.add(args.iter());
-            requests.send(&self.node, &topology, &member.peer_address)
-        };
-        others.filter_map(ask).collect()
+        let ask = |member| self.ask(session, args.iter(), Protocol::Resp2, &topology, member);
+        topology.nodes().iter().filter_map(ask).collect()
     }
 }

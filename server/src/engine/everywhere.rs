@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
+use forebay_cluster::peer::Call;
 use forebay_cluster::{Node as Member, Standing, Topology};
 use forebay_resp::{Args, Protocol, Reply};
 
-use super::forward::{self, Outcome, Requests};
+use super::Engine;
+use super::forward::{self, Outcome};
 use super::merge::{Merged, number};
 use super::patience::Patience;
-use super::{Engine, Step};
 use crate::command::error::CommandError;
 use crate::command::spec::Merge;
-use crate::session::{Door, Session};
+use crate::session::Session;
 
 /// Bits of a scan's cursor that are the node's own; above them stands the node's place among the members.
 const OWN_CURSOR_BITS: u32 = 54;
@@ -35,15 +36,12 @@ impl Engine {
         if merge == Merge::Cursor {
             return self.scan_on(session, args, reply, &topology, &members).await;
         }
-        let calls: Vec<_> =
-            members.iter().map(|member| self.begin_at(session, args, reply.protocol(), &topology, member)).collect();
+        let protocol = reply.protocol();
+        let ask = |member: &&Member| self.ask(session, args.iter(), protocol, &topology, member);
+        let calls: Vec<_> = members.iter().map(ask).collect();
         let mut merged = Merged::of(merge, 0);
         for call in calls {
-            let content = match call {
-                Some(call) => answer_of(call).await?,
-                None => self.run_here(session, args, reply.protocol()).await?,
-            };
-            merged.add(&[], content)?;
+            merged.add(&[], self.done(session, args, protocol, call).await?)?;
         }
         merged.write(reply);
         Ok(())
@@ -86,10 +84,8 @@ impl Engine {
             reply.array(0);
             return Ok(());
         };
-        let mut content = match self.begin_at(session, part, reply.protocol(), topology, member) {
-            Some(call) => answer_of(call).await?,
-            None => self.run_here(session, part, reply.protocol()).await?,
-        };
+        let call = self.ask(session, part.iter(), reply.protocol(), topology, member);
+        let mut content = self.done(session, part, reply.protocol(), call).await?;
         forward::error_in(&content)?;
         let not_understood = || CommandError::text("ERR a node answered a scan in a way that is not understood");
         let (count, digits) = (number(&mut content, b'*'), number(&mut content, b'$'));
@@ -110,33 +106,22 @@ impl Engine {
         Ok(())
     }
 
-    /// `None` if the member is this node.
-    fn begin_at(
+    /// What came of a part: what was asked of another member, or this node's own.
+    async fn done(
         &self,
-        session: &Session,
+        session: &mut Session,
         args: Args<'_>,
         protocol: Protocol,
-        topology: &Topology,
-        member: &Member,
-    ) -> Option<forebay_cluster::peer::Call> {
-        if topology.number_here() == Some(member.number) {
-            return None;
-        }
-        let mut requests = Requests::of(session, protocol);
-        requests.add(args.iter());
-        requests.send(&self.node, topology, &member.peer_address)
-    }
-
-    async fn run_here(&self, session: &mut Session, args: Args<'_>, protocol: Protocol) -> Result<Bytes, CommandError> {
-        let mut reply = Reply::new();
-        reply.set_protocol(protocol);
-        let mut own = session.for_a_part(Door::Peer, self.node.clock.unix_millis());
-        // In a box: a part is a request of its own, and could not be a part of itself.
-        let step = Box::pin(self.execute(&mut own, args, &mut reply)).await;
-        session.absorb(own);
-        match step {
-            Step::Misplaced { .. } => Err(CommandError::Down),
-            _ => Ok(reply.copy_to_bytes(reply.remaining())),
+        asked: Option<Call>,
+    ) -> Result<Bytes, CommandError> {
+        let outcome = match asked {
+            Some(call) => answer_of(call).await?,
+            None => self.do_own(session, args, protocol).await,
+        };
+        match outcome {
+            Outcome::Replied(content) => Ok(content),
+            Outcome::Again { .. } => Err(CommandError::Down),
+            Outcome::Uncertain => Err(forward::uncertain()),
         }
     }
 }
@@ -146,11 +131,8 @@ fn may_own(member: &Member) -> bool {
     matches!(member.standing, Standing::Up | Standing::Leaving | Standing::Draining)
 }
 
-async fn answer_of(call: forebay_cluster::peer::Call) -> Result<Bytes, CommandError> {
+/// Nothing was done where nobody could be reached.
+async fn answer_of(call: Call) -> Result<Outcome, CommandError> {
     let mut answers = call.await.map_err(|_| CommandError::Down)?;
-    match forward::take(&mut answers) {
-        Some(Outcome::Replied(content)) => Ok(content),
-        Some(Outcome::Again { .. }) => Err(CommandError::Down),
-        Some(Outcome::Uncertain) | None => Err(forward::uncertain()),
-    }
+    Ok(forward::take(&mut answers).unwrap_or(Outcome::Uncertain))
 }

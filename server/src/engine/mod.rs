@@ -10,11 +10,13 @@ mod batch;
 mod copies;
 mod everywhere;
 pub mod fill;
+mod finish;
 pub mod flight;
 mod forward;
 pub mod gates;
 mod hot;
 mod merge;
+mod part;
 mod patience;
 pub mod peers;
 mod route;
@@ -24,31 +26,29 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use forebay_cluster::Topology;
-use forebay_cluster::peer::Call as Forwarded;
 use forebay_resp::{Args, Reply};
 use forebay_store::{Access, Key, Keyspace, Presence};
 use smallvec::SmallVec;
 
 use crate::clock::Instant;
 use crate::cluster::Member;
-use crate::command::call::{Call, Copies, Flow};
+use crate::command::call::{Call, Flow};
 use crate::command::error::CommandError;
-use crate::command::spec::{Flags, InvalidKeyCount, Load, Merge, Run};
+use crate::command::spec::{Flags, InvalidKeyCount, Load, Run};
 use crate::command::table::{Command, Table};
 use crate::groups;
-use crate::hot::{Found, Grant};
+use crate::hot::Found;
 use crate::node::Node;
 use crate::replication::Write;
 use crate::session::{Door, Session, Unacknowledged};
 use fill::Landed;
-use flight::{Departures, Flights, Joined};
-use forward::Outcome;
+use flight::{Departures, Flights};
 use gates::Passage;
-use patience::Patience;
 use route::Route;
 
 pub use ahead::Ahead;
 pub use batch::{BATCH_REQUESTS, Batch, Keys as BatchKeys, Requests};
+pub use finish::{Loads, Rest, Wait};
 
 /// Times that one request is run, each after loading what the last run missed, before it is given up as unsettled.
 const MAX_RUNS: usize = 5;
@@ -86,43 +86,6 @@ pub enum Step {
     /// as their owner.
     Misplaced { epoch: u64 },
 }
-
-/// What a request waits for.
-pub enum Wait {
-    /// Keys under load.
-    Loads(Loads),
-    /// `CLIENT PAUSE`; the request starts over afterwards.
-    Pause,
-    /// The answer of the keys' owner, who was not asked before `sent`.
-    Forward { call: Forwarded, sent: std::time::Instant },
-    /// The answer to requests that were sent ahead, this one among them.
-    Ahead,
-    /// Its parts, each by the owner of some of its keys.
-    Split(Merge),
-    /// The parts of all nodes.
-    Everywhere(Merge),
-    /// Copies that hold what the session has written (`WAIT`), for a while.
-    Copies(Copies),
-    /// Owners of its keys that can be reached; it is placed again when the topology is of this epoch, or a little later.
-    Unsettled { epoch: u64 },
-    /// The reply is written; the connection rests before it is sent, and the rest is part of the command's time.
-    Sleep(Rest),
-}
-
-/// A command that takes time without doing anything (`DEBUG SLEEP`).
-pub struct Rest {
-    command: &'static Command,
-    started: Instant,
-    duration: std::time::Duration,
-}
-
-/// The flights that a request has joined.
-pub struct Loads {
-    flights: SmallVec<[Joined; 1]>,
-}
-
-/// What the flights of a request brought, to be used by its next run even if the store could not keep it.
-type Brought = SmallVec<[Landed; 1]>;
 
 impl Engine {
     /// An engine over `node`; loads run on `background`.
@@ -175,183 +138,6 @@ impl Engine {
         Step::Done
     }
 
-    /// Goes on with a request that had to wait, until its reply is written.
-    pub async fn finish(&self, session: &mut Session, args: Args<'_>, reply: &mut Reply, wait: Wait) -> Step {
-        let mut wait = wait;
-        let mut brought = Brought::new();
-        let mut patience = Patience::new();
-        loop {
-            let step = match wait {
-                Wait::Sleep(Rest { command, started, duration }) => {
-                    tokio::time::sleep(duration).await;
-                    session.now = self.node.clock.unix_millis();
-                    let mut clock = started;
-                    self.account(session, command, args, &mut clock, false);
-                    return Step::Done;
-                }
-                Wait::Pause => {
-                    session.client.blocked.store(true, Relaxed);
-                    self.node.gates.unpaused(&self.node.clock).await;
-                    session.client.blocked.store(false, Relaxed);
-                    session.now = self.node.clock.unix_millis();
-                    self.begin(session, args, reply)
-                }
-                Wait::Loads(_) if !patience.another_run() => {
-                    self.answer_error(&CommandError::Unsettled, reply);
-                    return Step::Done;
-                }
-                Wait::Loads(loads) => {
-                    brought.extend(self.flights.land(loads.flights).await);
-                    session.now = self.node.clock.unix_millis();
-                    self.run_again(session, args, reply, &brought)
-                }
-                elsewhere => self.finish_elsewhere(session, args, reply, elsewhere, &brought, &mut patience).await,
-            };
-            match step {
-                Step::Wait(next) => wait = next,
-                done => return done,
-            }
-        }
-    }
-
-    /// Goes on with a request whose keys are not all here.
-    async fn finish_elsewhere(
-        &self,
-        session: &mut Session,
-        args: Args<'_>,
-        reply: &mut Reply,
-        wait: Wait,
-        brought: &[Landed],
-        patience: &mut Patience,
-    ) -> Step {
-        let command = self.resolved(args);
-        let mut clock = self.node.clock.instant();
-        match wait {
-            Wait::Unsettled { epoch } => {
-                let is_settled = self.settled(epoch, patience).await;
-                session.now = self.node.clock.unix_millis();
-                match (is_settled, session.door) {
-                    (true, _) => self.run_again(session, args, reply, brought),
-                    (false, Door::Peer) => Step::Misplaced { epoch: self.node.topology.load().epoch() },
-                    (false, Door::Open | Door::Direct) => {
-                        self.answer_error(&CommandError::Down, reply);
-                        Step::Done
-                    }
-                }
-            }
-            Wait::Ahead => {
-                if let Some(ahead) = &mut session.ahead {
-                    ahead.answered().await;
-                }
-                session.now = self.node.clock.unix_millis();
-                match self.take_ahead(session, command, args, reply, &mut clock) {
-                    Some(step) => step,
-                    None => self.run_again(session, args, reply, brought),
-                }
-            }
-            Wait::Forward { call, sent } => {
-                let epoch = self.node.topology.load().epoch();
-                let (outcome, lasts) = match call.await {
-                    Ok(mut answers) => forward::take_granted(&mut answers).unwrap_or((Outcome::Uncertain, None)),
-                    Err(error) => (forward::unanswered(&error, command, epoch), None),
-                };
-                session.now = self.node.clock.unix_millis();
-                let grant = lasts.map(|lasts| Grant { sent, lasts });
-                self.conclude(session, command, args, reply, (outcome, grant), &mut clock)
-            }
-            Wait::Split(merge) => {
-                let split = self.split(session, args, reply, merge, patience).await;
-                self.end(session, command, args, reply, split, &mut clock)
-            }
-            Wait::Everywhere(merge) => {
-                let done = self.everywhere(session, args, reply, merge, patience).await;
-                self.end(session, command, args, reply, done, &mut clock)
-            }
-            Wait::Copies(copies) => {
-                let held = self.copies(session, args, copies).await;
-                reply.integer(held as i64);
-                self.end(session, command, args, reply, Ok(()), &mut clock)
-            }
-            here @ (Wait::Sleep(_) | Wait::Pause | Wait::Loads(_)) => Step::Wait(here),
-        }
-    }
-
-    /// Ends a request whose parts were others', and which has written its reply or failed.
-    fn end(
-        &self,
-        session: &mut Session,
-        command: &'static Command,
-        args: Args<'_>,
-        reply: &mut Reply,
-        done: Result<(), CommandError>,
-        clock: &mut Instant,
-    ) -> Step {
-        session.now = self.node.clock.unix_millis();
-        if let Err(error) = &done {
-            self.answer_error(error, reply);
-        }
-        if self.node.cluster.is_some() && command.spec.flags.contains(Flags::WRITE) {
-            session.told.get_or_insert_default().elsewhere = true;
-        }
-        self.account(session, command, args, clock, done.is_err());
-        Step::Done
-    }
-
-    /// Writes what came of a forwarded request, or places it again.
-    fn conclude(
-        &self,
-        session: &mut Session,
-        command: &'static Command,
-        args: Args<'_>,
-        reply: &mut Reply,
-        (outcome, grant): (Outcome, Option<Grant>),
-        clock: &mut Instant,
-    ) -> Step {
-        let failed = match outcome {
-            Outcome::Again { epoch } => return Step::Wait(Wait::Unsettled { epoch }),
-            Outcome::Uncertain => {
-                self.answer_error(&forward::uncertain(), reply);
-                true
-            }
-            Outcome::Replied(content) => {
-                let failed = content.first() == Some(&b'-');
-                if let Some(grant) = grant {
-                    self.keep_copy(session, command, args, reply.protocol(), &content, grant);
-                }
-                forward::conclude(reply, content);
-                if command.spec.flags.contains(Flags::WRITE) {
-                    session.told.get_or_insert_default().elsewhere = true;
-                }
-                failed
-            }
-        };
-        self.account(session, command, args, clock, failed);
-        Step::Done
-    }
-
-    /// What has come of the next request, if it was sent ahead. `None` if its turn has only now come.
-    fn take_ahead(
-        &self,
-        session: &mut Session,
-        command: &'static Command,
-        args: Args<'_>,
-        reply: &mut Reply,
-        clock: &mut Instant,
-    ) -> Option<Step> {
-        let ahead = session.ahead.as_mut()?;
-        let next = ahead.next(command, self.node.topology.load().epoch());
-        if ahead.is_empty() {
-            session.ahead = None;
-        }
-        match next {
-            ahead::Next::Run => None,
-            ahead::Next::Wait => Some(Step::Wait(Wait::Ahead)),
-            ahead::Next::Outcome(outcome, grant) => {
-                Some(self.conclude(session, command, args, reply, (outcome, grant), clock))
-            }
-        }
-    }
-
     /// Runs a request to its end.
     pub async fn execute(&self, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Step {
         match self.begin(session, args, reply) {
@@ -393,24 +179,6 @@ impl Engine {
         };
         // Groups apply to database 0 alone.
         wanted && session.db == 0 && self.node.reads_through()
-    }
-
-    /// The command of a request that has had a run before.
-    fn resolved(&self, args: Args<'_>) -> &'static Command {
-        match self.table.resolve(args) {
-            Ok(command) => command,
-            Err(unresolved) => unreachable!("the command was resolved before: {unresolved:?}"),
-        }
-    }
-
-    /// The next run of a request whose loads have ended.
-    fn run_again(&self, session: &mut Session, args: Args<'_>, reply: &mut Reply, brought: &[Landed]) -> Step {
-        let command = self.resolved(args);
-        let keys = self.keys(session.db, command, args);
-        let topology = self.node.topology.load();
-        let keys = keys.as_deref().map_err(|error| *error);
-        let request = Request { command, args, keys, topology: &topology };
-        self.run(session, &request, reply, brought, &mut self.node.clock.instant())
     }
 
     /// Runs a request once. `clock` is when its time begins, and then when it ended.

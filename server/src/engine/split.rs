@@ -1,19 +1,18 @@
 //! One request for the keys of several owners: each gets a part, and the replies become one.
 
-use bytes::Buf;
 use forebay_cluster::peer::Call;
 use forebay_cluster::{NodeNumber, Topology};
-use forebay_resp::{Args, Protocol, Reply};
+use forebay_resp::{Args, Reply};
 use smallvec::SmallVec;
 
-use super::forward::{self, Outcome, Requests};
+use super::Engine;
+use super::forward::{self, Outcome};
 use super::merge::Merged;
 use super::patience::Patience;
-use super::{Engine, Step};
 use crate::command::error::CommandError;
 use crate::command::spec::{Find, Flags, Merge};
 use crate::command::table::Command;
-use crate::session::{Door, Session};
+use crate::session::Session;
 
 /// The keys of a request that are one owner's, by their places among all keys of the request.
 struct Part {
@@ -40,13 +39,20 @@ impl Engine {
             let parts = parts(&topology, &units, &left);
             left.clear();
             let mut until = topology.epoch();
-            let calls: Vec<_> =
-                parts.iter().map(|part| self.send(&topology, session, args, reply.protocol(), &units, part)).collect();
+            let protocol = reply.protocol();
+            let ask = |part: &Part| {
+                let owner = topology.node(part.owner?)?;
+                self.ask(session, part.arguments(args, &units).into_iter(), protocol, &topology, owner)
+            };
+            let calls: Vec<_> = parts.iter().map(ask).collect();
             for (part, call) in parts.into_iter().zip(calls) {
                 let outcome = match (part.owner, call) {
                     (None, _) => Outcome::Again { epoch: topology.epoch() + 1 },
                     (Some(_), Some(call)) => outcome(call, command, topology.epoch()).await,
-                    (Some(_), None) => self.run_part(session, args, reply.protocol(), &units, &part).await,
+                    (Some(_), None) => {
+                        let arguments = part.arguments(args, &units);
+                        self.do_own(session, Args::from(&arguments[..]), protocol).await
+                    }
                 };
                 match outcome {
                     Outcome::Replied(content) => merged.add(&part.keys, content)?,
@@ -64,45 +70,6 @@ impl Engine {
         }
         merged.write(reply);
         Ok(())
-    }
-
-    /// Sends a part that is not this node's.
-    fn send(
-        &self,
-        topology: &Topology,
-        session: &Session,
-        args: Args<'_>,
-        protocol: Protocol,
-        units: &[Unit],
-        part: &Part,
-    ) -> Option<Call> {
-        let owner = part.owner.filter(|owner| Some(*owner) != topology.number_here())?;
-        let owner = topology.node(owner)?;
-        let mut requests = Requests::of(session, protocol);
-        requests.add(part.arguments(args, units).into_iter());
-        requests.send(&self.node, topology, &owner.peer_address)
-    }
-
-    /// Runs the part that is this node's, as another node would have it run.
-    async fn run_part(
-        &self,
-        session: &mut Session,
-        args: Args<'_>,
-        protocol: Protocol,
-        units: &[Unit],
-        part: &Part,
-    ) -> Outcome {
-        let mut reply = Reply::new();
-        reply.set_protocol(protocol);
-        let mut own = session.for_a_part(Door::Peer, self.node.clock.unix_millis());
-        let arguments = part.arguments(args, units);
-        // In a box: a part is a request of its own, and could not be a part of itself.
-        let step = Box::pin(self.execute(&mut own, Args::from(&arguments[..]), &mut reply)).await;
-        session.absorb(own);
-        match step {
-            Step::Misplaced { epoch } => Outcome::Again { epoch },
-            _ => Outcome::Replied(reply.copy_to_bytes(reply.remaining())),
-        }
     }
 }
 

@@ -17,7 +17,7 @@ pub(super) fn list(topology: &Topology) -> String {
         text += &format!("{id} {address} {flags} - 0 0 {epoch} {link}");
         for (first, last) in ranges(&slots) {
             // A string takes whatever is written.
-            let _ = if first == last { write!(text, " {first}") } else { write!(text, " {first}-{last}") };
+            let _written = if first == last { write!(text, " {first}") } else { write!(text, " {first}-{last}") };
         }
         text.push('\n');
     }

@@ -1,7 +1,7 @@
 //! What the process is and who is connected to it.
 
-use std::sync::OnceLock;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 
 use super::Report;
 use crate::engine::gates::PauseMode;
@@ -113,7 +113,8 @@ pub(super) fn cpu(report: &mut Report<'_>) {
 pub(super) fn cluster(report: &mut Report<'_>) {
     report.field("cluster_enabled", 1);
     // Whether every slot is where it is to be.
-    let is_settled = report.node.cluster.as_ref().is_none_or(|cluster| cluster.state().borrow().is_settled());
+    let state = report.node.cluster.as_ref().map(|cluster| Arc::clone(&cluster.state().borrow()));
+    let is_settled = state.is_none_or(|state| state.is_settled());
     report.field("cluster_settled", u8::from(is_settled));
     if let Some(member) = report.node.member() {
         report.field("raft_role", member.membership.role().as_str());

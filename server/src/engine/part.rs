@@ -1,0 +1,43 @@
+//! Parts of a request, each of them done by one node: another one is asked, and this one does its own as it would for another.
+
+use bytes::Buf;
+use forebay_cluster::peer::Call;
+use forebay_cluster::{Node as Member, Topology};
+use forebay_resp::{Args, Protocol, Reply};
+
+use super::forward::{Outcome, Requests};
+use super::{Engine, Step};
+use crate::session::{Door, Session};
+
+impl Engine {
+    /// Asks another member for a part. `None` if that is this node itself.
+    pub(super) fn ask(
+        &self,
+        session: &Session,
+        arguments: impl ExactSizeIterator<Item = impl AsRef<[u8]>>,
+        protocol: Protocol,
+        topology: &Topology,
+        member: &Member,
+    ) -> Option<Call> {
+        if topology.number_here() == Some(member.number) {
+            return None;
+        }
+        let mut requests = Requests::of(session, protocol);
+        requests.add(arguments);
+        requests.send(&self.node, topology, &member.peer_address)
+    }
+
+    /// Does this node's own part.
+    pub(super) async fn do_own(&self, session: &mut Session, args: Args<'_>, protocol: Protocol) -> Outcome {
+        let mut reply = Reply::new();
+        reply.set_protocol(protocol);
+        let mut own = session.for_a_part(Door::Peer, self.node.clock.unix_millis());
+        // In a box: a part is a request of its own, and could not be a part of itself.
+        let step = Box::pin(self.execute(&mut own, args, &mut reply)).await;
+        session.absorb(own);
+        match step {
+            Step::Misplaced { epoch } => Outcome::Again { epoch },
+            Step::Done | Step::Close | Step::Wait(_) => Outcome::Replied(reply.copy_to_bytes(reply.remaining())),
+        }
+    }
+}
