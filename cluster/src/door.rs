@@ -1,19 +1,29 @@
 //! The ports that other nodes call: connections are accepted, by TLS if nodes have certificates, and who is turned away is told of.
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::future::{Future, ready};
 use std::io;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt};
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tonic::service::Routes;
 use tonic::transport::server::{Router, TcpIncoming};
 
+use crate::peer::lane::LaneExecutor;
+use crate::peer::{Lane, LaneStream, WINDOW};
 use crate::refusal;
 use crate::tls::PeerTls;
 
@@ -45,6 +55,62 @@ pub async fn serve(
     }
 }
 
+/// The door of a node's peer port: its connections are served by the threads that serve clients.
+pub struct PeerPort {
+    routes: Routes,
+    acceptor: Option<TlsAcceptor>,
+    handshakes: Semaphore,
+    refused: Refused,
+}
+
+impl PeerPort {
+    /// A door to the services that `routes` has.
+    pub fn new(routes: Routes, tls: Option<&PeerTls>) -> PeerPort {
+        PeerPort {
+            routes: routes.prepare(),
+            acceptor: tls.map(|tls| TlsAcceptor::from(tls.server())),
+            handshakes: Semaphore::new(MAX_HANDSHAKES),
+            refused: Refused::default(),
+        }
+    }
+
+    /// Serves a connection on this thread's lane until it ends.
+    pub async fn serve(&self, lane: Rc<dyn Lane>, stream: std::net::TcpStream) {
+        let Ok(caller) = stream.peer_addr() else { return };
+        let served = match (lane.take_up(stream), &self.acceptor) {
+            (Err(error), _) => Err(error.into()),
+            (Ok(stream), None) => self.converse(lane, stream).await,
+            (Ok(stream), Some(acceptor)) => {
+                // It is never closed.
+                let place = self.handshakes.acquire().await;
+                let agreed = agree(stream, caller.ip(), acceptor, &self.refused).await;
+                drop(place);
+                match agreed {
+                    Some(stream) => self.converse(lane, stream).await,
+                    None => Ok(()),
+                }
+            }
+        };
+        if let Err(error) = served {
+            tracing::debug!(%error, %caller, "a peer's connection has ended");
+        }
+    }
+
+    async fn converse(
+        &self,
+        lane: Rc<dyn Lane>,
+        stream: impl LaneStream + 'static,
+    ) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let service = TowerToHyperService::new(self.routes.clone());
+        let connection = http2::Builder::new(LaneExecutor(lane))
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(4 * WINDOW)
+            .serve_connection(TokioIo::new(stream), service);
+        Ok(connection.await?)
+    }
+}
+
 fn secured(incoming: TcpIncoming, tls: &PeerTls) -> impl Stream<Item = io::Result<TlsStream<TcpStream>>> {
     let acceptor = TlsAcceptor::from(tls.server());
     let refused = Arc::new(Refused::default());
@@ -52,7 +118,10 @@ fn secured(incoming: TcpIncoming, tls: &PeerTls) -> impl Stream<Item = io::Resul
         let (acceptor, refused) = (acceptor.clone(), Arc::clone(&refused));
         async move {
             match accepted {
-                Ok(stream) => agree(stream, &acceptor, &refused).await.map(Ok),
+                Ok(stream) => {
+                    let caller = stream.peer_addr().ok()?.ip();
+                    agree(stream, caller, &acceptor, &refused).await.map(Ok)
+                }
                 Err(error) => Some(Err(error)),
             }
         }
@@ -60,8 +129,12 @@ fn secured(incoming: TcpIncoming, tls: &PeerTls) -> impl Stream<Item = io::Resul
     agreeing.buffer_unordered(MAX_HANDSHAKES).filter_map(ready)
 }
 
-async fn agree(stream: TcpStream, acceptor: &TlsAcceptor, refused: &Refused) -> Option<TlsStream<TcpStream>> {
-    let caller = stream.peer_addr().ok()?.ip();
+async fn agree<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    caller: IpAddr,
+    acceptor: &TlsAcceptor,
+    refused: &Refused,
+) -> Option<TlsStream<S>> {
     let why = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => return Some(stream),
         // Whoever looks whether the port is open goes away like this.

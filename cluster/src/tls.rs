@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::{fmt, fs, io};
 
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::TlsConnector;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
 /// What connections between nodes speak (RFC 9113).
@@ -18,6 +19,9 @@ const HTTP_2: &[u8] = b"h2";
 pub struct PeerTls {
     server: Arc<ServerConfig>,
     client: ClientTlsConfig,
+    caller: Arc<ClientConfig>,
+    /// See [`PeerTlsFiles::name`].
+    name: Option<String>,
 }
 
 /// Where the certificates are: files in PEM.
@@ -55,7 +59,8 @@ impl PeerTls {
             Some(name) => client.domain_name(name),
             None => client,
         };
-        Ok(PeerTls { server: Arc::new(server(files)?), client })
+        let (server, caller) = (Arc::new(server(files)?), Arc::new(caller(files)?));
+        Ok(PeerTls { server, client, caller, name: name.clone() })
     }
 
     /// For a port that nodes call: who has no certificate of the authority is turned away.
@@ -63,22 +68,30 @@ impl PeerTls {
         Arc::clone(&self.server)
     }
 
-    /// For calls to other nodes.
-    pub fn client(&self) -> ClientTlsConfig {
+    /// For calls to other nodes by tonic's own connections.
+    pub(crate) fn client(&self) -> ClientTlsConfig {
         self.client.clone()
+    }
+
+    /// For calls to other nodes by a thread's own connections.
+    pub(crate) fn connector(&self) -> TlsConnector {
+        TlsConnector::from(Arc::clone(&self.caller))
+    }
+
+    /// What the certificate of the node on `host` is to name.
+    ///
+    /// # Errors
+    /// When that can be no host's name.
+    pub(crate) fn name_of(&self, host: &str) -> Result<ServerName<'static>, InvalidDnsNameError> {
+        ServerName::try_from(self.name.as_deref().unwrap_or(host).to_owned())
     }
 }
 
 fn server(files: &PeerTlsFiles) -> Result<ServerConfig, PeerTlsError> {
     let PeerTlsFiles { cert, key, ca, .. } = files;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut roots = RootCertStore::empty();
-    for authority in certificates(ca)? {
-        roots.add(authority).map_err(|error| not_pem(ca, &error))?;
-    }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
-    let chain = certificates(cert)?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| not_pem(key, &error))?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(ca)?), Arc::clone(&provider)).build();
+    let (chain, private) = pair(files)?;
     let no_pair = |problem| PeerTlsError::NoPair { cert: cert.clone(), key: key.clone(), problem };
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -88,6 +101,35 @@ fn server(files: &PeerTlsFiles) -> Result<ServerConfig, PeerTlsError> {
         .map_err(no_pair)?;
     config.alpn_protocols = vec![HTTP_2.to_vec()];
     Ok(config)
+}
+
+fn caller(files: &PeerTlsFiles) -> Result<ClientConfig, PeerTlsError> {
+    let PeerTlsFiles { cert, key, ca, .. } = files;
+    let (chain, private) = pair(files)?;
+    let no_pair = |problem| PeerTlsError::NoPair { cert: cert.clone(), key: key.clone(), problem };
+    let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(no_pair)?
+        .with_root_certificates(roots(ca)?)
+        .with_client_auth_cert(chain, private)
+        .map_err(no_pair)?;
+    config.alpn_protocols = vec![HTTP_2.to_vec()];
+    Ok(config)
+}
+
+fn roots(ca: &Path) -> Result<RootCertStore, PeerTlsError> {
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(ca)? {
+        roots.add(authority).map_err(|error| not_pem(ca, &error))?;
+    }
+    Ok(roots)
+}
+
+type Pair = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn pair(files: &PeerTlsFiles) -> Result<Pair, PeerTlsError> {
+    let private = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| not_pem(&files.key, &error))?;
+    Ok((certificates(&files.cert)?, private))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PeerTlsError> {

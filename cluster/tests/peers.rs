@@ -86,7 +86,7 @@ async fn serve() -> (String, Server) {
 }
 
 fn peers(cluster: ClusterId, number: u32) -> Peers {
-    let peers = Peers::new(Handle::current(), None, || true);
+    let peers = Peers::new(Handle::current(), 0, None, || true);
     peers.introduce(hello(cluster, number));
     peers
 }

@@ -24,7 +24,7 @@ use crate::config::{Config, Part};
 use crate::data_dir::DataDirError;
 use crate::descriptors;
 use crate::engine::Engine;
-use crate::front::{http, resp};
+use crate::front::{http, peer, resp};
 use crate::housekeeping;
 use crate::identity::Identity;
 use crate::listeners::{Listeners, port_of};
@@ -94,7 +94,7 @@ impl App {
                 let (met, cluster) = meet(config, cluster, &who, ports, doors).await?;
                 (Some(met), Some(cluster))
             }
-            (Part::Frontend(frontend), _) => (None, Some(outside(frontend, config.peer_tls.as_ref())?)),
+            (Part::Frontend(frontend), _) => (None, Some(outside(frontend, config.threads, config.peer_tls.as_ref())?)),
             (Part::Alone | Part::Member(_), _) => (None, None),
         };
         let node = Arc::new(build(config, who, ports, origin, cluster)?);
@@ -113,12 +113,13 @@ impl App {
     ) -> Result<App, StartError> {
         let engine = Arc::new(Engine::new(Arc::clone(&node), background.clone()));
         let mut housekeeping = housekeeping::start(&node, background);
-        if let Some(met) = met {
-            met.take_part(&engine, &mut housekeeping, background).await;
-        }
-        look_on(&node, &mut housekeeping, background);
         let (workers, threads) = resp::Workers::start(node.identity.worker_threads, &engine, tls.as_ref(), background)?;
         let workers = Arc::new(workers);
+        if let Some(met) = met {
+            let accept = |listener, port| peer::accept(listener, port, Arc::clone(&workers));
+            met.take_part(&engine, accept, &mut housekeeping, background).await;
+        }
+        look_on(&node, &mut housekeeping, background);
         let (mut doors, closing) = (JoinSet::new(), CancellationToken::new());
         let direct = listeners.direct.map(|listener| (listener, Door::Direct));
         for (listener, door) in std::iter::once((listeners.open, Door::Open)).chain(direct) {

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
@@ -15,29 +16,34 @@ use forebay_proto::peer::Batch;
 use forebay_proto::peer::peer_client::PeerClient;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
+use tonic::body::Body;
+use tonic::client::GrpcService;
+use tonic::codegen::StdError;
+use tonic::codegen::http::Uri;
+use tonic::codegen::http::uri::InvalidUri;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 use tracing::{debug, info, warn};
 
-use super::MAX_MESSAGE;
 use super::batch::Calls;
+use super::connection::Connection;
 use super::feed::{self, FRAMES, Feed, FeedError};
 use super::hello::Hello;
+use super::lane::{self, Lane};
 use super::queue::{Batches, Queue};
+use super::{MAX_MESSAGE, WINDOW};
 use crate::refusal::{self, in_words};
+use crate::tls::PeerTls;
 
 /// Calls under way to one peer at the same time.
 const MAX_CALLS: usize = 100_000;
 
 /// How long a connection may take to come about.
-const CONNECT: Duration = Duration::from_millis(1_000);
+pub(super) const CONNECT: Duration = Duration::from_millis(1_000);
 
 /// A silent connection is asked for a sign of life this often, and is given up when none comes within the second time.
-const KEEP_ALIVE: Duration = Duration::from_secs(2);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// A stream's window (HTTP/2 flow control): large, so that batches are not cut up by it.
-const WINDOW: u32 = 4 << 20;
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(2);
+pub(super) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long a peer that cannot be reached is not tried again.
 const RETRY: Duration = Duration::from_millis(100);
@@ -83,7 +89,7 @@ impl Future for Call {
 /// How links dial and introduce themselves.
 pub(super) struct Manner {
     pub(super) runtime: tokio::runtime::Handle,
-    pub(super) tls: Option<tonic::transport::ClientTlsConfig>,
+    pub(super) tls: Option<PeerTls>,
     pub(super) hello: Mutex<Option<Hello>>,
     /// Whether this process hears of its cluster. While it does not, it is probably cut off.
     pub(super) is_in_touch: Box<dyn Fn() -> bool + Send + Sync>,
@@ -93,6 +99,8 @@ pub(super) struct Manner {
 pub(super) struct Link {
     address: String,
     manner: Arc<Manner>,
+    /// Whether it is a lane's own: then no other thread calls here.
+    is_lanes: bool,
     calls: Mutex<Calling>,
     /// The latest that a call was placed by; each batch says it.
     epoch: Arc<AtomicU64>,
@@ -132,8 +140,8 @@ impl Calling {
 }
 
 impl Link {
-    pub(super) fn new(address: String, manner: Arc<Manner>) -> Link {
-        Link { address, manner, calls: Mutex::default(), epoch: Arc::default() }
+    pub(super) fn new(address: String, manner: Arc<Manner>, is_lanes: bool) -> Link {
+        Link { address, manner, is_lanes, calls: Mutex::default(), epoch: Arc::default() }
     }
 
     /// Sends a request, with the next batch.
@@ -165,8 +173,7 @@ impl Link {
             None => {
                 let queue = Arc::new(Queue::default());
                 calls.queue = Some(Arc::clone(&queue));
-                let link = Arc::clone(self);
-                self.manner.runtime.spawn(async move { link.converse().await });
+                self.begin(&queue);
                 queue
             }
         };
@@ -183,12 +190,25 @@ impl Link {
         }
     }
 
+    /// Has what is put into the queue sent, and answers taken.
+    fn begin(self: &Arc<Self>, queue: &Arc<Queue>) {
+        let (link, queue) = (Arc::clone(self), Arc::clone(queue));
+        match lane::here().filter(|_| self.is_lanes) {
+            Some(lane) => {
+                let its_lane = Rc::clone(&lane);
+                lane.spawn(Box::pin(async move { link.converse(&queue, link.stream_on(its_lane, &queue)).await }));
+            }
+            None => {
+                self.manner.runtime.spawn(async move { link.converse(&queue, link.stream(&queue)).await });
+            }
+        }
+    }
+
     /// Makes the stream and reads answers from it until it ends.
-    async fn converse(self: Arc<Self>) {
-        let Some(queue) = self.calls.lock().queue.clone() else { return };
+    async fn converse(&self, queue: &Arc<Queue>, stream: impl Future<Output = Result<Streaming<Batch>, Status>>) {
         let ended = tokio::select! {
             biased;
-            ended = self.exchange(&queue) => ended,
+            ended = self.exchange(stream) => ended,
             never = self.look_after_calls() => match never {},
         };
         queue.close();
@@ -216,8 +236,8 @@ impl Link {
         }
     }
 
-    async fn exchange(&self, queue: &Arc<Queue>) -> Result<(), Status> {
-        let answers = self.stream(queue).await?;
+    async fn exchange(&self, stream: impl Future<Output = Result<Streaming<Batch>, Status>>) -> Result<(), Status> {
+        let answers = stream.await?;
         self.read(answers).await
     }
 
@@ -232,15 +252,39 @@ impl Link {
     }
 
     async fn stream(&self, queue: &Arc<Queue>) -> Result<Streaming<Batch>, Status> {
-        let hello = (*self.manner.hello.lock()).ok_or_else(|| Status::unavailable("this node is not a member yet"))?;
+        let hello = self.hello()?;
         let channel = self.channel().await.map_err(|error| Status::unavailable(in_words(&error)))?;
-        let mut client =
-            PeerClient::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
-        let epoch = Arc::clone(&self.epoch);
-        let batches = Batches::new(Arc::clone(queue), move |content| Batch { epoch: epoch.load(Relaxed), content });
-        let answers = client.serve(hello.request(batches)).await?.into_inner();
+        let answers = limited(PeerClient::new(channel)).serve(hello.request(self.batches(queue))).await?.into_inner();
         info!(peer = self.address, "requests go to the peer");
         Ok(answers)
+    }
+
+    /// The same, on a connection of the lane's own.
+    async fn stream_on(&self, lane: Rc<dyn Lane>, queue: &Arc<Queue>) -> Result<Streaming<Batch>, Status> {
+        let hello = self.hello()?;
+        let origin = self.origin()?;
+        let connection = Connection::open(lane, &self.address, self.manner.tls.as_ref()).await;
+        let connection = connection.map_err(|error| Status::unavailable(in_words(&*error)))?;
+        let client = PeerClient::with_origin(connection, origin);
+        let answers = limited(client).serve(hello.request(self.batches(queue))).await?.into_inner();
+        info!(peer = self.address, "requests go to the peer from a thread of its own");
+        Ok(answers)
+    }
+
+    fn hello(&self) -> Result<Hello, Status> {
+        (*self.manner.hello.lock()).ok_or_else(|| Status::unavailable("this node is not a member yet"))
+    }
+
+    fn batches(&self, queue: &Arc<Queue>) -> Batches<impl FnMut(Bytes) -> Batch + Unpin + Send + 'static> {
+        let epoch = Arc::clone(&self.epoch);
+        Batches::new(Arc::clone(queue), move |content| Batch { epoch: epoch.load(Relaxed), content })
+    }
+
+    /// The address, as gRPC wants it.
+    fn origin(&self) -> Result<Uri, Status> {
+        let scheme = if self.manner.tls.is_some() { "https" } else { "http" };
+        let origin = format!("{scheme}://{}", self.address).parse();
+        origin.map_err(|error: InvalidUri| Status::unavailable(format!("{} is no address: {error}", self.address)))
     }
 
     async fn read(&self, mut answers: Streaming<Batch>) -> Result<(), Status> {
@@ -260,8 +304,7 @@ impl Link {
     pub(super) async fn open_feed(&self) -> Result<Feed, FeedError> {
         let hello = (*self.manner.hello.lock()).ok_or(FeedError::NotYet)?;
         let channel = self.channel().await.map_err(|error| FeedError::Unreachable(in_words(&error)))?;
-        let mut client =
-            PeerClient::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
+        let mut client = limited(PeerClient::new(channel));
         let (outgoing, frames) = mpsc::channel(FRAMES);
         let (sender, incoming) = mpsc::channel(FRAMES);
         let stream =
@@ -291,12 +334,22 @@ impl Link {
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
         if let Some(tls) = &self.manner.tls {
-            endpoint = endpoint.tls_config(tls.clone())?;
+            endpoint = endpoint.tls_config(tls.client())?;
         }
         let channel = endpoint.connect().await?;
         self.calls.lock().channel = Some(channel.clone());
         Ok(channel)
     }
+}
+
+fn limited<C>(client: PeerClient<C>) -> PeerClient<C>
+where
+    C: GrpcService<Body>,
+    C::Error: Into<StdError>,
+    C::ResponseBody: tonic::transport::Body<Data = Bytes> + Send + 'static,
+    <C::ResponseBody as tonic::transport::Body>::Error: Into<StdError> + Send,
+{
+    client.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE)
 }
 
 #[cfg(test)]

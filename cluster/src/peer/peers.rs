@@ -3,30 +3,39 @@
 use std::sync::Arc;
 
 use dashmap::DashMap;
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tonic::transport::ClientTlsConfig;
 
 use super::feed::{Feed, FeedError};
 use super::hello::Hello;
+use super::lane;
 use super::link::{Call, Link, Manner};
+use crate::tls::PeerTls;
 
 /// The ways to other nodes. A connection comes about with the first call, and again after it has ended.
 pub struct Peers {
     manner: Arc<Manner>,
-    links: DashMap<String, Arc<Link>>,
+    /// Those of all threads that are no lane.
+    links: Links,
+    /// Each lane's own, by its number.
+    lanes: Box<[Links]>,
 }
 
+type Links = DashMap<String, Arc<Link>, RandomState>;
+
 impl Peers {
-    /// Ways that are gone on `runtime`; with certificates as `tls` says, if it does. While the process is not in touch with its cluster,
-    /// answers are not waited for long.
+    /// Ways that are gone on `runtime`, but those of `lanes` threads; with certificates if there are any. While the process is not in touch
+    /// with its cluster, answers are not waited for long.
     pub fn new(
         runtime: Handle,
-        tls: Option<ClientTlsConfig>,
+        lanes: usize,
+        tls: Option<PeerTls>,
         is_in_touch: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Peers {
         let manner = Manner { runtime, tls, hello: Mutex::default(), is_in_touch: Box::new(is_in_touch) };
-        Peers { manner: Arc::new(manner), links: DashMap::new() }
+        let lanes = (0..lanes).map(|_| Links::default()).collect();
+        Peers { manner: Arc::new(manner), links: Links::default(), lanes }
     }
 
     /// Says who calls from now on. Before, nobody can be called.
@@ -37,10 +46,12 @@ impl Peers {
     /// Sends a request, placed by the topology of `epoch`, to the node at `address` (host and peer port).
     #[inline]
     pub fn call(&self, address: &str, epoch: u64, content: &[u8]) -> Call {
-        match self.links.get(address) {
-            Some(link) => link.call(epoch, content),
-            None => self.link(address).call(epoch, content),
+        let own = lane::number().and_then(|lane| self.lanes.get(lane));
+        let links = own.unwrap_or(&self.links);
+        if let Some(link) = links.get(address) {
+            return link.call(epoch, content);
         }
+        self.link(links, address, own.is_some()).call(epoch, content)
     }
 
     /// Begins a feed to the node at `address`.
@@ -48,16 +59,19 @@ impl Peers {
     /// # Errors
     /// When it cannot be reached, or does not want one.
     pub async fn open_feed(&self, address: &str) -> Result<Feed, FeedError> {
-        self.link(address).open_feed().await
+        self.link(&self.links, address, false).open_feed().await
     }
 
     /// Forgets the ways to all but these.
     pub fn keep<'a>(&self, addresses: impl Iterator<Item = &'a str> + Clone) {
-        self.links.retain(|address, _| addresses.clone().any(|kept| kept == address));
+        for links in self.lanes.iter().chain([&self.links]) {
+            links.retain(|address, _| addresses.clone().any(|kept| kept == address));
+        }
     }
 
-    fn link(&self, address: &str) -> Arc<Link> {
-        let link = self.links.entry(address.to_owned());
-        Arc::clone(&link.or_insert_with(|| Arc::new(Link::new(address.to_owned(), Arc::clone(&self.manner)))))
+    fn link(&self, links: &Links, address: &str, is_lanes: bool) -> Arc<Link> {
+        let link = links.entry(address.to_owned());
+        let new = || Arc::new(Link::new(address.to_owned(), Arc::clone(&self.manner), is_lanes));
+        Arc::clone(&link.or_insert_with(new))
     }
 }

@@ -9,7 +9,6 @@ use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use super::batch;
 
@@ -48,7 +47,6 @@ pub fn send_gathered() {
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
     reader: AtomicWaker,
-    taken: Notify,
 }
 
 #[derive(Default)]
@@ -112,18 +110,9 @@ impl Queue {
         self.reader.wake();
     }
 
-    /// Waits until there is room again.
-    pub(super) async fn room(&self) {
-        loop {
-            let taken = self.taken.notified();
-            {
-                let waiting = self.waiting.lock();
-                if waiting.is_closed || waiting.batch.len() < MAX_QUEUED {
-                    return;
-                }
-            }
-            taken.await;
-        }
+    /// Whether so little waits that more may be asked for.
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting.lock().batch.len() < MAX_QUEUED
     }
 
     /// Ends the stream; what waits is dropped.
@@ -132,7 +121,6 @@ impl Queue {
         *waiting = Waiting { is_closed: true, last_taken: waiting.last_taken, ..Waiting::default() };
         drop(waiting);
         self.reader.wake();
-        self.taken.notify_waiters();
     }
 
     /// The number of the last call that may have been sent.
@@ -155,7 +143,6 @@ impl Queue {
         let batch = std::mem::take(&mut waiting.batch);
         waiting.batch.reserve(batch.len().min(KEPT));
         drop(waiting);
-        self.taken.notify_waiters();
         Poll::Ready(Some(batch.freeze()))
     }
 }

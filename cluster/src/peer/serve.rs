@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use forebay_proto::peer::peer_server::{Peer, PeerServer};
@@ -84,15 +85,9 @@ impl<H: PeerHandler> Peer for PeerService<H> {
     async fn serve(&self, request: Request<Streaming<Batch>>) -> Result<Response<Self::ServeStream>, Status> {
         let caller = self.caller(&request)?;
         let queue = Arc::new(Queue::default());
-        let handler = Arc::clone(&self.handler);
-        let answers = Batches::new(Arc::clone(&queue), |content| Ok(Batch { epoch: 0, content }));
-        tokio::spawn(async move {
-            if let Err(status) = answer(&*handler, &caller, request.into_inner(), &queue).await {
-                debug!(caller = ?caller.number, reason = status.message(), "a peer's requests have ended");
-            }
-            queue.close();
-        });
-        Ok(Response::new(Box::pin(answers)))
+        let answers = Batches::new(Arc::clone(&queue), into_answer as fn(Bytes) -> Result<Batch, Status>);
+        let requests = request.into_inner();
+        Ok(Response::new(Box::pin(Serving { handler: Arc::clone(&self.handler), caller, requests, queue, answers })))
     }
 
     async fn feed(&self, request: Request<Streaming<Frame>>) -> Result<Response<Self::FeedStream>, Status> {
@@ -110,18 +105,59 @@ impl<H: PeerHandler> Peer for PeerService<H> {
     }
 }
 
-async fn answer(
-    handler: &impl PeerHandler,
-    caller: &Hello,
-    mut requests: Streaming<Batch>,
-    queue: &Arc<Queue>,
-) -> Result<(), Status> {
-    while let Some(Batch { epoch, content }) = requests.message().await? {
+/// One peer's requests and the answers to them. Requests are run by whoever wants answers: on the connection's own thread, and in its own
+/// task, so that what can be answered at once wakes nobody.
+struct Serving<H> {
+    handler: Arc<H>,
+    caller: Hello,
+    requests: Streaming<Batch>,
+    queue: Arc<Queue>,
+    answers: Batches<fn(Bytes) -> Result<Batch, Status>>,
+}
+
+impl<H: PeerHandler> Serving<H> {
+    fn run(&self, Batch { epoch, content }: Batch) -> Result<(), Status> {
         for call in Calls(content) {
             let (number, request) = call.map_err(|cut| Status::data_loss(cut.to_string()))?;
-            handler.serve(caller, epoch, request, Answer { number, queue: Arc::clone(queue) });
+            self.handler.serve(&self.caller, epoch, request, Answer { number, queue: Arc::clone(&self.queue) });
         }
-        queue.room().await;
+        Ok(())
     }
-    Ok(())
+}
+
+impl<H: PeerHandler> Stream for Serving<H> {
+    type Item = Result<Batch, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            // Whoever does not take its answers is not asked for more.
+            let has_run = self.queue.has_room() && {
+                let batch = match Pin::new(&mut self.requests).poll_next(context) {
+                    Poll::Ready(Some(batch)) => Some(batch.and_then(|batch| self.run(batch))),
+                    Poll::Ready(None) => return Poll::Ready(None),
+                    Poll::Pending => None,
+                };
+                if let Some(Err(status)) = &batch {
+                    debug!(caller = ?self.caller.number, reason = status.message(), "a peer's requests have ended");
+                    return Poll::Ready(None);
+                }
+                batch.is_some()
+            };
+            // What was answered at once goes out at once; without room there are answers.
+            match Pin::new(&mut self.answers).poll_next(context) {
+                Poll::Pending if has_run => {}
+                answers => return answers,
+            }
+        }
+    }
+}
+
+impl<H> Drop for Serving<H> {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+fn into_answer(content: Bytes) -> Result<Batch, Status> {
+    Ok(Batch { epoch: 0, content })
 }

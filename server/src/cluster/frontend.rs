@@ -24,19 +24,18 @@ use crate::app::StartError;
 use crate::config::FrontendConfig;
 use crate::node::Node;
 
-/// What a frontend has of its cluster before it has found it.
+/// What a frontend with so many worker threads has of its cluster before it has found it.
 ///
 /// # Errors
 /// When a certificate is bad, the source of nodes can never be asked, or the system has no thread to give.
-pub fn outside(config: &FrontendConfig, tls: Option<&PeerTlsFiles>) -> Result<Cluster, StartError> {
+pub fn outside(config: &FrontendConfig, lanes: usize, tls: Option<&PeerTlsFiles>) -> Result<Cluster, StartError> {
     let FrontendConfig { join, discover, peer_port, dns_server } = config;
     let tls = tls.map(PeerTls::read).transpose()?;
     let seeds = Seeds::new(join.clone(), discover.as_ref(), *peer_port, *dns_server)?;
     let thread = PeerThread::start()?;
-    let client = tls.as_ref().map(PeerTls::client);
-    let watcher = Arc::new(Watcher::new(seeds, tls));
+    let watcher = Arc::new(Watcher::new(seeds, tls.clone()));
     let watched = Arc::clone(&watcher);
-    let peers = Peers::new(thread.handle().clone(), client, move || watched.is_in_touch());
+    let peers = Peers::new(thread.handle().clone(), lanes, tls, move || watched.is_in_touch());
     Ok(Cluster { part: Part::Frontend(watcher), peers, thread, forwarded: Default::default() })
 }
 

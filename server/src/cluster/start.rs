@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use forebay_cluster::PeerTls;
 use forebay_cluster::discovery::Seeds;
+use forebay_cluster::door::PeerPort;
 use forebay_cluster::membership::{Membership, MembershipConfig, Timing};
 use forebay_cluster::peer::{Hello, PeerService, Peers};
 use forebay_cluster::state::{Description, Incarnation};
-use forebay_cluster::{PeerTls, door};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
-use tonic::transport::Server;
-use tracing::{error, info};
+use tonic::service::Routes;
+use tracing::info;
 
 use super::copies::{self, CopyHost, FeedOpener};
 use super::{Cluster, Member, Part, PeerThread, duties, follow};
@@ -29,9 +30,6 @@ use crate::who::Who;
 
 /// How long a lone node's start waits until it is a cluster of one. It is told at most this late that it is not.
 const FORMED: Duration = Duration::from_secs(10);
-
-/// A stream's window and a connection's (HTTP/2 flow control), as the callers have them.
-const WINDOW: u32 = 4 << 20;
 
 /// What is there before the node is.
 pub struct Met {
@@ -92,7 +90,7 @@ pub async fn meet(
     let has_lease = move || lease.holds(Instant::now());
     let parts = Cluster {
         part: Part::Member(member),
-        peers: Peers::new(thread.handle().clone(), tls.as_ref().map(PeerTls::client), has_lease),
+        peers: Peers::new(thread.handle().clone(), config.threads, tls.clone(), has_lease),
         thread,
         forwarded: Default::default(),
     };
@@ -100,26 +98,22 @@ pub async fn meet(
 }
 
 impl Met {
-    /// Opens the door for other nodes, and begins to follow what is agreed on. What runs ends with `tasks`.
-    pub async fn take_part(self, engine: &Arc<Engine>, tasks: &mut JoinSet<()>, background: &Handle) {
+    /// Opens the door for other nodes, where connections are taken by `accept`, and begins to follow what is agreed on. What runs ends with
+    /// `tasks`.
+    pub async fn take_part<F: Future<Output = ()> + Send + 'static>(
+        self,
+        engine: &Arc<Engine>,
+        accept: impl FnOnce(TcpListener, PeerPort) -> F,
+        tasks: &mut JoinSet<()>,
+        background: &Handle,
+    ) {
         let Met { membership, peer, tls, is_alone } = self;
         let node = engine.node();
-        let Some(cluster) = &node.cluster else { return };
         let service = PeerService::new(Arc::new(PeerDoor::new(Arc::clone(engine), background.clone())));
         let introduction = service.introduction();
-        let router = Server::builder()
-            .initial_stream_window_size(WINDOW)
-            .initial_connection_window_size(4 * WINDOW)
-            .add_service(service.into_server())
+        let routes = Routes::new(service.into_server())
             .add_service(membership.service(Some(Arc::new(GroupsDesk::new(Arc::clone(node))))));
-        tasks.spawn_on(
-            async move {
-                if let Err(error) = door::serve(router, peer, tls.as_ref(), std::future::pending()).await {
-                    error!(%error, "the door for other nodes is closed");
-                }
-            },
-            cluster.thread.handle(),
-        );
+        tasks.spawn_on(accept(peer, PeerPort::new(routes, tls.as_ref())), background);
         tasks.spawn_on(introduce(Arc::clone(engine), Arc::clone(&membership), introduction), background);
         keep_up(node, &membership, tasks, background);
         if is_alone {

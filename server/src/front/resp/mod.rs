@@ -3,6 +3,7 @@
 mod bench;
 mod connection;
 mod scheduler;
+mod shared_socket;
 mod socket;
 mod workers;
 

@@ -2,7 +2,10 @@
 //!
 //! With a general runtime, a third of the instructions of a connection's one small request go into locks, reference counts and
 //! timers: those of the socket's readiness, of the task, of the queue between them. Here an event's token is the task. Who is woken
-//! otherwise, by another thread or by itself, comes through a list that is looked at once a round.
+//! otherwise, by another thread or by itself, comes through a list that is looked at several times a round.
+//!
+//! A connection with another node is several tasks, any of which may use its socket: such a socket has a token of its own, and wakes who waits
+//! for it ([`SharedSocket`]).
 //!
 //! There are no timers here: what sleeps on the thread sleeps by the clock of the runtime that the thread has entered.
 
@@ -14,7 +17,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::AcqRel};
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{AcqRel, Relaxed},
+};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
@@ -23,6 +29,7 @@ use mio::{Events, Interest, Registry, Token};
 use parking_lot::Mutex;
 use slab::{Slab, VacantEntry};
 
+use super::shared_socket::{News, SharedSocket};
 use super::socket::{Readiness, Socket};
 
 /// Events of one round. More are found by the next one.
@@ -34,6 +41,9 @@ const MAIN: usize = usize::MAX;
 /// Tasks of one block of the table.
 const BLOCK: usize = 256;
 
+/// How often in a round those are polled that others of the round have woken, before the system is asked for news.
+const TURNS: usize = 8;
+
 /// A scheduler that does not run yet.
 pub(super) struct Scheduler {
     poll: mio::Poll,
@@ -41,12 +51,13 @@ pub(super) struct Scheduler {
 }
 
 /// By which tasks are added to a scheduler from its own thread.
+#[derive(Clone)]
 pub(super) struct Spawner {
     tasks: Rc<Tasks>,
     woken: Arc<Woken>,
 }
 
-struct Tasks {
+pub(super) struct Tasks {
     registry: Registry,
     by_key: RefCell<Table>,
 }
@@ -55,18 +66,27 @@ struct Tasks {
 #[derive(Default)]
 struct Table {
     /// Each of [`BLOCK`] places. `None` while a task is polled.
-    blocks: Vec<Slab<Option<Task>>>,
+    blocks: Vec<Slab<Option<Entry>>>,
+}
+
+/// What an event is about.
+enum Entry {
+    Task(Task),
+    Socket(Rc<News>),
 }
 
 struct Task {
     future: Pin<Box<dyn Future<Output = ()>>>,
-    readiness: Rc<Readiness>,
+    /// None without a socket of its own.
+    readiness: Option<Rc<Readiness>>,
     waker: Waker,
 }
 
 /// What the wakers of a scheduler's tasks and its thread have in common.
 struct Woken {
     list: Mutex<List>,
+    /// Whether the list may have something. The thread sees what it has listed itself; of others it may hear late, but before it sleeps.
+    has_any: AtomicBool,
     alarm: mio::Waker,
 }
 
@@ -91,7 +111,7 @@ impl Scheduler {
     pub(super) fn new() -> io::Result<Scheduler> {
         let poll = mio::Poll::new()?;
         let alarm = mio::Waker::new(poll.registry(), Token(MAIN))?;
-        Ok(Scheduler { poll, woken: Arc::new(Woken { list: Mutex::default(), alarm }) })
+        Ok(Scheduler { poll, woken: Arc::new(Woken { list: Mutex::default(), has_any: AtomicBool::default(), alarm }) })
     }
 
     /// Runs on this thread until what `main` makes is done, with `end_round` after each round of tasks. Tasks that are left then are
@@ -105,6 +125,7 @@ impl Scheduler {
         end_round: impl Fn(),
     ) -> io::Result<()> {
         let tasks = Rc::new(Tasks { registry: self.poll.registry().try_clone()?, by_key: RefCell::default() });
+        let _all = DroppedTogether(Rc::clone(&tasks));
         let mut main = pin!(main(Spawner { tasks: Rc::clone(&tasks), woken: Arc::clone(&self.woken) }));
         let waker = TaskWaker::waker(MAIN, &self.woken);
         waker.wake_by_ref();
@@ -118,15 +139,23 @@ impl Scheduler {
             }
             self.woken.take(&mut called);
             tasks.answer(&events);
-            for task in called.drain(..) {
-                task.is_listed.swap(false, AcqRel);
-                if task.key != MAIN {
-                    tasks.poll_woken(task.key);
-                } else if main.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
-                    return Ok(());
+            for _ in 0..TURNS {
+                for task in called.drain(..) {
+                    task.is_listed.swap(false, AcqRel);
+                    if task.key != MAIN {
+                        tasks.poll_woken(task.key);
+                    } else if main.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
+                        return Ok(());
+                    }
                 }
+                end_round();
+                if !self.woken.has_any.load(Relaxed) {
+                    break;
+                }
+                self.woken.take(&mut called);
             }
-            end_round();
+            // What the last turn has called comes first in the next round.
+            self.woken.give_back(&mut called);
         }
     }
 }
@@ -147,14 +176,59 @@ impl Spawner {
         let waker = TaskWaker::waker(key, &self.woken);
         // A new socket can be written, so there is news of it at once.
         let future = Box::pin(serve(Socket::new(stream, Rc::clone(&readiness))));
-        place.insert(Some(Task { future, readiness, waker }));
+        place.insert(Some(Entry::Task(Task { future, readiness: Some(readiness), waker })));
         Ok(())
+    }
+
+    /// Starts a task without a socket of its own. It is first polled in the next turn.
+    pub(super) fn spawn_beside(&self, future: Pin<Box<dyn Future<Output = ()>>>) {
+        let mut by_key = self.tasks.by_key.borrow_mut();
+        let (key, place) = by_key.vacant();
+        let waker = TaskWaker::waker(key, &self.woken);
+        waker.wake_by_ref();
+        place.insert(Some(Entry::Task(Task { future, readiness: None, waker })));
+    }
+
+    /// A socket that all tasks of this thread may use, over `stream`, which must not block.
+    ///
+    /// # Errors
+    /// When the system does not want to tell of it.
+    pub(super) fn share(&self, mut stream: TcpStream) -> io::Result<SharedSocket> {
+        let mut by_key = self.tasks.by_key.borrow_mut();
+        let (key, place) = by_key.vacant();
+        self.tasks.registry.register(&mut stream, Token(key), Interest::READABLE | Interest::WRITABLE)?;
+        let news = Rc::<News>::default();
+        place.insert(Some(Entry::Socket(Rc::clone(&news))));
+        Ok(SharedSocket::new(stream, news, Registered { key, tasks: Rc::clone(&self.tasks) }))
+    }
+}
+
+/// Drops all tasks when it is dropped itself: those that can add tasks keep each other.
+struct DroppedTogether(Rc<Tasks>);
+
+impl Drop for DroppedTogether {
+    fn drop(&mut self) {
+        // Outside the borrow, for a task that is dropped gives up its sockets' places.
+        let table = self.0.by_key.take();
+        drop(table);
+    }
+}
+
+/// A shared socket's place in the table, which it gives up when this is dropped.
+pub(super) struct Registered {
+    key: usize,
+    tasks: Rc<Tasks>,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.tasks.by_key.borrow_mut().remove(self.key);
     }
 }
 
 impl Table {
     /// A place for a task, and its key.
-    fn vacant(&mut self) -> (usize, VacantEntry<'_, Option<Task>>) {
+    fn vacant(&mut self) -> (usize, VacantEntry<'_, Option<Entry>>) {
         let block = self.blocks.iter().position(|block| block.len() < BLOCK).unwrap_or_else(|| {
             self.blocks.push(Slab::with_capacity(BLOCK));
             self.blocks.len() - 1
@@ -163,14 +237,17 @@ impl Table {
         (block * BLOCK + place.key(), place)
     }
 
-    /// The place of a task that has not ended.
+    /// The place of what has not ended.
     #[inline]
-    fn get_mut(&mut self, key: usize) -> Option<&mut Option<Task>> {
+    fn get_mut(&mut self, key: usize) -> Option<&mut Option<Entry>> {
         self.blocks.get_mut(key / BLOCK)?.get_mut(key % BLOCK)
     }
 
+    /// Frees a place, unless all were dropped together.
     fn remove(&mut self, key: usize) {
-        self.blocks[key / BLOCK].remove(key % BLOCK);
+        if let Some(block) = self.blocks.get_mut(key / BLOCK) {
+            block.try_remove(key % BLOCK);
+        }
     }
 }
 
@@ -179,23 +256,40 @@ impl Tasks {
     fn answer(&self, events: &Events) {
         for event in events.iter().filter(|event| event.token() != Token(MAIN)) {
             let key = event.token().0;
-            if let Some(task) = self.take(key) {
-                task.readiness.note(event);
-                self.poll(key, task);
+            match self.take(key) {
+                Some(Entry::Task(task)) => {
+                    task.readiness.iter().for_each(|readiness| readiness.note(event));
+                    self.poll(key, task);
+                }
+                Some(Entry::Socket(news)) => {
+                    news.tell(event);
+                    self.put(key, Entry::Socket(news));
+                }
+                None => {}
             }
         }
     }
 
-    /// Polls a task that was woken, unless it has ended.
+    /// Polls a task that was woken, unless it has ended and another one has its key.
     fn poll_woken(&self, key: usize) {
-        if let Some(task) = self.take(key) {
-            self.poll(key, task);
+        match self.take(key) {
+            Some(Entry::Task(task)) => self.poll(key, task),
+            Some(other) => self.put(key, other),
+            None => {}
         }
     }
 
     #[inline]
-    fn take(&self, key: usize) -> Option<Task> {
+    fn take(&self, key: usize) -> Option<Entry> {
         self.by_key.borrow_mut().get_mut(key)?.take()
+    }
+
+    /// Puts back what was taken.
+    #[inline]
+    fn put(&self, key: usize, entry: Entry) {
+        if let Some(place) = self.by_key.borrow_mut().get_mut(key) {
+            *place = Some(entry);
+        }
     }
 
     /// Polls a task. A panic ends it and nothing else.
@@ -212,8 +306,8 @@ impl Tasks {
             // Before its key may become another's.
             drop(task);
             self.by_key.borrow_mut().remove(key);
-        } else if let Some(place) = self.by_key.borrow_mut().get_mut(key) {
-            *place = Some(task);
+        } else {
+            self.put(key, Entry::Task(task));
         }
     }
 }
@@ -230,7 +324,16 @@ impl Woken {
     fn take(&self, called: &mut Vec<Arc<TaskWaker>>) {
         let mut list = self.list.lock();
         list.asleep = false;
+        self.has_any.store(false, Relaxed);
         called.append(&mut list.tasks);
+    }
+
+    /// Lists those again that were taken and not polled.
+    fn give_back(&self, called: &mut Vec<Arc<TaskWaker>>) {
+        if !called.is_empty() {
+            self.list.lock().tasks.append(called);
+            self.has_any.store(true, Relaxed);
+        }
     }
 
     fn rouse(&self) {
@@ -257,6 +360,7 @@ impl Wake for TaskWaker {
         }
         let mut list = self.woken.list.lock();
         list.tasks.push(Arc::clone(self));
+        self.woken.has_any.store(true, Relaxed);
         let asleep = std::mem::take(&mut list.asleep);
         drop(list);
         if asleep {

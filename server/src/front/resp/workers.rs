@@ -2,12 +2,16 @@
 //! or shared between threads on a request's way.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 
-use forebay_cluster::peer::{gather_on_this_thread, send_gathered};
+use forebay_cluster::door::PeerPort;
+use forebay_cluster::peer::{Lane, LaneStream, enter, gather_on_this_thread, send_gathered};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
@@ -37,9 +41,23 @@ pub struct Workers {
 /// The threads, to be joined once all connections have ended.
 pub struct Threads(Vec<JoinHandle<()>>);
 
-struct Arrival {
-    stream: std::net::TcpStream,
-    listed: Listed,
+/// An accepted connection.
+enum Arrival {
+    Client { stream: std::net::TcpStream, listed: Listed },
+    Peer { stream: std::net::TcpStream, port: Arc<PeerPort> },
+}
+
+/// What a worker is to the connections with other nodes.
+struct WorkerLane(Spawner);
+
+impl Lane for WorkerLane {
+    fn spawn(&self, task: Pin<Box<dyn Future<Output = ()>>>) {
+        self.0.spawn_beside(task);
+    }
+
+    fn take_up(&self, stream: std::net::TcpStream) -> io::Result<Box<dyn LaneStream>> {
+        Ok(Box::new(self.0.share(mio::net::TcpStream::from_std(stream))?))
+    }
 }
 
 impl Workers {
@@ -74,12 +92,23 @@ impl Workers {
         Ok((Workers { hands, next: AtomicUsize::new(0) }, Threads(threads)))
     }
 
-    /// Hands a connection to the next worker in turn. It is closed when it cannot be served because the workers have ended.
+    /// Hands a client's connection to the next worker in turn. It is closed when it cannot be served because the workers have ended.
     pub(super) async fn serve(&self, stream: TcpStream, listed: Listed) {
-        let turn = self.next.fetch_add(1, Relaxed) % self.hands.len();
         if let Ok(stream) = stream.into_std() {
-            let _closed = self.hands[turn].send(Arrival { stream, listed }).await;
+            self.hand(Arrival::Client { stream, listed }).await;
         }
+    }
+
+    /// Hands another node's connection to the next worker in turn.
+    pub(crate) async fn serve_peer(&self, stream: TcpStream, port: &Arc<PeerPort>) {
+        if let Ok(stream) = stream.into_std() {
+            self.hand(Arrival::Peer { stream, port: Arc::clone(port) }).await;
+        }
+    }
+
+    async fn hand(&self, arrival: Arrival) {
+        let turn = self.next.fetch_add(1, Relaxed) % self.hands.len();
+        let _closed = self.hands[turn].send(arrival).await;
     }
 }
 
@@ -97,6 +126,7 @@ impl Threads {
 /// Serves connections, and tends the store between their requests, until no more connections come and the last one has ended.
 async fn work(arrivals: mpsc::Receiver<Arrival>, worker: Worker, spawner: Spawner) {
     let worker = Arc::new(worker);
+    let _entered = enter(worker.lane, Rc::new(WorkerLane(spawner.clone())));
     tokio::select! {
         () = serve_all(arrivals, &worker, &spawner) => {}
         never = tend(&worker) => match never {},
@@ -120,14 +150,24 @@ async fn tend(worker: &Worker) -> Infallible {
 
 async fn serve_all(mut arrivals: mpsc::Receiver<Arrival>, worker: &Arc<Worker>, spawner: &Spawner) {
     let connections = TaskTracker::new();
-    while let Some(Arrival { stream, listed }) = arrivals.recv().await {
-        let stream = mio::net::TcpStream::from_std(stream);
-        let taken_up = spawner.spawn(stream, |socket| {
-            let worker = Arc::clone(worker);
-            connections.track_future(async move { worker.serve(socket, &listed).await })
-        });
-        if let Err(error) = taken_up {
-            tracing::debug!(%error, "a connection could not be taken up");
+    let lane = Rc::new(WorkerLane(spawner.clone()));
+    while let Some(arrival) = arrivals.recv().await {
+        match arrival {
+            Arrival::Client { stream, listed } => {
+                let stream = mio::net::TcpStream::from_std(stream);
+                let taken_up = spawner.spawn(stream, |socket| {
+                    let worker = Arc::clone(worker);
+                    connections.track_future(async move { worker.serve(socket, &listed).await })
+                });
+                if let Err(error) = taken_up {
+                    tracing::debug!(%error, "a connection could not be taken up");
+                }
+            }
+            // Not waited for at the end: other nodes keep their connections.
+            Arrival::Peer { stream, port } => {
+                let lane = Rc::clone(&lane);
+                spawner.spawn_beside(Box::pin(async move { port.serve(lane, stream).await }));
+            }
         }
     }
     connections.close();
