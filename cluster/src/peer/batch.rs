@@ -1,5 +1,7 @@
 //! How requests and replies lie in a batch: each with its call's number and its length in front, both in little-endian order.
 
+use std::cmp::Ordering;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// Bytes in front of each.
@@ -41,7 +43,13 @@ fn take(batch: &mut Bytes) -> Option<(u64, Bytes)> {
         return None;
     }
     let (number, length) = (batch.get_u64_le(), batch.get_u32_le() as usize);
-    (length <= batch.len()).then(|| (number, batch.split_to(length)))
+    // The last one takes the memory over, instead of sharing it.
+    let content = match length.cmp(&batch.len()) {
+        Ordering::Less => batch.split_to(length),
+        Ordering::Equal => std::mem::take(batch),
+        Ordering::Greater => return None,
+    };
+    Some((number, content))
 }
 
 #[cfg(test)]

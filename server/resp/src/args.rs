@@ -13,15 +13,30 @@ pub struct Args<'a>(View<'a>);
 
 #[derive(Clone, Copy)]
 enum View<'a> {
-    Spans { bytes: &'a [u8], spans: &'a [Span] },
-    SharedSpans { bytes: &'a Bytes, spans: &'a [Span] },
+    /// `is_frame`: the bytes begin with a request in RESP, and these are all of its arguments.
+    Spans {
+        bytes: &'a [u8],
+        spans: &'a [Span],
+        is_frame: bool,
+    },
+    SharedSpans {
+        bytes: &'a Bytes,
+        spans: &'a [Span],
+    },
     Slices(&'a [&'a [u8]]),
     Shared(&'a [Bytes]),
 }
 
 impl<'a> Args<'a> {
+    /// Arguments that lie anywhere in `bytes`.
     pub(crate) fn from_spans(bytes: &'a [u8], spans: &'a [Span]) -> Self {
-        Self(View::Spans { bytes, spans })
+        Self(View::Spans { bytes, spans, is_frame: false })
+    }
+
+    /// The arguments of the request in RESP that `bytes` begins with.
+    #[inline]
+    pub(crate) fn from_frame(bytes: &'a [u8], spans: &'a [Span]) -> Self {
+        Self(View::Spans { bytes, spans, is_frame: true })
     }
 
     pub(crate) fn from_shared_spans(bytes: &'a Bytes, spans: &'a [Span]) -> Self {
@@ -45,7 +60,7 @@ impl<'a> Args<'a> {
     #[inline]
     pub fn get(&self, index: usize) -> Option<&'a [u8]> {
         match self.0 {
-            View::Spans { bytes, spans } => bytes.get(spans.get(index)?.range()),
+            View::Spans { bytes, spans, .. } => bytes.get(spans.get(index)?.range()),
             View::SharedSpans { bytes, spans } => bytes.get(spans.get(index)?.range()),
             View::Slices(slices) => slices.get(index).copied(),
             View::Shared(shared) => shared.get(index).map(Bytes::as_ref),
@@ -66,6 +81,15 @@ impl<'a> Args<'a> {
         }
     }
 
+    /// The whole request in RESP, if it came so.
+    #[inline]
+    pub fn frame(&self) -> Option<&'a [u8]> {
+        match self.0 {
+            View::Spans { bytes, spans, is_frame: true } => bytes.get(..spans.last()?.range().end + "\r\n".len()),
+            _ => None,
+        }
+    }
+
     /// The command's name as the client spelt it; empty where there are no arguments.
     #[inline]
     pub fn name(&self) -> &'a [u8] {
@@ -76,7 +100,10 @@ impl<'a> Args<'a> {
     #[inline]
     pub fn skip(&self, count: usize) -> Args<'a> {
         Args(match self.0 {
-            View::Spans { bytes, spans } => View::Spans { bytes, spans: spans.get(count..).unwrap_or_default() },
+            View::Spans { bytes, spans, is_frame } => {
+                let spans = spans.get(count..).unwrap_or_default();
+                View::Spans { bytes, spans, is_frame: is_frame && count == 0 }
+            }
             View::SharedSpans { bytes, spans } => {
                 View::SharedSpans { bytes, spans: spans.get(count..).unwrap_or_default() }
             }
@@ -129,7 +156,7 @@ impl Index<usize> for Args<'_> {
     #[inline]
     fn index(&self, index: usize) -> &[u8] {
         match self.0 {
-            View::Spans { bytes, spans } => &bytes[spans[index].range()],
+            View::Spans { bytes, spans, .. } => &bytes[spans[index].range()],
             View::SharedSpans { bytes, spans } => &bytes[spans[index].range()],
             View::Slices(slices) => slices[index],
             View::Shared(shared) => &shared[index],
@@ -182,6 +209,18 @@ mod tests {
     use super::*;
 
     const WORDS: [&[u8]; 3] = [b"SET", b"key", b""];
+
+    #[test]
+    fn a_request_that_came_as_resp_is_told_as_it_came() {
+        let input = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n*1\r\n$4\r\nPING\r\n";
+        let spans = [Span::new(8, 3), Span::new(17, 1)];
+        let args = Args::from_frame(input, &spans);
+        assert_eq!(args.frame(), Some(&input[..20]));
+        assert_eq!(args.skip(0).frame(), Some(&input[..20]));
+        assert_eq!((args.tail().frame(), Args::from_spans(input, &spans).frame()), (None, None));
+        assert_eq!(Args::from_frame(&input[..18], &spans).frame(), None, "it was cut");
+        assert_eq!(Args::from_frame(input, &[]).frame(), None);
+    }
 
     fn check(args: Args<'_>) {
         assert_eq!(args.len(), 3);

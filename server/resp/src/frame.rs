@@ -23,7 +23,10 @@ impl Frame {
     /// bytes that the decoder was given. Arguments that lie outside `buf` are absent from the view.
     #[inline]
     pub fn args<'a>(&'a self, buf: &'a [u8]) -> Args<'a> {
-        Args::from_spans(if self.is_inline { &self.unquoted } else { buf }, &self.spans)
+        match self.is_inline {
+            true => Args::from_spans(&self.unquoted, &self.spans),
+            false => Args::from_frame(buf, &self.spans),
+        }
     }
 
     /// As [`args`](Self::args), over memory that an argument may be kept in: see [`Args::shared`].

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use forebay_cluster::peer::{Call, CallError};
+use forebay_resp::Reply;
 
 use super::forward::{self, Outcome};
 use crate::command::table::Command;
@@ -47,6 +48,8 @@ pub(super) enum Next {
     Run,
     /// Its group is not answered yet.
     Wait,
+    /// It was run by its owner, and the reply is written.
+    Replied { failed: bool },
     /// It was run, or was to be, by its owner; the reply may be kept.
     Outcome(Outcome, Option<Grant>),
 }
@@ -96,7 +99,7 @@ impl Ahead {
     }
 
     /// Takes the next request's place.
-    pub(super) fn next(&mut self, command: &Command, epoch: u64) -> Next {
+    pub(super) fn next(&mut self, command: &Command, epoch: impl Fn() -> u64, reply: &mut Reply) -> Next {
         let group = match self.order.pop_front() {
             None | Some(Sent::Here) => return Next::Run,
             Some(Sent::Copied(reply)) => return Next::Outcome(Outcome::Replied(reply), None),
@@ -108,12 +111,17 @@ impl Ahead {
                 self.order.push_front(Sent::There(group));
                 Next::Wait
             }
-            State::Failed(error) => Next::Outcome(forward::unanswered(error, command, epoch), None),
-            State::Answered(answers) => match forward::take_granted(answers) {
-                Some((outcome, lasts)) => Next::Outcome(outcome, lasts.map(|lasts| Grant { sent: *sent, lasts })),
-                // An answer that cannot be read tells nothing of what was run.
-                None => Next::Outcome(forward::unanswered(&CallError::Broken, command, epoch), None),
-            },
+            State::Failed(error) => Next::Outcome(forward::unanswered(error, command, epoch()), None),
+            State::Answered(answers) => {
+                if let Some(failed) = forward::take_plain(answers, reply) {
+                    return Next::Replied { failed };
+                }
+                match forward::take_granted(answers) {
+                    Some((outcome, lasts)) => Next::Outcome(outcome, lasts.map(|lasts| Grant { sent: *sent, lasts })),
+                    // An answer that cannot be read tells nothing of what was run.
+                    None => Next::Outcome(forward::unanswered(&CallError::Broken, command, epoch()), None),
+                }
+            }
         }
     }
 

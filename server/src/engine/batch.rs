@@ -61,6 +61,8 @@ enum Place {
     Here { first: u8, end: u8 },
     /// [`Batch::many`]
     Many,
+    /// Nobody has looked: the request was sent to their owner in an earlier batch.
+    Elsewhere,
 }
 
 impl Engine {
@@ -82,6 +84,10 @@ impl<'b> Batch<'_, 'b> {
             self.requests.push(Prepared { args, command: None, keys: Ok(Place::NONE) });
             return false;
         };
+        if session.ahead.as_ref().is_some_and(|ahead| ahead.is_sent(self.requests.len())) {
+            self.requests.push(Prepared { args, command: Some(command), keys: Ok(Place::Elsewhere) });
+            return !self.requests.is_full();
+        }
         let keys = match args.get(1) {
             Some(key) if command.has_one_key => Ok(self.add_key(session.db, key)),
             _ => match self.add_keys(session.db, command, args).transpose() {
@@ -167,7 +173,7 @@ impl<'b> Batch<'_, 'b> {
                     owners.len() - 1
                 }
             };
-            owners[group].1.add(prepared.args.iter());
+            owners[group].1.add_args(prepared.args);
             if let Found::Ended { served } = found {
                 let _told_or_lost = owners[group].1.tell_served(served);
             }
@@ -188,9 +194,10 @@ impl<'b> Batch<'_, 'b> {
         (0..at).any(|at| ahead.is_sent(at) && has_shared(at))
     }
 
-    /// `None` of what does not run on keys.
+    /// `None` of what does not run on keys, or whose keys are not known any more.
     fn keys_of(&self, prepared: &Prepared<'b>) -> Option<&[Key<'b>]> {
-        let keys = self.found(prepared.keys.ok()?);
+        let place = prepared.keys.ok().filter(|place| !matches!(place, Place::Elsewhere))?;
+        let keys = self.found(place);
         matches!(prepared.command?.spec.run, Run::Keys(_)).then_some(keys)
     }
 
@@ -199,6 +206,7 @@ impl<'b> Batch<'_, 'b> {
         match place {
             Place::Here { first, end } => &self.keys[usize::from(first)..usize::from(end)],
             Place::Many => &self.many[..],
+            Place::Elsewhere => &[],
         }
     }
 
@@ -221,6 +229,7 @@ impl<'b> Batch<'_, 'b> {
                 return step;
             }
         }
+        debug_assert!(!matches!(keys, Ok(Place::Elsewhere)), "a request that was sent ends when it is answered");
         let keys = keys.map(|place| self.found(place));
         self.engine.admit(session, &Request { command, args, keys, topology: &self.topology }, reply, clock)
     }

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use forebay_cluster::peer::Call;
+use bytes::Bytes;
+use forebay_cluster::peer::{Call, CallError};
 use forebay_resp::{Args, Reply};
 use smallvec::SmallVec;
 
@@ -122,25 +123,13 @@ impl Engine {
                 }
             }
             Wait::Ahead => {
-                if let Some(ahead) = &mut session.ahead {
-                    ahead.answered().await;
-                }
-                session.now = self.node.clock.unix_millis();
+                self.answered_ahead(session).await;
                 match self.take_ahead(session, command, args, reply, &mut clock) {
                     Some(step) => step,
                     None => self.run_again(session, args, reply, brought),
                 }
             }
-            Wait::Forward { call, sent } => {
-                let epoch = self.node.topology.load().epoch();
-                let (outcome, lasts) = match call.await {
-                    Ok(mut answers) => forward::take_granted(&mut answers).unwrap_or((Outcome::Uncertain, None)),
-                    Err(error) => (forward::unanswered(&error, command, epoch), None),
-                };
-                session.now = self.node.clock.unix_millis();
-                let grant = lasts.map(|lasts| Grant { sent, lasts });
-                self.conclude(session, command, args, reply, (outcome, grant), &mut clock)
-            }
+            Wait::Forward { call, sent } => self.forwarded(session, args, reply, call.await, sent),
             Wait::Split(merge) => {
                 let split = self.split(session, args, reply, merge, patience).await;
                 self.end(session, command, args, reply, split, &mut clock)
@@ -156,6 +145,54 @@ impl Engine {
             }
             here @ (Wait::Sleep(_) | Wait::Pause | Wait::Loads(_)) => Step::Wait(here),
         }
+    }
+
+    /// Goes on with a request that was forwarded ([`Wait::Forward`]) and has been answered.
+    pub fn forwarded(
+        &self,
+        session: &mut Session,
+        args: Args<'_>,
+        reply: &mut Reply,
+        answer: Result<Bytes, CallError>,
+        sent: std::time::Instant,
+    ) -> Step {
+        let (command, mut clock) = (self.resolved(args), self.node.clock.instant());
+        session.now = self.node.clock.unix_millis();
+        let (outcome, lasts) = match answer {
+            Ok(mut answers) => match forward::take_plain(&mut answers, reply) {
+                Some(failed) => {
+                    self.replied(session, command, args, &mut clock, failed);
+                    return Step::Done;
+                }
+                None => forward::take_granted(&mut answers).unwrap_or((Outcome::Uncertain, None)),
+            },
+            Err(error) => (forward::unanswered(&error, command, self.node.topology.load().epoch()), None),
+        };
+        let grant = lasts.map(|lasts| Grant { sent, lasts });
+        self.conclude(session, command, args, reply, (outcome, grant), &mut clock)
+    }
+
+    /// The owner's reply to a request has been written.
+    fn replied(
+        &self,
+        session: &mut Session,
+        command: &'static Command,
+        args: Args<'_>,
+        clock: &mut Instant,
+        failed: bool,
+    ) {
+        if command.spec.flags.contains(Flags::WRITE) {
+            session.told.get_or_insert_default().elsewhere = true;
+        }
+        self.account(session, command, args, clock, failed);
+    }
+
+    /// Waits until what was sent ahead is answered for the next request ([`Wait::Ahead`]), which may then begin again.
+    pub async fn answered_ahead(&self, session: &mut Session) {
+        if let Some(ahead) = &mut session.ahead {
+            ahead.answered().await;
+        }
+        session.now = self.node.clock.unix_millis();
     }
 
     /// Ends a request whose parts were others', and which has written its reply or failed.
@@ -189,11 +226,11 @@ impl Engine {
         (outcome, grant): (Outcome, Option<Grant>),
         clock: &mut Instant,
     ) -> Step {
-        let failed = match outcome {
+        match outcome {
             Outcome::Again { epoch } => return Step::Wait(Wait::Unsettled { epoch }),
             Outcome::Uncertain => {
                 self.answer_error(&forward::uncertain(), reply);
-                true
+                self.account(session, command, args, clock, true);
             }
             Outcome::Replied(content) => {
                 let failed = content.first() == Some(&b'-');
@@ -201,13 +238,9 @@ impl Engine {
                     self.keep_copy(session, command, args, reply.protocol(), &content, grant);
                 }
                 forward::conclude(reply, content);
-                if command.spec.flags.contains(Flags::WRITE) {
-                    session.told.get_or_insert_default().elsewhere = true;
-                }
-                failed
+                self.replied(session, command, args, clock, failed);
             }
-        };
-        self.account(session, command, args, clock, failed);
+        }
         Step::Done
     }
 
@@ -221,13 +254,17 @@ impl Engine {
         clock: &mut Instant,
     ) -> Option<Step> {
         let ahead = session.ahead.as_mut()?;
-        let next = ahead.next(command, self.node.topology.load().epoch());
+        let next = ahead.next(command, || self.node.topology.load().epoch(), reply);
         if ahead.is_empty() {
             session.ahead = None;
         }
         match next {
             ahead::Next::Run => None,
             ahead::Next::Wait => Some(Step::Wait(Wait::Ahead)),
+            ahead::Next::Replied { failed } => {
+                self.replied(session, command, args, clock, failed);
+                Some(Step::Done)
+            }
             ahead::Next::Outcome(outcome, grant) => {
                 Some(self.conclude(session, command, args, reply, (outcome, grant), clock))
             }

@@ -3,13 +3,14 @@
 //! What is sent to a peer in one go is some requests of one client, in order. The owner runs them in that order, and answers them in one
 //! go. It runs none of them after one that it would not run, so that no request overtakes another of its client.
 
+use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use forebay_cluster::Topology;
 use forebay_cluster::peer::{Call, CallError};
-use forebay_resp::{Protocol, Reply};
+use forebay_resp::{Args, Protocol, Reply};
 use forebay_store::Key;
 
 use crate::command::error::CommandError;
@@ -31,8 +32,18 @@ const SERVED_AT: usize = 1 + size_of::<u16>();
 const ANSWER_HEADER: usize = 1 + size_of::<u32>();
 const REPLY: u8 = 0;
 const MISPLACED: u8 = 1;
+/// Shorter answers are cheaper to copy than to share.
+const SHARED: usize = 16 << 10;
+
 /// A reply that may be kept, for so many milliseconds as stand in front of it.
 const GRANTED: u8 = 2;
+
+/// Bytes of packed requests for which their memory is not kept for the next ones.
+const KEPT: usize = 64 << 10;
+
+thread_local! {
+    static SPARE: Cell<BytesMut> = Cell::new(BytesMut::new());
+}
 
 /// Requests of one client for one owner, packed.
 pub(super) struct Requests {
@@ -44,7 +55,7 @@ pub(super) struct Requests {
 
 impl Requests {
     pub(super) fn of(session: &Session, protocol: Protocol) -> Requests {
-        let mut packed = BytesMut::with_capacity(256);
+        let mut packed = SPARE.take();
         let resp3 = if protocol == Protocol::Resp3 { RESP3 } else { 0 };
         packed.put_u8(resp3 | if session.no_touch { NO_TOUCH } else { 0 });
         packed.put_u16_le(session.db);
@@ -69,6 +80,18 @@ impl Requests {
         true
     }
 
+    /// Adds a request as it came, if it did.
+    #[inline]
+    pub(super) fn add_args(&mut self, args: Args<'_>) {
+        match args.frame() {
+            Some(frame) => {
+                self.requests += 1;
+                self.packed.extend_from_slice(frame);
+            }
+            None => self.add(args.iter()),
+        }
+    }
+
     pub(super) fn add(&mut self, arguments: impl ExactSizeIterator<Item = impl AsRef<[u8]>>) {
         self.requests += 1;
         put_header(&mut self.packed, b'*', arguments.len());
@@ -84,7 +107,13 @@ impl Requests {
     pub(super) fn send(self, node: &Node, topology: &Topology, owner: &str) -> Option<Call> {
         let cluster = node.cluster.as_ref()?;
         cluster.forwarded.fetch_add(u64::from(self.requests), Relaxed);
-        Some(cluster.peers.call(owner, topology.epoch(), &self.packed))
+        let call = cluster.peers.call(owner, topology.epoch(), &self.packed);
+        let mut packed = self.packed;
+        if packed.capacity() <= KEPT {
+            packed.clear();
+            SPARE.set(packed);
+        }
+        Some(call)
     }
 }
 
@@ -142,7 +171,11 @@ impl Answers {
                 self.0.put_u32_le(lasts.as_millis() as u32);
             }
         }
-        self.0.put(&mut *reply);
+        match reply.chunk() {
+            // Nearly always.
+            whole if whole.len() == length => self.0.put_slice(whole),
+            _ => self.0.put(&mut *reply),
+        }
         reply.clear();
     }
 
@@ -188,7 +221,8 @@ pub(super) fn take_granted(answers: &mut Bytes) -> Option<(Outcome, Option<Durat
     if length > answers.len() {
         return None;
     }
-    let mut content = answers.split_to(length);
+    // The last one takes the memory over, instead of sharing it.
+    let mut content = if length == answers.len() { std::mem::take(answers) } else { answers.split_to(length) };
     match kind {
         REPLY => Some((Outcome::Replied(content), None)),
         GRANTED if length >= size_of::<u32>() => {
@@ -198,6 +232,22 @@ pub(super) fn take_granted(answers: &mut Bytes) -> Option<(Outcome, Option<Durat
         MISPLACED if length == size_of::<u64>() => Some((Outcome::Again { epoch: content.get_u64_le() }, None)),
         _ => None,
     }
+}
+
+/// Writes the first answer if it is a reply that is best copied and may not be kept. Tells whether it is an error; `None` if the answer is of
+/// another kind, which is left where it is.
+#[inline]
+pub(super) fn take_plain(answers: &mut Bytes, reply: &mut Reply) -> Option<bool> {
+    let (header, rest) = answers.split_at_checked(ANSWER_HEADER)?;
+    let length = u32::from_le_bytes(header[1..].try_into().ok()?) as usize;
+    if header[0] != REPLY || length >= SHARED {
+        return None;
+    }
+    let content = rest.get(..length)?;
+    reply.raw(content);
+    let failed = content.first() == Some(&b'-');
+    answers.advance(ANSWER_HEADER + length);
+    Some(failed)
 }
 
 /// What came of a request that has no answer. A read may be sent again in any case.
@@ -219,8 +269,6 @@ pub(super) fn owner<'t>(topology: &'t Topology, keys: &[Key<'_>]) -> Option<&'t 
 
 /// Writes an outcome that ends a request.
 pub(super) fn conclude(reply: &mut Reply, content: Bytes) {
-    /// Shorter ones are cheaper to copy.
-    const SHARED: usize = 16 << 10;
     match content.len() >= SHARED {
         true => reply.raw_shared(content),
         false => reply.raw(&content),
@@ -257,6 +305,10 @@ mod tests {
         answers.reply(&mut reply, Some(Duration::from_millis(300)));
         answers.misplaced(7);
         let mut packed = Bytes::copy_from_slice(answers.as_bytes());
+        let (mut plain, mut written) = (packed.clone(), Reply::new());
+        assert_eq!(take_plain(&mut plain, &mut written), Some(false));
+        assert_eq!(take_plain(&mut plain, &mut written), None, "it may be kept");
+        assert_eq!(written.chunk(), b"+PONG\r\n");
         assert_eq!(take(&mut packed), Some(Outcome::Replied(Bytes::from_static(b"+PONG\r\n"))));
         let granted = (Outcome::Replied(Bytes::from_static(b":1\r\n")), Some(Duration::from_millis(300)));
         assert_eq!(take_granted(&mut packed), Some(granted));

@@ -1,5 +1,6 @@
 //! Where hot keys meet requests: at the owner under the locks of a run, at another node in the place of forwarding.
 
+use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use forebay_store::Keyspace;
 use super::{Engine, Request};
 use crate::cluster::Member;
 use crate::command::table::Command;
-use crate::hot::{Found, Grant, LONGEST, MAX_REPLY, Wanted};
+use crate::hot::{Asker, Found, Grant, LONGEST, MAX_REPLY, Wanted};
 use crate::node::Node;
 use crate::session::{Door, Session};
 
@@ -40,15 +41,41 @@ pub(super) fn note(
     if threshold == 0 || !request.command.is_repeatable || reply.len() > MAX_REPLY {
         return;
     }
-    let now = Instant::now();
+    // What a copy has answered is told once only.
+    let Some(served) = (match asker.served {
+        0 => stands_for(),
+        served => Some(served),
+    }) else {
+        return;
+    };
+    let asker = Asker { served, ..asker };
     let lasts = || {
         let deadline = keyspace.peek(key).and_then(|entry| entry.deadline());
         let until = |deadline| u64::try_from(deadline - node.clock.unix_millis()).unwrap_or_default();
         let left = deadline.map_or(LONGEST, |deadline| Duration::from_millis(until(deadline)));
-        member.lease.remaining(now).map_or(left, |lease| lease.min(left))
+        member.lease.remaining(Instant::now()).map_or(left, |lease| lease.min(left))
     };
     let place = (key.slot(), key.db(), key.bytes());
-    session.granted = member.hot.grants.offer(place, asker, threshold, lasts, now);
+    let second = u64::try_from(session.now / 1_000).unwrap_or_default();
+    session.granted = member.hot.grants.offer(place, asker, threshold, lasts, second, Instant::now);
+}
+
+/// Of the reads of other nodes one in so many is counted, for all: counting one takes as long as a tenth of answering it.
+const ONE_IN: u32 = 8;
+
+/// Which read is counted is left to chance, or one that comes with every eighth request would be counted always or never. Tells for how many
+/// others this one is.
+fn stands_for() -> Option<u32> {
+    thread_local! {
+        static RANDOM: Cell<u32> = const { Cell::new(0x9e37_79b9) };
+    }
+    // Marsaglia's xorshift (2003).
+    let mut random = RANDOM.get();
+    random ^= random << 13;
+    random ^= random >> 17;
+    random ^= random << 5;
+    RANDOM.set(random);
+    random.is_multiple_of(ONE_IN).then_some(ONE_IN - 1)
 }
 
 impl Engine {

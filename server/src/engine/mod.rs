@@ -340,7 +340,7 @@ impl Engine {
             Route::Split(merge) => Step::Wait(Wait::Split(merge)),
             Route::To(owner) => {
                 let mut requests = forward::Requests::of(session, reply.protocol()).keeping_copies();
-                requests.add(args.iter());
+                requests.add_args(args);
                 match self.find_copy(session, command, args, reply.protocol()) {
                     // Nothing is on its way for this client: what it has asked before is answered.
                     Found::Copy(copied) if session.ahead.is_none() => {

@@ -1,6 +1,7 @@
 //! The door of the other nodes: requests that they forward, and feeds of effects.
 
 use std::cell::Cell;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
@@ -8,6 +9,7 @@ use forebay_cluster::peer::{Answer, Feed, Hello, PeerHandler};
 use forebay_resp::{Decoded, Decoder, Frame, Limits, Reply};
 use tokio::runtime::Handle;
 
+use super::batch::{BATCH_REQUESTS, Keys, Requests};
 use super::forward::{Answers, Received};
 use super::{Engine, Step};
 use crate::clients::Client;
@@ -39,14 +41,23 @@ struct Group {
 /// What a group is run with. Most groups need it for a moment only, so the next one finds it warm.
 #[derive(Default)]
 struct Bench {
-    decoder: Decoder,
-    frame: Frame,
+    /// Used again and again: only the first `decoded` hold a request.
+    requests: Vec<Request>,
+    decoded: usize,
     reply: Reply,
     answers: Answers,
 }
 
-/// Bytes of answers for which a bench is not kept.
+/// A decoded request: where its bytes lie, and its arguments within them.
+#[derive(Default)]
+struct Request {
+    bytes: Range<usize>,
+    frame: Frame,
+}
+
+/// Bytes of answers, and of where arguments lie, for which a bench is not kept.
 const KEPT: usize = 64 << 10;
+const KEPT_FRAME: usize = 8 << 10;
 
 thread_local! {
     static SPARE: Cell<Option<Box<Bench>>> = const { Cell::new(None) };
@@ -56,8 +67,8 @@ thread_local! {
 enum Progress {
     /// All are answered.
     Done,
-    /// The one at the beginning of the rest, which ends here, waits.
-    Waits { wait: super::Wait, end: usize },
+    /// The one at the beginning of the rest waits; it is the bench's request of this place.
+    Waits { wait: super::Wait, at: usize },
     /// It is not what a node of this version sends.
     Broken,
 }
@@ -91,7 +102,7 @@ impl PeerHandler for PeerDoor {
             return answer.send(&[]);
         };
         let waits = match group.run(&self.engine) {
-            Progress::Waits { wait, end } => Some((wait, end)),
+            Progress::Waits { wait, at } => Some((wait, at)),
             // What a peer cannot read it takes for a broken connection.
             Progress::Done | Progress::Broken => None,
         };
@@ -102,8 +113,8 @@ impl PeerHandler for PeerDoor {
         }
         let engine = Arc::clone(&self.engine);
         self.runtime.spawn(async move {
-            if let Some((wait, end)) = waits {
-                group.finish(&engine, wait, end).await;
+            if let Some((wait, at)) = waits {
+                group.finish(&engine, wait, at).await;
             }
             for recorded in recorded.into_iter().chain(group.session.take_unacknowledged()) {
                 if !engine.acknowledged(&recorded).await {
@@ -126,11 +137,29 @@ impl PeerHandler for PeerDoor {
 }
 
 impl Bench {
+    /// Decodes what `rest` begins with. False if that is not a request.
+    fn decode(&mut self, rest: &[u8]) -> bool {
+        let (mut decoder, limits) = (Decoder::new(), Limits { bulk: usize::MAX, ..Limits::default() });
+        let mut at = 0;
+        self.decoded = 0;
+        while at < rest.len() && self.decoded < BATCH_REQUESTS {
+            if self.requests.len() == self.decoded {
+                self.requests.push(Request::default());
+            }
+            let Request { bytes, frame } = &mut self.requests[self.decoded];
+            let Ok(Decoded::Request { consumed }) = decoder.decode(&rest[at..], &limits, frame) else { break };
+            *bytes = at..at + consumed;
+            at += consumed;
+            self.decoded += 1;
+        }
+        self.decoded > 0
+    }
+
     fn leave(mut self: Box<Self>) {
-        if self.answers.as_bytes().len() > KEPT || self.reply.has_remaining() {
+        let is_large = self.requests.iter().any(|request| request.frame.allocated() > KEPT_FRAME);
+        if is_large || self.answers.as_bytes().len() > KEPT || self.reply.has_remaining() {
             return;
         }
-        self.decoder = Decoder::new();
         self.answers.clear();
         SPARE.set(Some(self));
     }
@@ -140,15 +169,44 @@ impl Group {
     /// Runs the requests up to one that waits.
     fn run(&mut self, engine: &Engine) -> Progress {
         loop {
-            let rest = &self.received.requests;
-            if rest.is_empty() {
+            if self.received.requests.is_empty() {
                 return Progress::Done;
             }
-            let limits = Limits { bulk: usize::MAX, ..Limits::default() };
-            let end = match self.bench.decoder.decode(rest, &limits, &mut self.bench.frame) {
-                Ok(Decoded::Request { consumed }) => consumed,
-                Ok(Decoded::Nothing { .. } | Decoded::Incomplete { .. }) | Err(_) => return Progress::Broken,
+            if !self.bench.decode(&self.received.requests) {
+                return Progress::Broken;
+            }
+            if let Some(waits) = self.run_decoded(engine) {
+                return waits;
+            }
+        }
+    }
+
+    /// Runs what was decoded, prepared together, up to one that waits.
+    fn run_decoded(&mut self, engine: &Engine) -> Option<Progress> {
+        // While they run, those that are done are taken off the group's.
+        let bytes = self.received.requests.clone();
+        let requests = std::mem::take(&mut self.bench.requests);
+        let waits = self.run_batch(engine, &bytes, &requests[..self.bench.decoded]);
+        self.bench.requests = requests;
+        waits
+    }
+
+    fn run_batch(&mut self, engine: &Engine, bytes: &Bytes, requests: &[Request]) -> Option<Progress> {
+        let (mut prepared, mut keys) = (Requests::new(), Keys::new());
+        let mut batch = engine.batch(&mut prepared, &mut keys);
+        for Request { bytes: own, frame } in requests {
+            let args = match requests.len() {
+                // A large value may be kept in the memory that it came in.
+                1 => frame.shared_args(bytes),
+                _ => frame.args(&bytes[own.clone()]),
             };
+            if !batch.add(&self.session, args) {
+                break;
+            }
+        }
+        batch.prefetch(&self.session);
+        let mut clock = engine.node().clock.instant();
+        for (at, request) in requests.iter().enumerate().take(batch.count()) {
             let served = if self.next == self.received.served.0 { self.received.served.1 } else { 0 };
             self.session.asker = self.session.asker.map(|asker| Asker { served, ..asker });
             let step = match self.misplaced {
@@ -158,24 +216,26 @@ impl Group {
                     self.bench.reply.error("ERR DB index is out of range at the key's owner");
                     Step::Done
                 }
-                None => engine.begin(&mut self.session, self.bench.frame.shared_args(rest), &mut self.bench.reply),
+                None => batch.begin(at, &mut self.session, &mut self.bench.reply, &mut clock),
             };
             match step {
-                Step::Wait(wait) => return Progress::Waits { wait, end },
-                step => self.answered(&step, end),
+                Step::Wait(wait) => return Some(Progress::Waits { wait, at }),
+                step => self.answered(&step, request.bytes.len()),
             }
         }
+        None
     }
 
-    async fn finish(&mut self, engine: &Engine, wait: super::Wait, end: usize) {
-        let (mut wait, mut end) = (wait, end);
+    async fn finish(&mut self, engine: &Engine, wait: super::Wait, at: usize) {
+        let (mut wait, mut at) = (wait, at);
         loop {
-            let requests = self.received.requests.clone();
-            let args = self.bench.frame.shared_args(&requests);
+            let bytes = self.received.requests.clone();
+            let Request { frame, bytes: own } = std::mem::take(&mut self.bench.requests[at]);
+            let args = frame.shared_args(&bytes);
             let step = engine.finish(&mut self.session, args, &mut self.bench.reply, wait).await;
-            self.answered(&step, end);
+            self.answered(&step, own.len());
             match self.run(engine) {
-                Progress::Waits { wait: next, end: next_end } => (wait, end) = (next, next_end),
+                Progress::Waits { wait: next, at: next_at } => (wait, at) = (next, next_at),
                 Progress::Done | Progress::Broken => return,
             }
         }

@@ -42,7 +42,8 @@ pub(super) fn place<'t>(
 ) -> Route<'t> {
     let serves = |key: &Key<'_>| node.roles.get(key.slot()).serves();
     if keys.iter().all(serves) {
-        return match node.has_lease() {
+        // What runs with others is answered with them, and whether the lease still held is asked again before that (`Engine::still_owns`).
+        return match session.by_lease || node.has_lease() {
             true => Route::Here,
             false => Route::Unsettled { epoch: topology.epoch() + 1 },
         };

@@ -137,10 +137,11 @@ impl Grants {
         asker: Asker,
         threshold: u64,
         most: impl FnOnce() -> Duration,
-        now: Instant,
+        second: u64,
+        now: impl FnOnce() -> Instant,
     ) -> Option<Duration> {
         let hash = self.hash(db, name);
-        let heat = self.sketch.add(hash, asker.served.saturating_add(1), now);
+        let heat = self.sketch.add(hash, asker.served.saturating_add(1), second);
         if u64::from(heat) < threshold {
             return None;
         }
@@ -148,6 +149,7 @@ impl Grants {
         if lasts < SHORTEST {
             return None;
         }
+        let now = now();
         let mut table = self.table.lock();
         if !table.keys.contains_key(&hash) && table.keys.len() < MAX_KEYS {
             let (name, holders) = (name.into(), SmallVec::new());
@@ -275,7 +277,7 @@ impl Grants {
     /// A holder has said that it has thrown its copies away, which had answered so often. The number keeps an answer that is late from
     /// counting for a later take-back.
     pub(super) fn returned(&self, due: &Due, served: u32) {
-        self.sketch.add(due.hash, served, Instant::now());
+        self.sketch.count(due.hash, served);
         let mut table = self.table.lock();
         let Some(granted) = table.keys.get_mut(&due.hash) else { return };
         if granted.taking.as_ref().is_some_and(|taking| taking.number == due.number) {

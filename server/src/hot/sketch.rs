@@ -6,34 +6,35 @@
 //! for any number of keys.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
 
 const ROWS: u32 = 4;
 
 /// With 500,000 requests a second for as many keys, a key's least counter is too high by some 200.
 const COLUMN_BITS: u32 = 12;
 
-/// All counters are halved this often. So that of a key that is asked for n times a second goes between n and 2n.
-const WINDOW: Duration = Duration::from_secs(1);
-
+/// All counters are halved each second. So that of a key that is asked for n times a second goes between n and 2n.
 pub(super) struct Sketch {
     counters: Box<[AtomicU32]>,
-    since: Instant,
-    /// Windows that have ended.
-    windows: AtomicU64,
+    /// The last second that has begun.
+    second: AtomicU64,
 }
 
 impl Default for Sketch {
     fn default() -> Self {
         let counters = (0..ROWS << COLUMN_BITS).map(|_| AtomicU32::new(0)).collect();
-        Sketch { counters, since: Instant::now(), windows: AtomicU64::new(0) }
+        Sketch { counters, second: AtomicU64::new(0) }
     }
 }
 
 impl Sketch {
-    /// Counts a key, and tells about how often it was asked for in the last second.
-    pub(super) fn add(&self, hash: u64, times: u32, now: Instant) -> u32 {
-        self.forget(now);
+    /// Counts a key in a second, and tells about how often it was asked for in the one before.
+    pub(super) fn add(&self, hash: u64, times: u32, second: u64) -> u32 {
+        self.forget(second);
+        self.count(hash, times)
+    }
+
+    /// Counts a key in the second that was counted in last.
+    pub(super) fn count(&self, hash: u64, times: u32) -> u32 {
         let least = Self::places(hash).map(|place| self.counters[place].load(Relaxed)).min().unwrap_or_default();
         let count = least.saturating_add(times);
         for counter in Self::places(hash).map(|place| &self.counters[place]) {
@@ -49,20 +50,16 @@ impl Sketch {
         (0..ROWS).map(move |row| ((row as usize) << COLUMN_BITS) | column(row))
     }
 
-    /// Halves what was counted for each window that has ended.
-    fn forget(&self, now: Instant) {
-        let (ended, known) = (self.windows_at(now), self.windows.load(Relaxed));
-        if ended <= known || self.windows.compare_exchange(known, ended, Relaxed, Relaxed).is_err() {
+    /// Halves what was counted for each second that has ended. A clock that was set back changes nothing until it has caught up.
+    fn forget(&self, second: u64) {
+        let known = self.second.load(Relaxed);
+        if second <= known || self.second.compare_exchange(known, second, Relaxed, Relaxed).is_err() {
             return;
         }
-        let halvings = u32::try_from(ended - known).unwrap_or(u32::MAX);
+        let halvings = u32::try_from(second - known).unwrap_or(u32::MAX);
         for counter in &self.counters {
             counter.store(counter.load(Relaxed).checked_shr(halvings).unwrap_or(0), Relaxed);
         }
-    }
-
-    fn windows_at(&self, now: Instant) -> u64 {
-        now.saturating_duration_since(self.since).as_secs() / WINDOW.as_secs()
     }
 }
 
@@ -78,10 +75,10 @@ mod tests {
         let hot: Vec<u64> = (0..10).map(|_| random.random()).collect();
         let (mut counted, mut highest) = (vec![0; hot.len()], 0);
         for turn in 0..100_000 {
-            highest = sketch.add(random.random(), 1, sketch.since).max(highest);
+            highest = sketch.add(random.random(), 1, 7).max(highest);
             if turn % 100 == 0 {
                 for (hot, counted) in hot.iter().zip(&mut counted) {
-                    *counted = sketch.add(*hot, 1, sketch.since);
+                    *counted = sketch.add(*hot, 1, 7);
                 }
             }
         }
@@ -92,16 +89,17 @@ mod tests {
     #[test]
     fn what_was_counted_is_forgotten() {
         let sketch = Sketch::default();
-        assert_eq!(sketch.add(1, 1000, sketch.since), 1000);
-        assert_eq!(sketch.add(1, 0, sketch.since + WINDOW), 500);
-        assert_eq!(sketch.add(1, 0, sketch.since + 3 * WINDOW), 125);
-        assert_eq!(sketch.add(1, 1, sketch.since + 100_000 * WINDOW), 1);
+        assert_eq!(sketch.add(1, 1000, 7), 1000);
+        assert_eq!(sketch.add(1, 0, 8), 500);
+        assert_eq!(sketch.add(1, 0, 10), 125);
+        assert_eq!(sketch.add(1, 0, 9), 125, "the clock was set back");
+        assert_eq!(sketch.add(1, 1, 100_000), 1);
     }
 
     #[test]
     fn one_may_stand_for_many() {
         let sketch = Sketch::default();
-        sketch.add(1, u32::MAX, sketch.since);
-        assert_eq!(sketch.add(1, 5, sketch.since), u32::MAX);
+        sketch.add(1, u32::MAX, 7);
+        assert_eq!(sketch.add(1, 5, 7), u32::MAX);
     }
 }

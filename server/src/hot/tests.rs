@@ -236,7 +236,7 @@ impl World {
             Message::Request(read) if self.serves() => {
                 let (now, asker) = (self.clock(), Asker { node: node(read.holder), served: 0 });
                 let most = if self.without == Some(Rule::Lease) { LONGEST } else { self.owner.lease_until - self.now };
-                let lasts = self.owner.grants.offer(KEY, asker, 1, || most, now);
+                let lasts = self.owner.grants.offer(KEY, asker, 1, || most, 0, || now);
                 self.reply(KeptBack::Answer(Message::Answer { read, value: self.value, lasts }));
             }
             Message::Request(_) => {}
@@ -361,7 +361,7 @@ fn without_any_of_the_rules_somebody_reads_what_is_old() {
 fn a_key_is_granted_only_when_it_is_hot_and_for_long_enough() {
     let (grants, now) = (Grants::default(), Instant::now());
     let asker = Asker { node: NodeNumber(1), served: 0 };
-    let offer = |asker, most| grants.offer(KEY, asker, 10, || most, now);
+    let offer = |asker, most| grants.offer(KEY, asker, 10, || most, 0, || now);
     assert!((0..9).all(|_| offer(asker, LONGEST).is_none()));
     assert_eq!(offer(asker, 2 * LONGEST), Some(LONGEST));
     assert_eq!(offer(asker, LONGEST / 2), Some(LONGEST / 2));
@@ -373,23 +373,23 @@ fn a_key_is_granted_only_when_it_is_hot_and_for_long_enough() {
     assert_eq!(grants.hot_keys(), 0);
     // What copies have answered keeps a key hot.
     let other = (8, 0, &b"other"[..]);
-    assert!(grants.offer(other, Asker { served: 9, ..asker }, 10, || LONGEST, now).is_some());
+    assert!(grants.offer(other, Asker { served: 9, ..asker }, 10, || LONGEST, 0, || now).is_some());
 }
 
 #[test]
 fn a_key_that_is_written_often_is_left_alone() {
     let (grants, now) = (Grants::default(), Instant::now());
     let asker = Asker { node: NodeNumber(1), served: 1000 };
-    assert!(grants.offer(KEY, asker, 10, || LONGEST, now).is_some());
+    assert!(grants.offer(KEY, asker, 10, || LONGEST, 0, || now).is_some());
     grants.changed_at(KEY.1, KEY.2, now);
     let due = grants.take_due();
     let take_back = grants.under_way(KEY.0, KEY.1, KEY.2).expect("it is taken back");
     assert!(grants.take_due().is_empty(), "each is asked once");
-    assert!(grants.offer(KEY, asker, 10, || LONGEST, now).is_none() && !take_back.is_over());
+    assert!(grants.offer(KEY, asker, 10, || LONGEST, 0, || now).is_none() && !take_back.is_over());
     grants.returned(&due[0], 1);
     assert!(take_back.is_over() && grants.under_way(KEY.0, KEY.1, KEY.2).is_none());
-    assert!(grants.offer(KEY, asker, 10, || LONGEST, now).is_none());
-    assert!(grants.offer(KEY, asker, 10, || LONGEST, now + super::REST).is_some());
+    assert!(grants.offer(KEY, asker, 10, || LONGEST, 0, || now).is_none());
+    assert!(grants.offer(KEY, asker, 10, || LONGEST, 0, || now + super::REST).is_some());
 }
 
 #[test]
@@ -398,7 +398,7 @@ fn flushing_takes_back_what_it_is_about() {
     let asker = Asker { node: NodeNumber(1), served: 1000 };
     let keys: [(u16, u16, &[u8]); 3] = [(7, 0, b"a"), (7, 1, b"a"), (8, 0, b"b")];
     for key in keys {
-        assert!(grants.offer(key, asker, 10, || LONGEST, now).is_some());
+        assert!(grants.offer(key, asker, 10, || LONGEST, 0, || now).is_some());
     }
     let under_way = || keys.map(|(slot, db, name)| grants.under_way(slot, db, name).is_some());
     grants.changed_slot_at(7, Some(1), now);

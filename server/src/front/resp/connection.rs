@@ -7,9 +7,10 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bytes::{Buf, BufMut};
+use bytes::{Buf, BufMut, Bytes};
+use forebay_cluster::peer::CallError;
 use forebay_resp::{Args, Decoded, Decoder, Frame, Limits, Mark, Protocol, ProtocolError, Reply};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Semaphore;
@@ -213,6 +214,19 @@ impl<S: AsyncRead + AsyncWrite + Line + Unpin> Connection<S> {
             match self.run_decoded()? {
                 Turn::Done => {}
                 Turn::Flush => self.flush().await?,
+                Turn::Wait(Wait::Ahead, _) => {
+                    let client = Arc::clone(&self.session.client);
+                    unless_killed(&client, self.engine.answered_ahead(&mut self.session)).await?;
+                }
+                Turn::Wait(Wait::Forward { call, sent }, mark) => {
+                    let client = Arc::clone(&self.session.client);
+                    let answer = unless_killed(&client, call).await?;
+                    match self.forwarded(answer, sent, mark)? {
+                        Turn::Done => {}
+                        Turn::Flush => self.flush().await?,
+                        Turn::Wait(wait, mark) => Box::pin(self.wait(wait, mark, &mut waited)).await?,
+                    }
+                }
                 Turn::Wait(wait, mark) => Box::pin(self.wait(wait, mark, &mut waited)).await?,
             }
         }
@@ -281,6 +295,24 @@ impl<S: AsyncRead + AsyncWrite + Line + Unpin> Connection<S> {
         match replied(&mut self.session, &self.engine, reply, mark, matches!(step, Step::Close))? {
             Turn::Flush => self.flush().await,
             Turn::Done | Turn::Wait(..) => Ok(()),
+        }
+    }
+
+    /// Goes on with the next request, which was forwarded and has been answered.
+    fn forwarded(&mut self, answer: Result<Bytes, CallError>, sent: Instant, mark: Mark) -> Result<Turn, End> {
+        let Connection { session, engine, bench: Some(bench), .. } = self else {
+            return Ok(Turn::Done);
+        };
+        let Bench { input, received, reply } = &mut **bench;
+        let Some((args, _)) = received.next(input) else {
+            return Ok(Turn::Done);
+        };
+        match engine.forwarded(session, args, reply, answer, sent) {
+            Step::Wait(wait) => Ok(Turn::Wait(wait, mark)),
+            step => {
+                received.done(1, input);
+                replied(session, engine, reply, mark, matches!(step, Step::Close))
+            }
         }
     }
 
