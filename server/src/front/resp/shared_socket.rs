@@ -86,6 +86,10 @@ impl AsyncWrite for SharedSocket {
         context: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        // A call of the system for one piece costs it less.
+        if let [whole] = pieces {
+            return self.poll_write(context, whole);
+        }
         let polled = self.socket().poll_write_vectored(context, pieces);
         wait(polled, &self.news.writer, context)
     }
