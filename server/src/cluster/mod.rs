@@ -31,7 +31,7 @@ pub use thread::PeerThread;
 pub struct Cluster {
     pub part: Part,
     pub peers: Peers,
-    /// On which the connections with other nodes are.
+    /// On which the connections to other nodes are that are no worker's.
     pub thread: PeerThread,
     /// Requests that were sent to other nodes.
     pub forwarded: AtomicU64,

@@ -1,7 +1,7 @@
-//! The thread of the connections with other nodes.
+//! The thread of the connections to other nodes that are no worker's: for requests that come by HTTP, and for feeds of copies.
 //!
-//! One thread has all of them, and runs what other nodes ask for. A request that is forwarded passes four tasks of gRPC on its way and
-//! back; on a runtime of several threads each of them was woken on another one, and that took more time than all the rest.
+//! One thread has all of them. A request that is forwarded passes four tasks of gRPC on its way and back; on a runtime of several threads each
+//! of them was woken on another one, and that took more time than all the rest.
 
 use std::io;
 use std::thread;

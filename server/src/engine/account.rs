@@ -25,7 +25,7 @@ impl Engine {
         failed: bool,
     ) {
         if session.door == Door::Peer {
-            // Its client's node counts it, and this thread has no lane of its own.
+            // Its client's node counts it.
             return;
         }
         let ended = self.node.clock.instant();

@@ -214,20 +214,11 @@ impl<S: AsyncRead + AsyncWrite + Line + Unpin> Connection<S> {
             match self.run_decoded()? {
                 Turn::Done => {}
                 Turn::Flush => self.flush().await?,
-                Turn::Wait(Wait::Ahead, _) => {
-                    let client = Arc::clone(&self.session.client);
-                    unless_killed(&client, self.engine.answered_ahead(&mut self.session)).await?;
-                }
-                Turn::Wait(Wait::Forward { call, sent }, mark) => {
-                    let client = Arc::clone(&self.session.client);
-                    let answer = unless_killed(&client, call).await?;
-                    match self.forwarded(answer, sent, mark)? {
-                        Turn::Done => {}
-                        Turn::Flush => self.flush().await?,
-                        Turn::Wait(wait, mark) => Box::pin(self.wait(wait, mark, &mut waited)).await?,
-                    }
-                }
-                Turn::Wait(wait, mark) => Box::pin(self.wait(wait, mark, &mut waited)).await?,
+                // In boxes, since a connection's task is as large as the largest of its ways.
+                Turn::Wait(wait, mark) => match Box::pin(self.hear(wait, mark)).await? {
+                    None => {}
+                    Some((wait, mark)) => Box::pin(self.wait(wait, mark, &mut waited)).await?,
+                },
             }
         }
     }
@@ -267,6 +258,27 @@ impl<S: AsyncRead + AsyncWrite + Line + Unpin> Connection<S> {
                 }
                 turn
             }
+        }
+    }
+
+    /// Waits for the owner's answer, if that is what the next request waits for. `None` if the next one can run.
+    async fn hear(&mut self, wait: Wait, mark: Mark) -> Result<Option<(Wait, Mark)>, End> {
+        let turn = match wait {
+            Wait::Ahead => {
+                let client = Arc::clone(&self.session.client);
+                unless_killed(&client, self.engine.answered_ahead(&mut self.session)).await?;
+                Turn::Done
+            }
+            Wait::Forward { call, sent } => {
+                let answer = unless_killed(&self.session.client, call).await?;
+                self.forwarded(answer, sent, mark)?
+            }
+            other => Turn::Wait(other, mark),
+        };
+        match turn {
+            Turn::Done => Ok(None),
+            Turn::Flush => self.flush().await.map(|()| None),
+            Turn::Wait(wait, mark) => Ok(Some((wait, mark))),
         }
     }
 

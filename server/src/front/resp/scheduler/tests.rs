@@ -172,3 +172,46 @@ fn sleepers_are_woken_by_the_runtime_that_the_thread_has_entered() {
     let slept = async |_: Spawner| tokio::time::sleep(Duration::from_millis(1)).await;
     scheduler.run(slept, || {}).expect("events");
 }
+
+/// A scheduler that echoes on one socket by two tasks, of which one reads and one writes, until the reader ends.
+fn echo_by_two(server: std::net::TcpStream, dropped: Arc<()>) -> JoinHandle<()> {
+    server.set_nonblocking(true).expect("set");
+    let scheduler = Scheduler::new().expect("a scheduler");
+    let work = async move |spawner: Spawner| {
+        let socket = spawner.share(TcpStream::from_std(server)).expect("registered");
+        let (mut reading, mut writing) = tokio::io::split(socket);
+        let (bytes, mut to_write) = tokio::sync::mpsc::unbounded_channel();
+        let (ended, end) = tokio::sync::oneshot::channel();
+        let kept = spawner.clone();
+        spawner.spawn_beside(Box::pin(async move {
+            // A task that could add others, and never ends.
+            let _kept = (kept, dropped);
+            while let Some(byte) = to_write.recv().await {
+                writing.write_all(&[byte]).await.expect("written");
+            }
+            std::future::pending().await
+        }));
+        spawner.spawn_beside(Box::pin(async move {
+            let mut byte = [0];
+            while let Ok(1) = reading.read(&mut byte).await {
+                bytes.send(byte[0]).expect("it is written");
+            }
+            ended.send(()).expect("waited for");
+        }));
+        end.await.expect("it ended");
+    };
+    std::thread::spawn(|| scheduler.run(work, || {}).expect("events"))
+}
+
+#[test]
+fn tasks_share_a_socket_and_end_with_their_thread() {
+    let (mut client, server) = pair();
+    let dropped = Arc::new(());
+    let thread = echo_by_two(server, Arc::clone(&dropped));
+    (0..100).for_each(|_| is_answered(&mut client));
+    client.shutdown(Shutdown::Write).expect("ended");
+    thread.join().expect("no panic");
+    assert_eq!(Arc::strong_count(&dropped), 1, "a task was left over");
+    let mut rest = [0];
+    assert_eq!(client.read(&mut rest).expect("the end"), 0, "the socket is closed");
+}
