@@ -58,8 +58,9 @@ pub enum Answer {
     Dealt { records: u64 },
     /// The holder does not hold what the owner holds of the slot: it asks for it whole.
     Astray { slot: u16 },
-    /// The sender is not the slot's owner, or the receiver no holder, as the receiver knows it.
-    Refused { slot: u16 },
+    /// Said of the record of that number in this feed, from 1 on: its sender is not the slot's owner, or the receiver no holder, as the
+    /// receiver knows it.
+    Refused { slot: u16, record: u64 },
 }
 
 /// Bytes that are no record or answer.
@@ -287,7 +288,7 @@ impl Answer {
         match self {
             Answer::Dealt { records } => Writer::new(out, Kind::Dealt, 0).number(records),
             Answer::Astray { slot } => Writer::new(out, Kind::Astray, slot),
-            Answer::Refused { slot } => Writer::new(out, Kind::Refused, slot),
+            Answer::Refused { slot, record } => Writer::new(out, Kind::Refused, slot).number(record),
         }
         .finish();
     }
@@ -300,7 +301,7 @@ impl Answer {
         let answer = match kind {
             Kind::Dealt => Answer::Dealt { records: reader.number()? },
             Kind::Astray => Answer::Astray { slot },
-            Kind::Refused => Answer::Refused { slot },
+            Kind::Refused => Answer::Refused { slot, record: reader.number()? },
             _ => return Err(Malformed),
         };
         reader.end(answer)
@@ -445,7 +446,8 @@ mod tests {
 
         #[test]
         fn answers_are_read(slot in 0..16384u16, records: u64) {
-            for answer in [Answer::Dealt { records }, Answer::Astray { slot }, Answer::Refused { slot }] {
+            let refused = Answer::Refused { slot, record: records };
+            for answer in [Answer::Dealt { records }, Answer::Astray { slot }, refused] {
                 let mut bytes = Vec::new();
                 answer.write(&mut bytes);
                 prop_assert_eq!(Answer::read(&Bytes::from(bytes).slice(LENGTH..)), Ok(answer));

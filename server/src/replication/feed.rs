@@ -114,9 +114,9 @@ impl Replication {
                     target.ask(slot);
                 }
             }
-            Answer::Refused { slot } => {
+            Answer::Refused { slot, record } => {
                 if let Some(target) = self.log(slot).lock().target(peer.number) {
-                    target.refuse();
+                    target.refuse(base.saturating_add(record));
                 }
             }
         }

@@ -55,10 +55,10 @@ impl Replication {
             while let Some(record) = assembler.next(&mut frame)? {
                 let record = Record::read(&record)?;
                 self.catch_up_with(&record).await?;
-                if let Some(answer) = self.carry_out(host, from, feed, &record)? {
+                records += 1;
+                if let Some(answer) = self.carry_out(host, from, feed, (records, &record))? {
                     answer.write(&mut answers);
                 }
-                records += 1;
             }
             if records > before {
                 // Behind the others: by the time that they are counted as dealt with, it is known which were not.
@@ -85,13 +85,13 @@ impl Replication {
         }
     }
 
-    /// Carries a record out under the lock of the slot.
+    /// Carries a record out, which has a number in its feed, under the lock of the slot.
     fn carry_out(
         &self,
         host: &dyn Host,
         from: NodeNumber,
         feed: u64,
-        record: &Record<'_>,
+        (number, record): (u64, &Record<'_>),
     ) -> Result<Option<Answer>, Malformed> {
         let slot = record.slot();
         // A command is to find what the owner's run found.
@@ -119,7 +119,7 @@ impl Replication {
         self.count(record, &fault);
         Ok(fault.map(|fault| match fault {
             Fault::Astray => Answer::Astray { slot },
-            Fault::Refused => Answer::Refused { slot },
+            Fault::Refused => Answer::Refused { slot, record: number },
         }))
     }
 

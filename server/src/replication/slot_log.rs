@@ -48,6 +48,8 @@ pub(super) struct Target {
     view: u64,
     /// Of the peer's outbox.
     generation: u64,
+    /// The record by which it was told last what it is.
+    told: u64,
     pub(super) stage: Stage,
 }
 
@@ -125,9 +127,12 @@ impl Target {
         self.stage == Stage::Refused
     }
 
-    /// It does not take the slot from this node, until it is made a target anew.
-    pub(super) fn refuse(&mut self) {
-        self.stage = Stage::Refused;
+    /// It has not taken a record of the slot from this node, and takes none until it is told anew what it is. If it has been meanwhile, by a
+    /// state that one of the two did not know yet, it has still to answer to that.
+    pub(super) fn refuse(&mut self, record: u64) {
+        if record >= self.told {
+            self.stage = Stage::Refused;
+        }
     }
 
     /// Has the slot sent whole.
@@ -197,7 +202,7 @@ impl SlotLog {
         }
         self.detach(peer.number);
         let generation = peer.outbox.generation();
-        let target = Target { peer: Arc::clone(peer), in_sync, view, generation, stage: Stage::Asked };
+        let target = Target { peer: Arc::clone(peer), in_sync, view, generation, told: 0, stage: Stage::Asked };
         self.targets.push(target);
         self.follow(slot, peer.number);
     }
@@ -210,6 +215,7 @@ impl SlotLog {
         let mut record = Vec::with_capacity(64);
         Record::Follow { slot, view: target.view, was, position }.write(&mut record);
         if let Some(from) = target.push(&Shared::new(&mut record, 1)) {
+            target.told = from;
             target.stage = Stage::Following { from };
             target.peer.will_be_complete(from, slot);
         }
@@ -240,7 +246,8 @@ impl SlotLog {
         let Some(target) = self.target(number) else { return };
         let mut record = Vec::with_capacity(64);
         Record::Begin { slot, view: target.view, position }.write(&mut record);
-        if target.push(&Shared::new(&mut record, 1)).is_some() {
+        if let Some(told) = target.push(&Shared::new(&mut record, 1)) {
+            target.told = told;
             target.stage = Stage::Sending { cursor: SlotCursor::default() };
         }
     }
@@ -262,5 +269,29 @@ impl SlotLog {
         if let Some(target) = self.target(number) {
             target.push(&Shared::new(entries, count));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SLOT: u16 = 7;
+
+    /// A holder that is ahead refuses what it is told by an old state. When it says so, it has been told by the new one.
+    #[test]
+    fn a_refusal_is_of_what_was_told_then() {
+        let (peer, mut log) = (Arc::new(Peer::new(NodeNumber(2))), SlotLog::default());
+        log.attach(SLOT, &peer, true, 1);
+        let first = peer.outbox.pushed();
+        log.attach(SLOT, &peer, true, 2);
+        let second = peer.outbox.pushed();
+        let mut refuse = |record| {
+            let target = log.target(peer.number).unwrap();
+            target.refuse(record);
+            target.stage
+        };
+        assert_eq!(refuse(first), Stage::Following { from: second });
+        assert_eq!(refuse(second), Stage::Refused);
     }
 }
