@@ -59,9 +59,10 @@ impl ClusterOptions {
         Self { args: args.split_whitespace().map(str::to_owned).collect(), ..Self::default() }
     }
 
-    /// Adds an origin and the groups that read through to it.
+    /// Adds an origin and the groups that read through to it. The database shares the machine with all nodes and clients: that it has to wait
+    /// for a processor is to cost time, and to be no outage.
     pub fn in_front_of(mut self, url: &str, groups: &str) -> Self {
-        self.args.extend(["--origin".to_owned(), url.to_owned()]);
+        self.args.extend(["--origin", url, "--origin-load-timeout", "10s"].map(str::to_owned));
         self.config = Some(groups.to_owned());
         self
     }
