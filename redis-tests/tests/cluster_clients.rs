@@ -80,7 +80,8 @@ fn the_doors_differ_in_what_they_do_with_keys_of_other_nodes() {
         };
         assert_eq!(direct.command(&format!("GET {key}")), expected, "{key}");
     }
-    // With three copies on three nodes everybody may read everything.
+    // With three copies on three nodes everybody may read everything, as soon as it has come there.
+    assert_eq!(open.command("WAIT 2 30000"), Reply::Integer(2));
     assert_eq!(direct.command("READONLY"), Reply::ok());
     for n in 0..30 {
         assert_eq!(direct.command(&format!("GET door:{n}")), Reply::bulk("x"));

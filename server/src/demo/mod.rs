@@ -32,6 +32,9 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Time between two rows of figures.
 const SECOND: Duration = Duration::from_secs(1);
 
+/// How long a load may take.
+const LOAD: Duration = Duration::from_secs(10);
+
 /// Why the demo does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
@@ -80,7 +83,9 @@ pub async fn run(config: &Config, options: &DemoOptions, background: &Handle) ->
 
 /// The configuration with the demo's database and groups.
 fn config_of(config: &Config, database: &Path) -> Result<Config, StartError> {
-    let origin = OriginConfig::new(format!("sqlite://{}", database.display()));
+    let mut origin = OriginConfig::new(format!("sqlite://{}", database.display()));
+    // Three nodes begin at once on what may be a busy laptop, and nobody has a better answer than a late one.
+    origin.load_timeout = LOAD;
     let groups = parse_groups(GROUPS, "groups.toml").map_err(StartError::Faults)?;
     Ok(Config { origin: Some(origin), groups, ..config.clone() })
 }
