@@ -90,8 +90,10 @@ mod tests {
 
     #[test]
     fn each_connection_goes_to_the_next_node_that_takes_it() {
-        let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port").local_addr().expect("it is bound");
         let (first, second) = (Target::Forebay.start(), Target::Forebay.start());
+        // As long as a connection has the port, nobody can come to listen there.
+        let client = TcpStream::connect(first.address()).expect("it accepts");
+        let nobody = client.local_addr().expect("it is bound");
         let balancer = Balancer::before(vec![first.address(), nobody, second.address()]);
         for node in [&first, &second, &first] {
             let mut connection = Connection::open(balancer.address()).expect("it accepts");
