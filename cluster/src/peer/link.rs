@@ -1,7 +1,6 @@
 //! The way to one peer: its connection, its stream of requests, and the calls that are under way.
 
 use std::collections::{HashMap, VecDeque};
-use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -16,6 +15,7 @@ use forebay_proto::peer::Batch;
 use forebay_proto::peer::peer_client::PeerClient;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::client::GrpcService;
 use tonic::codegen::StdError;
@@ -193,24 +193,31 @@ impl Link {
     /// Has what is put into the queue sent, and answers taken.
     fn begin(self: &Arc<Self>, queue: &Arc<Queue>) {
         let (link, queue) = (Arc::clone(self), Arc::clone(queue));
+        // A task of its own: within the other it would be polled with each answer.
+        let ended = CancellationToken::new();
+        let looking = Arc::clone(self).look_after_calls(ended.clone());
         match lane::here().filter(|_| self.is_lanes) {
             Some(lane) => {
                 let its_lane = Rc::clone(&lane);
-                lane.spawn(Box::pin(async move { link.converse(&queue, link.stream_on(its_lane, &queue)).await }));
+                lane.spawn(Box::pin(looking));
+                lane.spawn(Box::pin(async move {
+                    let _ended = ended.drop_guard();
+                    link.converse(&queue, link.stream_on(its_lane, &queue)).await;
+                }));
             }
             None => {
-                self.manner.runtime.spawn(async move { link.converse(&queue, link.stream(&queue)).await });
+                self.manner.runtime.spawn(looking);
+                self.manner.runtime.spawn(async move {
+                    let _ended = ended.drop_guard();
+                    link.converse(&queue, link.stream(&queue)).await;
+                });
             }
         }
     }
 
     /// Makes the stream and reads answers from it until it ends.
     async fn converse(&self, queue: &Arc<Queue>, stream: impl Future<Output = Result<Streaming<Batch>, Status>>) {
-        let ended = tokio::select! {
-            biased;
-            ended = self.exchange(stream) => ended,
-            never = self.look_after_calls() => match never {},
-        };
+        let ended = self.exchange(stream).await;
         queue.close();
         let mut calls = self.calls.lock();
         calls.queue = None;
@@ -241,11 +248,10 @@ impl Link {
         self.read(answers).await
     }
 
-    /// Gives up calls that are not answered for too long.
-    async fn look_after_calls(&self) -> Infallible {
+    /// Gives up calls that are not answered for too long, until the conversation has ended.
+    async fn look_after_calls(self: Arc<Self>, ended: CancellationToken) {
         let mut looks = tokio::time::interval(LOOK);
-        loop {
-            looks.tick().await;
+        while ended.run_until_cancelled(looks.tick()).await.is_some() {
             let is_in_touch = (self.manner.is_in_touch)();
             self.calls.lock().look(is_in_touch);
         }
@@ -267,7 +273,7 @@ impl Link {
         let connection = connection.map_err(|error| Status::unavailable(in_words(&*error)))?;
         let client = PeerClient::with_origin(connection, origin);
         let answers = limited(client).serve(hello.request(self.batches(queue))).await?.into_inner();
-        info!(peer = self.address, "requests go to the peer from a thread of its own");
+        debug!(peer = self.address, "requests go to the peer from a thread of its own");
         Ok(answers)
     }
 
