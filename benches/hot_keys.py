@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
-"""One key takes 30 % of all reads of plain clients, who ask every node alike: what does each node spend?
+"""One key takes 30 % of all reads: what does each node spend, and how does that grow with the nodes?
 
     FOREBAY_BIN=target/release/forebay benches/hot_keys.py [--nodes 1,2,3] [--pipeline 1] [--connections 24] [--seconds 6] [--share 0.3]
+                                                           [--clients plain|cluster] [--pinned]
 
-Starts clusters of so many nodes on 127.80.0.x, with hot keys switched off and on, and prints a table in Markdown. The nodes share this
-machine with each other and with the load, so the throughput says little; the processor time is the scheduler's account of each process.
+Starts clusters of so many nodes on 127.80.0.x, with hot keys switched off and on, and prints a table in Markdown. Plain clients ask every
+node alike; those that know the cluster send each part of a batch to its owner. The nodes share this machine with each other and with the
+load, so the throughput says little; the processor time is the scheduler's account of each process. Pinned, all nodes are on one processor
+and the load is on another, so that a node has work waiting whenever it gets its turn, as in a cluster that is busy.
 """
 
 import argparse
+import binascii
 import os
 import random
 import selectors
@@ -22,6 +26,10 @@ REPLY = len(b"$64\r\n" + VALUE + b"\r\n")
 KEYS = 10_000
 HOT = b"key:hot"
 BATCHES = 4_000
+SLOTS = 16_384
+OPEN, DIRECT = 6379, 6380
+EVERY = os.sched_getaffinity(0)
+FIRST, LAST = min(EVERY), max(EVERY)
 
 
 def command(*args):
@@ -29,14 +37,18 @@ def command(*args):
 
 
 class Node:
-    def __init__(self, number, count, directory, hot):
+    def __init__(self, number, count, directory, hot, pinned):
         self.host = f"127.80.0.{number + 1}"
         seeds = [part for other in range(count) for part in ("--join", f"127.80.0.{other + 1}:8001")] if count > 1 else []
         arguments = ["node", "--bind", self.host, "--data-dir", f"{directory}/{number}", "--insecure", "--threads", "1"]
         arguments += ["--http-port", "off", "--metrics-port", "off", "--bootstrap-expect", str(count), *seeds]
         arguments += ["--hot-key-reads", "500" if hot else "0"]
         self.log = open(f"{directory}/{number}.log", "w")
-        self.process = subprocess.Popen([os.environ["FOREBAY_BIN"], *arguments], stdout=self.log, stderr=self.log)
+        processors = {FIRST} if pinned else EVERY
+        place = lambda: os.sched_setaffinity(0, processors)
+        self.process = subprocess.Popen(
+            [os.environ["FOREBAY_BIN"], *arguments], stdout=self.log, stderr=self.log, preexec_fn=place
+        )
 
     def ask(self, *args):
         with socket.create_connection((self.host, 6379), timeout=10) as connection:
@@ -84,44 +96,93 @@ def fill(node):
             left -= len(connection.recv(1 << 20))
 
 
-def tape(options, seed):
+def owners(nodes):
+    """The number of each slot's owner."""
+    by_slot = [0] * SLOTS
+    hosts = {node.host: number for number, node in enumerate(nodes)}
+    for line in nodes[0].ask(b"CLUSTER", b"NODES").decode().splitlines():
+        fields = line.split()
+        if "master" not in fields[2]:
+            continue
+        for span in fields[8:]:
+            first, _, last = span.partition("-")
+            for slot in range(int(first), int(last or first) + 1):
+                by_slot[slot] = hosts[fields[1].split(":")[0]]
+    return by_slot
+
+
+def tape(options, nodes, seed):
+    """Batches: who is sent what, and how many replies come. Plain clients send all to one, which is theirs to choose."""
     draw = random.Random(seed)
     name = lambda: HOT if draw.random() < options.share else b"key:%d" % draw.randrange(KEYS)
-    return [b"".join(command(b"GET", name()) for _ in range(options.pipeline)) for _ in range(BATCHES)]
+    by_slot = owners(nodes) if options.clients == "cluster" and len(nodes) > 1 else None
+    batches = []
+    for _ in range(BATCHES):
+        parts = {}
+        for _ in range(options.pipeline):
+            key = name()
+            owner = by_slot[binascii.crc_hqx(key, 0) % SLOTS] if by_slot else None
+            sent, count = parts.get(owner, (b"", 0))
+            parts[owner] = (sent + command(b"GET", key), count + 1)
+        batches.append([(owner, sent, count * REPLY) for owner, (sent, count) in parts.items()])
+    return batches
+
+
+class Client:
+    """Sends a batch, and the next one when all replies have come."""
+
+    def __init__(self, number, nodes, tapes, options, selector):
+        home = number % len(nodes)
+        numbers = {None: home} if options.clients == "plain" else {at: at for at in range(len(nodes))} | {None: 0}
+        opened = {at: self.connect(nodes[at].host, OPEN if options.clients == "plain" else DIRECT) for at in set(numbers.values())}
+        self.connections = {owner: opened[at] for owner, at in numbers.items()}
+        for connection in opened.values():
+            selector.register(connection, selectors.EVENT_READ, self)
+        self.tape, self.at, self.left = tapes[number % len(tapes)], number * 37 % BATCHES, 0
+
+    @staticmethod
+    def connect(host, port):
+        connection = socket.create_connection((host, port))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    def send(self):
+        self.at = (self.at + 1) % BATCHES
+        for owner, sent, expected in self.tape[self.at]:
+            self.left += expected
+            self.connections[owner].sendall(sent)
+
+    def receive(self, connection):
+        """Whether the batch is answered."""
+        self.left -= len(connection.recv(1 << 16))
+        assert self.left >= 0, "a reply is not the value"
+        return self.left == 0
 
 
 def load(nodes, options, seconds, tapes):
     """Reads answered, and the seconds that it took."""
     selector = selectors.DefaultSelector()
-    expected = REPLY * options.pipeline
-    for number in range(options.connections):
-        connection = socket.create_connection((nodes[number % len(nodes)].host, 6379))
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        state = [tapes[number % len(tapes)], number * 37 % BATCHES, expected]
-        selector.register(connection, selectors.EVENT_READ, state)
-        connection.sendall(state[0][state[1]])
+    clients = [Client(number, nodes, tapes, options, selector) for number in range(options.connections)]
+    for client in clients:
+        client.send()
     batches, began = 0, time.monotonic()
     while (now := time.monotonic()) < began + seconds:
         for key, _ in selector.select(0.1):
-            connection, state = key.fileobj, key.data
-            state[2] -= len(connection.recv(1 << 16))
-            if state[2] <= 0:
-                assert state[2] == 0, "a reply is not the value"
+            if key.data.receive(key.fileobj):
                 batches += 1
-                state[1] = (state[1] + 1) % BATCHES
-                state[2] = expected
-                connection.sendall(state[0][state[1]])
+                key.data.send()
     for key in list(selector.get_map().values()):
         key.fileobj.close()
     return batches * options.pipeline, now - began
 
 
-def measure(count, hot, options, tapes):
+def measure(count, hot, options):
     directory = tempfile.mkdtemp(prefix="hot-keys-")
-    nodes = [Node(number, count, directory, hot) for number in range(count)]
+    nodes = [Node(number, count, directory, hot, options.pinned) for number in range(count)]
     try:
         await_settled(nodes)
         fill(nodes[0])
+        tapes = [tape(options, nodes, seed) for seed in range(4)]
         load(nodes, options, 2, tapes)
         names = ["forwarded_requests", "hot_copies_served", "hot_grants"]
         before = [[node.figure(name) for name in names] for node in nodes]
@@ -150,9 +211,15 @@ def main():
     parser.add_argument("--connections", type=int, default=24)
     parser.add_argument("--seconds", type=float, default=6)
     parser.add_argument("--share", type=float, default=0.3)
+    parser.add_argument("--clients", choices=["plain", "cluster"], default="plain")
+    parser.add_argument("--pinned", action="store_true")
     options = parser.parse_args()
-    tapes = [tape(options, seed) for seed in range(4)]
-    print(f"Pipeline {options.pipeline}, {options.connections} connections, {options.share:.0%} of the reads for one key.\n")
+    if options.pinned:
+        os.sched_setaffinity(0, {LAST})
+    print(
+        f"Pipeline {options.pipeline}, {options.connections} {options.clients} clients, {options.share:.0%} of the reads for one key"
+        f"{', nodes on one processor and the load on another' if options.pinned else ''}.\n"
+    )
     print(
         "| nodes | hot keys | reads/s | CPU µs per read | forwarded | from copies | grants/s | busiest node's share of the CPU "
         "| reads per CPU second of the busiest |"
@@ -160,7 +227,7 @@ def main():
     print("| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for count in map(int, options.nodes.split(",")):
         for hot in [False, True] if count > 1 else [False]:
-            measure(count, hot, options, tapes)
+            measure(count, hot, options)
 
 
 main()

@@ -22,7 +22,8 @@ use crate::{compare, forebay_binary, wire};
 /// Processor time of GETs that are forwarded: two Forebays, and haproxy in front of redis-server, in turns with local ones.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct Options {
-    /// Rounds of each way; the best one counts for processor time, the median for latency.
+    /// Rounds of each way; the best one counts for processor time, the median for latency. With a lone client each is cut into five, since
+    /// what it takes follows the processor's speed, which changes from second to second.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Seconds of a round.
@@ -41,6 +42,9 @@ pub(crate) struct Options {
 
 /// Clients and pipeline of each part of the table.
 const POINTS: [(usize, usize); 4] = [(50, 1), (50, 16), (50, 64), (1, 1)];
+
+/// Into so many a round is cut with a lone client.
+const CUTS: usize = 5;
 
 /// How long two nodes may take to be a cluster.
 const FORMED: Duration = Duration::from_secs(20);
@@ -99,9 +103,10 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         for way in &mut ways {
             way.rounds.clear();
         }
-        for _ in 0..options.rounds {
+        let cuts = if clients == 1 { CUTS } else { 1 };
+        for _ in 0..options.rounds * cuts {
             for way in &mut ways {
-                way.round(clients, pipeline, Duration::from_secs_f64(options.seconds))?;
+                way.round(clients, pipeline, Duration::from_secs_f64(options.seconds) / cuts as u32)?;
             }
         }
         // Each way through another server follows its direct one.
@@ -140,23 +145,31 @@ impl Way {
     }
 
     fn median(&self, figure: impl Fn(&Round) -> f64) -> f64 {
-        let mut figures: Vec<f64> = self.rounds.iter().map(figure).collect();
-        figures.sort_by(f64::total_cmp);
-        figures[figures.len() / 2]
+        median(self.rounds.iter().map(figure))
+    }
+
+    /// How many times the other's latency this one's is, from rounds that followed each other.
+    fn p50_to(&self, other: &Way) -> f64 {
+        median(self.rounds.iter().zip(&other.rounds).map(|(own, others)| own.p50 / others.p50))
     }
 
     fn print(&self, clients: usize, pipeline: usize, local: &Way) {
-        let p50 = |way: &Way| way.median(|round| round.p50);
         println!(
             "| {clients} | {pipeline} | {} | {:.2} | {:.2} | {:.0} | {:.2} | {:.0} |",
             self.name,
             self.cpu(),
             self.cpu() / local.cpu(),
-            p50(self),
-            p50(self) / p50(local),
+            self.median(|round| round.p50),
+            self.p50_to(local),
             self.median(|round| round.throughput),
         );
     }
+}
+
+fn median(figures: impl Iterator<Item = f64>) -> f64 {
+    let mut figures: Vec<f64> = figures.collect();
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
 }
 
 /// Two nodes, one of which is asked.
