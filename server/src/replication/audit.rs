@@ -41,6 +41,7 @@ impl Replication {
         }
         let keyspace = host.store().lock(slot, now);
         let mut log = self.log(slot).lock();
+        log.offer_again(slot);
         let horizon = now + MARGIN;
         if let Some(digest) = keyspace.digest_slot(slot, horizon, LIMITS) {
             let mut record = Vec::with_capacity(64);

@@ -1,6 +1,8 @@
 //! The holder's end of a feed: carries out what the owners of its slots tell it.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +14,7 @@ use forebay_store::{DigestLimits, Keyspace};
 use super::effect::{Answer, Effect, Malformed, Record};
 use super::frames::Assembler;
 use super::recording::size_of;
-use super::slot_log::{Copy, Duty, SlotLog};
+use super::slot_log::{Copy, Duty, NO_FEED, SlotLog};
 use super::{Feed, Host, Replication};
 
 /// How long a holder waits for the state of the cluster by which a feed's sender acts. The feed ends then, and is begun anew.
@@ -27,6 +29,8 @@ enum End {
     Behind(u64),
     #[error("the peer has gone")]
     Gone,
+    #[error("the peer has begun another")]
+    Superseded,
 }
 
 /// A record that the holder has not carried out.
@@ -41,7 +45,7 @@ impl Replication {
     /// Carries out what a peer sends, until the feed ends. To be called for each feed that a peer opens here.
     pub async fn follow(&self, host: &dyn Host, from: NodeNumber, feed: Feed) {
         let error = match self.follow_to_end(host, from, feed).await {
-            Ok(()) | Err(End::Gone) => return,
+            Ok(()) | Err(End::Gone | End::Superseded) => return,
             Err(error) => error,
         };
         tracing::warn!(peer = from.0, %error, "a feed is ended");
@@ -49,14 +53,15 @@ impl Replication {
 
     async fn follow_to_end(&self, host: &dyn Host, from: NodeNumber, feed: Feed) -> Result<(), End> {
         let Feed { outgoing, mut incoming } = feed;
-        let (mut assembler, mut records, feed) = (Assembler::default(), 0, self.next_feed());
+        let (mut assembler, mut records, (feed, latest)) = (Assembler::default(), 0, self.begin_feed(from));
         while let Some(mut frame) = incoming.recv().await {
             let (mut answers, before) = (Vec::new(), records);
             while let Some(record) = assembler.next(&mut frame)? {
                 let record = Record::read(&record)?;
                 self.catch_up_with(&record).await?;
                 records += 1;
-                if let Some(answer) = self.carry_out(host, from, feed, (records, &record))? {
+                let is_latest = || latest.load(Acquire) == feed;
+                if let Some(answer) = self.carry_out(host, from, (feed, &is_latest), (records, &record))? {
                     answer.write(&mut answers);
                 }
             }
@@ -85,14 +90,24 @@ impl Replication {
         }
     }
 
+    /// A number for a feed of that peer, and which is its latest. What an earlier one still has on its way, since a connection was given up at its
+    /// other end first, is older than what the later one has brought.
+    fn begin_feed(&self, from: NodeNumber) -> (u64, Arc<AtomicU64>) {
+        let mut heard = self.heard.lock();
+        let latest = Arc::clone(heard.entry(from).or_default());
+        let feed = self.next_feed();
+        latest.store(feed, Release);
+        (feed, latest)
+    }
+
     /// Carries a record out, which has a number in its feed, under the lock of the slot.
     fn carry_out(
         &self,
         host: &dyn Host,
         from: NodeNumber,
-        feed: u64,
+        (feed, is_latest): (u64, &dyn Fn() -> bool),
         (number, record): (u64, &Record<'_>),
-    ) -> Result<Option<Answer>, Malformed> {
+    ) -> Result<Option<Answer>, End> {
         let slot = record.slot();
         // A command is to find what the owner's run found.
         let now = match record {
@@ -101,13 +116,17 @@ impl Replication {
         };
         let mut keyspace = host.store().lock(slot, now);
         let mut log = self.log(slot).lock();
+        // Under the lock: what the later feed says of the slot comes behind this.
+        if !is_latest() {
+            return Err(End::Superseded);
+        }
         let done = carry_out(host, &mut keyspace, &mut log, from, feed, record);
         let garbage = std::mem::take(keyspace.garbage());
         let fault = match done {
             Ok(()) => None,
-            Err(Wrong::Malformed) => return Err(Malformed),
+            Err(Wrong::Malformed) => return Err(Malformed.into()),
             Err(Wrong::Fault(fault)) => {
-                log.copy = Copy::Apart { told: feed };
+                log.part_from(feed);
                 Some(fault)
             }
             Err(Wrong::Told) => return Ok(None),
@@ -166,6 +185,8 @@ fn carry_out(
     match record {
         Record::Follow { was, position, .. } => {
             log.expect_owner(from, position.epoch)?;
+            // Whatever it followed before, it is this feed's from here on.
+            log.copy = Copy::Apart { told: NO_FEED };
             let inherited = Position { epoch: *was, ..*position };
             if log.position != *position && log.position != inherited {
                 return Err(ASTRAY);
@@ -253,6 +274,16 @@ impl SlotLog {
             Copy::Following { feed: known } | Copy::Receiving { feed: known, .. } if known == feed => Ok(self.copy),
             Copy::Apart { told } if told == feed => Err(Wrong::Told),
             Copy::Apart { .. } | Copy::Following { .. } | Copy::Receiving { .. } => Err(REFUSED),
+        }
+    }
+
+    /// The copy does not follow this feed. If it follows another one, it goes on to: what a former owner still says means nothing to it.
+    fn part_from(&mut self, feed: u64) {
+        match self.copy {
+            Copy::Following { feed: other } | Copy::Receiving { feed: other, .. } if other != feed => {}
+            Copy::Apart { .. } | Copy::Following { .. } | Copy::Receiving { .. } => {
+                self.copy = Copy::Apart { told: feed }
+            }
         }
     }
 

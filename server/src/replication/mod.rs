@@ -66,6 +66,8 @@ pub struct Replication {
     /// A copy may have been completed.
     completed: Notify,
     last_feed: AtomicU64,
+    /// The latest feed of each peer that has sent one here.
+    heard: Mutex<HashMap<NodeNumber, Arc<AtomicU64>>>,
     /// Told of every change of an own key, for there may be copies of hot ones.
     grants: Arc<Grants>,
     counts: Counts,
@@ -121,6 +123,7 @@ impl Replication {
             applied: watch::Sender::new(0),
             completed: Notify::new(),
             last_feed: AtomicU64::new(slot_log::NO_FEED),
+            heard: Mutex::default(),
             grants,
             counts: Counts::default(),
         }

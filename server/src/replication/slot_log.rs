@@ -231,6 +231,15 @@ impl SlotLog {
         }
     }
 
+    /// Tells those once more what they are who do not take the slot from this node. Mostly they have refused by a state that one of the two
+    /// did not know, and are told anew when it does.
+    pub(super) fn offer_again(&mut self, slot: u16) {
+        let refused = |target: &&Target| target.stage == Stage::Refused && !target.is_outdated();
+        let numbers: SmallVec<[NodeNumber; 2]> =
+            self.targets.iter().filter(refused).map(|target| target.peer.number).collect();
+        numbers.into_iter().for_each(|number| self.follow(slot, number));
+    }
+
     /// The epoch at which a target that does not take the slot was made one.
     pub(super) fn refused_since(&self) -> Option<u64> {
         self.targets.iter().filter(|target| target.stage == Stage::Refused).map(|target| target.view).min()

@@ -216,6 +216,52 @@ fn what_copies_hold_is_known() {
     });
 }
 
+/// A connection is given up at one end, and what is on its way arrives at the other one behind what its successor has brought.
+#[test]
+fn what_a_former_feed_still_brings_changes_nothing() {
+    run(async {
+        let (mut stage, slot) = (Stage::new(2, 2), slot_of(b"{a}"));
+        stage.settle(&slots()).await;
+        let owner = Arc::clone(stage.nodes.iter().find(|node| node.owns(slot)).unwrap());
+        let holder = Arc::clone(stage.nodes.iter().find(|node| !node.owns(slot)).unwrap());
+        let pair = (owner.number, holder.number);
+        stage.cut(pair);
+        turns(3_000).await;
+
+        let late = stage.link_that_lags(pair).await;
+        owner.execute(&SET, 0, &[b"set", b"{a}1", b"one"]);
+        turns(3_000).await;
+        let held_up = late.give_up().await;
+        owner.execute(&SET, 0, &[b"set", b"{a}1", b"two"]);
+        stage.settle(&slots()).await;
+        held_up.arrive().await;
+        turns(3_000).await;
+
+        owner.execute(&SET, 0, &[b"set", b"{a}1", b"three"]);
+        turns(3_000).await;
+        stage.settle(&slots()).await;
+        let key = holder.store.key(0, slot, b"{a}1");
+        assert_eq!(holder.store.lock(slot, START).read_string(&key).unwrap().unwrap().to_vec(), b"three");
+    });
+}
+
+/// A holder that does not take a slot, for whatever reason, is told again in each round of digests.
+#[test]
+fn who_has_refused_a_slot_is_offered_it_again() {
+    run(async {
+        let (mut stage, slot) = (Stage::new(2, 2), slot_of(b"{a}"));
+        stage.settle(&slots()).await;
+        let owner = Arc::clone(stage.nodes.iter().find(|node| node.owns(slot)).unwrap());
+        let holder = Arc::clone(stage.nodes.iter().find(|node| !node.owns(slot)).unwrap());
+        owner.replication.log(slot).lock().target(holder.number).unwrap().refuse(u64::MAX);
+        owner.execute(&SET, 0, &[b"set", b"{a}1", b"v"]);
+        turns(3_000).await;
+        assert_ne!(owner.digest(slot), holder.digest(slot), "it was sent all the same");
+        owner.replication.audit_slot(&*owner, slot);
+        stage.settle(&slots()).await;
+    });
+}
+
 /// States are watched, not queued: an owner may never see the one in which a holder was down.
 #[test]
 fn a_holder_that_was_down_for_a_moment_is_sent_what_it_held() {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
+use bytes::Bytes;
 use forebay_cluster::state::{Change, ClusterId, ClusterState, Description, Incarnation};
 use forebay_cluster::{NodeId, NodeNumber, slot_of};
 use forebay_resp::Args;
@@ -216,6 +217,24 @@ impl Stage {
         }
     }
 
+    /// Begins a feed of which nothing arrives until it is given up.
+    pub(super) async fn link_that_lags(&mut self, (from, to): (NodeNumber, NodeNumber)) -> Lagging {
+        self.links.remove(&(from, to));
+        let node = |number| Arc::clone(self.nodes.iter().find(|node| node.number == number).expect("a node"));
+        let (owner, holder) = (node(from), node(to));
+        let (outgoing, sent) = mpsc::channel(1_000);
+        let (arriving, received) = mpsc::channel(1_000);
+        // Nobody hears the answers, and nobody notices.
+        let (answers, unheard) = mpsc::channel(1_000);
+        let (silence, incoming) = mpsc::channel(1);
+        let feed = Feed { outgoing: answers, incoming: received };
+        let follows = tokio::spawn(async move { holder.replication.follow(&*holder, from, feed).await });
+        // It begins before its successor does.
+        turns(100).await;
+        let sends = async move { owner.replication.send(&*owner, to, Feed { outgoing, incoming }).await };
+        Lagging { sends: tokio::spawn(sends), follows, sent, arriving, _ends: (silence, unheard) }
+    }
+
     /// Ends a feed as a broken connection does.
     pub(super) fn cut(&mut self, pair: (NodeNumber, NodeNumber)) {
         if let Some(link) = self.links.get(&pair) {
@@ -284,6 +303,38 @@ impl Stage {
             holders.map(|node| (node.number, node.replication.standing(slot), node.digest(slot))).collect();
         let is_same = |(_, (_, position), digest): &(_, (_, _), _)| (*position, *digest) == (seen[0].1.1, seen[0].2);
         (!seen.iter().all(is_same)).then(|| format!("slot {slot}: {seen:?}"))
+    }
+}
+
+/// A feed whose frames are on their way.
+pub(super) struct Lagging {
+    sends: JoinHandle<()>,
+    follows: JoinHandle<()>,
+    sent: mpsc::Receiver<Bytes>,
+    arriving: mpsc::Sender<Bytes>,
+    _ends: (mpsc::Sender<Bytes>, mpsc::Receiver<Bytes>),
+}
+
+impl Lagging {
+    /// The sender takes the connection for broken.
+    pub(super) async fn give_up(mut self) -> Self {
+        self.sent.close();
+        (&mut self.sends).await.expect("no panic");
+        self
+    }
+
+    /// What is on its way arrives.
+    pub(super) async fn arrive(mut self) {
+        let mut frames = 0;
+        while let Some(frame) = self.sent.recv().await {
+            frames += 1;
+            if self.arriving.send(frame).await.is_err() {
+                break;
+            }
+        }
+        drop(self.arriving);
+        self.follows.await.expect("no panic");
+        assert!(frames > 0, "nothing was on its way");
     }
 }
 
