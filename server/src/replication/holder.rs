@@ -14,7 +14,7 @@ use forebay_store::{DigestLimits, Keyspace};
 use super::effect::{Answer, Effect, Malformed, Record};
 use super::frames::Assembler;
 use super::recording::size_of;
-use super::slot_log::{Copy, Duty, NO_FEED, SlotLog};
+use super::slot_log::{Copy, Duty, SlotLog};
 use super::{Feed, Host, Replication};
 
 /// How long a holder waits for the state of the cluster by which a feed's sender acts. The feed ends then, and is begun anew.
@@ -186,7 +186,7 @@ fn carry_out(
         Record::Follow { was, position, .. } => {
             log.expect_owner(from, position.epoch)?;
             // Whatever it followed before, it is this feed's from here on.
-            log.copy = Copy::Apart { told: NO_FEED };
+            log.copy = Copy::default();
             let inherited = Position { epoch: *was, ..*position };
             if log.position != *position && log.position != inherited {
                 return Err(ASTRAY);

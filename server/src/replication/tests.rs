@@ -177,8 +177,8 @@ fn a_copy_that_differs_is_found_and_repaired() {
     run(async {
         let (mut stage, slot) = (Stage::new(2, 2), slot_of(b"{a}"));
         stage.settle(&slots()).await;
-        let owner = Arc::clone(stage.nodes.iter().find(|node| node.owns(slot)).unwrap());
-        let holder = Arc::clone(stage.nodes.iter().find(|node| !node.owns(slot)).unwrap());
+        let owner = stage.owner(slot);
+        let holder = stage.other(slot);
         owner.execute(&SET, 0, &[b"set", b"{a}1", b"right"]);
         stage.settle(&slots()).await;
         let key = holder.store.key(0, slot, b"{a}1");
@@ -197,7 +197,7 @@ fn what_copies_hold_is_known() {
     run(async {
         let (mut stage, slot) = (Stage::new(3, 3), slot_of(b"{a}"));
         stage.settle(&slots()).await;
-        let owner = Arc::clone(stage.nodes.iter().find(|node| node.owns(slot)).unwrap());
+        let owner = stage.owner(slot);
         let recorded = owner.execute(&SET, 0, &[b"set", b"{a}1", b"v"]);
         assert_eq!(owner.replication.copies(&recorded), 0, "nobody has been asked yet");
         owner.replication.acknowledged(&recorded, 2).await;
@@ -222,8 +222,8 @@ fn what_a_former_feed_still_brings_changes_nothing() {
     run(async {
         let (mut stage, slot) = (Stage::new(2, 2), slot_of(b"{a}"));
         stage.settle(&slots()).await;
-        let owner = Arc::clone(stage.nodes.iter().find(|node| node.owns(slot)).unwrap());
-        let holder = Arc::clone(stage.nodes.iter().find(|node| !node.owns(slot)).unwrap());
+        let owner = stage.owner(slot);
+        let holder = stage.other(slot);
         let pair = (owner.number, holder.number);
         stage.cut(pair);
         turns(3_000).await;
@@ -245,14 +245,43 @@ fn what_a_former_feed_still_brings_changes_nothing() {
     });
 }
 
+/// Whoever does not own the slot, or does not any more, is told so, and the copy goes on to follow who does.
+#[test]
+fn what_a_stranger_says_changes_nothing() {
+    run(async {
+        let (mut stage, slot) = (Stage::new(3, 2), slot_of(b"{a}"));
+        stage.settle(&slots()).await;
+        let owner = stage.owner(slot);
+        let listed = stage.state.slot(slot).clone();
+        let find = |wanted: &dyn Fn(NodeNumber) -> bool| {
+            Arc::clone(stage.nodes.iter().find(|node| wanted(node.number)).unwrap())
+        };
+        let holder = find(&|number| listed.replicas.contains(&number));
+        let stranger = find(&|number| !listed.is_held_by(number));
+
+        let (outgoing, mut answers) = mpsc::channel(8);
+        let (says, incoming) = mpsc::channel(8);
+        let mut record = Vec::new();
+        let effect = effect::Effect::Remove { db: 0, key: b"{a}1" };
+        effect::Record::Effect { slot, sequence: 1_000, effect }.write(&mut record);
+        says.send(record.into()).await.unwrap();
+        drop(says);
+        holder.replication.follow(&*holder, stranger.number, Feed { outgoing, incoming }).await;
+        assert!(answers.recv().await.is_some(), "it is told nothing");
+
+        owner.execute(&SET, 0, &[b"set", b"{a}1", b"v"]);
+        stage.settle(&slots()).await;
+    });
+}
+
 /// A holder that does not take a slot, for whatever reason, is told again in each round of digests.
 #[test]
 fn who_has_refused_a_slot_is_offered_it_again() {
     run(async {
         let (mut stage, slot) = (Stage::new(2, 2), slot_of(b"{a}"));
         stage.settle(&slots()).await;
-        let owner = Arc::clone(stage.nodes.iter().find(|node| node.owns(slot)).unwrap());
-        let holder = Arc::clone(stage.nodes.iter().find(|node| !node.owns(slot)).unwrap());
+        let owner = stage.owner(slot);
+        let holder = stage.other(slot);
         owner.replication.log(slot).lock().target(holder.number).unwrap().refuse(u64::MAX);
         owner.execute(&SET, 0, &[b"set", b"{a}1", b"v"]);
         turns(3_000).await;
@@ -268,10 +297,10 @@ fn a_holder_that_was_down_for_a_moment_is_sent_what_it_held() {
     run(async {
         let (mut stage, slot) = (Stage::new(3, 3), slot_of(b"{a}"));
         stage.settle(&slots()).await;
-        let owner = Arc::clone(stage.nodes.iter().find(|node| node.owns(slot)).unwrap());
+        let owner = stage.owner(slot);
         owner.execute(&SET, 0, &[b"set", b"{a}1", b"v"]);
         stage.settle(&slots()).await;
-        let holder = Arc::clone(stage.nodes.iter().find(|node| !node.owns(slot)).unwrap());
+        let holder = stage.other(slot);
         stage.come_and_go(&holder);
         stage.settle(&slots()).await;
         let mut keyspace = holder.store.lock(slot, START);
@@ -284,7 +313,7 @@ fn a_deposed_owner_gets_no_acknowledgement() {
     run(async {
         let (mut stage, slot) = (Stage::new(3, 3), slot_of(b"{a}"));
         stage.settle(&slots()).await;
-        let owner = Arc::clone(stage.nodes.iter().find(|node| node.owns(slot)).unwrap());
+        let owner = stage.owner(slot);
         let mut later = stage.state.clone();
         let (number, incarnation) = (owner.number, owner.incarnation);
         later.apply(forebay_cluster::state::Change::Down { number, incarnation });
@@ -307,7 +336,7 @@ fn a_large_hash_is_changed_by_commands_and_arrives() {
     run(async {
         let (mut stage, slot) = (Stage::new(2, 2), slot_of(b"{a}"));
         stage.settle(&slots()).await;
-        let owner = Arc::clone(stage.nodes.iter().find(|node| node.owns(slot)).unwrap());
+        let owner = stage.owner(slot);
         let peer = Arc::clone(owner.replication.peers.read().values().next().unwrap());
         for field in 0..1_000 {
             owner.execute(&HSET, 0, &[b"hset", b"{a}h", field.to_string().as_bytes(), &[b'v'; 50]]);

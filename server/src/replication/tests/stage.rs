@@ -217,6 +217,15 @@ impl Stage {
         }
     }
 
+    pub(super) fn owner(&self, slot: u16) -> Arc<Node> {
+        Arc::clone(self.nodes.iter().find(|node| node.owns(slot)).expect("an owner"))
+    }
+
+    /// A node that does not own the slot.
+    pub(super) fn other(&self, slot: u16) -> Arc<Node> {
+        Arc::clone(self.nodes.iter().find(|node| !node.owns(slot)).expect("another node"))
+    }
+
     /// Begins a feed of which nothing arrives until it is given up.
     pub(super) async fn link_that_lags(&mut self, (from, to): (NodeNumber, NodeNumber)) -> Lagging {
         self.links.remove(&(from, to));
