@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::group_load::GroupLoad;
 use crate::load::{LoadError, Loaded, TargetId};
-use crate::session::{Answer, KeyProblem, Plan, SessionError, Wanted};
+use crate::session::{Answer, Found, KeyProblem, Plan, SessionError, Wanted};
 use crate::target::{Choice, Connection, Lease, Targets};
 use crate::waiting::Waiting;
 use crate::window::WindowClock;
@@ -220,7 +220,7 @@ impl Batch {
     fn deliver(self, group: &GroupLoad, answers: Vec<Answer>, took: Duration, target: TargetId) {
         for (waiters, given) in self.waiters.into_iter().zip(answers) {
             let result = match given {
-                Ok(value) => Ok(Loaded { value, took, target: Some(target) }),
+                Ok(Found { value, snapshot }) => Ok(Loaded { value, took, target: Some(target), snapshot }),
                 Err(problem) => Err(group.key_error(problem)),
             };
             answer(waiters, &result);
@@ -351,7 +351,7 @@ impl BatchQuery {
         connection: &mut Connection,
         deadline: Instant,
     ) -> Result<Vec<Answer>, SessionError> {
-        let mut answers: Vec<Answer> = vec![Ok(None); keys.len()];
+        let mut answers: Vec<Answer> = vec![Ok(Found::default()); keys.len()];
         let mut parts: Vec<Range<usize>> = std::iter::once(0..keys.len()).collect();
         let mut extra = 0;
         while let Some(part) = parts.pop() {

@@ -9,6 +9,7 @@
 //! | `groups`, `dispatch` | the groups that are served, and which of them has a key |
 //! | `origin`, `group_load`, `batch`, `window`, `waiting`, `pending` | a load, and how loads become one query |
 //! | `target`, `breaker`, `latency` | the databases, their health, their connections |
+//! | `snapshot` | what a load could see |
 //! | `session`, `postgres`, `sqlite` | the only places that name sqlx |
 //! | `check` | what is wrong with a configuration once the databases are asked |
 
@@ -34,6 +35,7 @@ mod pending;
 mod placeholder;
 mod postgres;
 mod session;
+mod snapshot;
 mod sqlite;
 mod status;
 mod target;
@@ -56,4 +58,5 @@ pub use load::{LoadError, Loaded, TargetId, Value};
 pub use origin::Origin;
 pub use pattern::{Captures, KeyPattern, MAX_CAPTURES, PatternError};
 pub use pending::PendingLoad;
+pub use snapshot::{NoSnapshot, Snapshot, Xid};
 pub use status::{BATCH_SIZE_BOUNDS, GroupStatus, OriginStatus, Role, TargetStatus};

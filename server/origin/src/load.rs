@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::snapshot::Snapshot;
+
 /// A target's place: 0 is the primary, 1 the first replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TargetId(pub u16);
@@ -18,12 +20,14 @@ pub struct Loaded {
     pub took: Duration,
     /// Who answered; `None` when no query was needed, since the key cannot be there.
     pub target: Option<TargetId>,
+    /// What the query could see, also where it found nothing; `None` when no query was needed, and from SQLite.
+    pub snapshot: Option<Arc<Snapshot>>,
 }
 
 impl Loaded {
     /// The key cannot be there, which needed no query.
     pub(crate) fn absent_unasked() -> Self {
-        Loaded { value: None, took: Duration::ZERO, target: None }
+        Loaded { value: None, took: Duration::ZERO, target: None, snapshot: None }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::load::Value;
 use crate::pattern::Captures;
 use crate::placeholder::Query;
 use crate::postgres::{self, PostgresPlan, PostgresSession};
+use crate::snapshot::Snapshot;
 use crate::sqlite::{self, SqlitePlan, SqliteSession};
 
 /// How to reach one database.
@@ -58,7 +59,16 @@ impl Wanted {
 }
 
 /// What the database said about one key.
-pub(crate) type Answer = Result<Option<Value>, KeyProblem>;
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// `None` when the key is absent.
+    pub(crate) value: Option<Value>,
+    /// What the statement could see; from Postgres alone.
+    pub(crate) snapshot: Option<Arc<Snapshot>>,
+}
+
+/// What became of one key of a batch.
+pub(crate) type Answer = Result<Found, KeyProblem>;
 
 /// Why one key of a batch has no value, while the others may have theirs.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use sqlx::{
 
 use crate::group::Shape;
 use crate::load::Value;
-use crate::session::{Answer, KeyProblem, LoadQuery, SessionError, Wanted};
+use crate::session::{Answer, Found, KeyProblem, LoadQuery, SessionError, Wanted};
 
 /// The instructions of SQLite's machine between two looks at the clock: some tens of microseconds.
 const STEPS_BETWEEN_CHECKS: i32 = 10_000;
@@ -41,6 +41,9 @@ pub(crate) struct SqlitePlan {
     parameters: Vec<usize>,
     shape: Shape,
 }
+
+/// What a row is as a value; `None` when it is absence.
+type Read = Result<Option<Value>, KeyProblem>;
 
 /// Stops queries that take too long: SQLite asks it now and then whether to go on.
 #[derive(Debug)]
@@ -139,12 +142,12 @@ impl SqliteSession {
         }
         let mut rows = query.fetch(&mut self.connection);
         let Some(row) = rows.try_next().await.map_err(session_error)? else {
-            return Ok(Ok(None));
+            return Ok(Ok(Found::default()));
         };
         if rows.try_next().await.map_err(session_error)?.is_some() {
             return Ok(Err(KeyProblem::Shape("the query gave more than one row for one key".into())));
         }
-        Ok(plan.value(&row))
+        Ok(plan.value(&row).map(|value| Found { value, snapshot: None }))
     }
 }
 
@@ -157,7 +160,7 @@ impl SqlitePlan {
         })
     }
 
-    fn value(&self, row: &SqliteRow) -> Answer {
+    fn value(&self, row: &SqliteRow) -> Read {
         match self.shape {
             Shape::String => Ok(Cell::of(row, 0)?.into_bytes().map(Value::String)),
             Shape::Json => json(row),
@@ -166,7 +169,7 @@ impl SqlitePlan {
     }
 }
 
-fn hash(row: &SqliteRow) -> Answer {
+fn hash(row: &SqliteRow) -> Read {
     let mut fields = Vec::with_capacity(row.len());
     for column in row.columns() {
         if let Some(value) = Cell::of(row, column.ordinal())?.into_bytes() {
@@ -178,7 +181,7 @@ fn hash(row: &SqliteRow) -> Answer {
 }
 
 /// SQLite has no JSON type, so a single column that holds the text of a JSON object or array counts as the document.
-fn json(row: &SqliteRow) -> Answer {
+fn json(row: &SqliteRow) -> Read {
     if let [_] = row.columns() {
         match Cell::of(row, 0)? {
             Cell::Null => return Ok(None),

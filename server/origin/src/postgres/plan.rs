@@ -26,7 +26,16 @@ pub(super) struct Parameter {
     pub(super) of: ParameterType,
 }
 
-/// What the columns after the first one, which is the key's place in the batch, are.
+/// The place that stands in the first column of the row with the statement's snapshot; keys count from 1.
+pub(super) const SNAPSHOT_PLACE: i64 = 0;
+
+/// Follows the snapshot of a standby, see [`crate::snapshot::Snapshot::of_standby`].
+pub(super) const STANDBY_MARK: char = '*';
+
+/// The first column of a key's row that is part of its value. Before it are the key's place in the batch, and the snapshot.
+pub(super) const FIRST_VALUE: usize = 2;
+
+/// What the columns from [`FIRST_VALUE`] on are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Output {
     /// One column, the value.
@@ -88,7 +97,8 @@ impl<'q> Description<'q> {
     /// The plan that asks for many keys at once.
     ///
     /// Every key is a row of `unnest`, and the group's query runs beside it with columns of that row in place of the
-    /// placeholders. The odd names cannot collide with those of the query.
+    /// placeholders. The odd names cannot collide with those of the query. One row more has the snapshot, which is of the whole
+    /// statement: so it comes whether or not there is a row for a key.
     pub(super) fn batched(&self) -> PostgresPlan {
         let arrays: Vec<String> =
             self.parameters.iter().zip(1..).map(|(parameter, place)| parameter.of.array(place)).collect();
@@ -98,8 +108,9 @@ impl<'q> Description<'q> {
         self.plan(
             true,
             format!(
-                "SELECT __forebay_k.n, {} FROM unnest({}) WITH ORDINALITY AS __forebay_k({names}n) \
+                "{} SELECT __forebay_k.n, NULL, {} FROM unnest({}) WITH ORDINALITY AS __forebay_k({names}n) \
              CROSS JOIN LATERAL (\n{inner}\n) AS __forebay_q",
+                self.snapshot_row(),
                 self.expressions.join(", "),
                 arrays.join(", "),
             ),
@@ -116,9 +127,19 @@ impl<'q> Description<'q> {
         self.plan(
             false,
             format!(
-                "WITH __forebay_q AS (\n{inner}\n) SELECT 1::int8, {} FROM __forebay_q",
+                "WITH __forebay_q AS (\n{inner}\n) {} SELECT 1::int8, NULL, {} FROM __forebay_q",
+                self.snapshot_row(),
                 self.expressions.join(", "),
             ),
+        )
+    }
+
+    /// The query that gives the snapshot, up to where the one for the values follows.
+    fn snapshot_row(&self) -> String {
+        format!(
+            "SELECT {SNAPSHOT_PLACE}::int8, pg_current_snapshot()::text \
+             || CASE WHEN pg_is_in_recovery() THEN '{STANDBY_MARK}' ELSE '' END{} UNION ALL",
+            ", NULL".repeat(self.expressions.len()),
         )
     }
 

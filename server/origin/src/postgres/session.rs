@@ -1,6 +1,7 @@
 //! One connection to Postgres.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,9 +14,12 @@ use sqlx::{
 };
 
 use super::parameter::ParameterType;
-use super::plan::{Description, Output, Parameter, PostgresPlan, describable};
+use super::plan::{
+    Description, FIRST_VALUE, Output, Parameter, PostgresPlan, SNAPSHOT_PLACE, STANDBY_MARK, describable,
+};
 use crate::load::Value;
-use crate::session::{Answer, KeyProblem, LoadQuery, SessionError, Wanted};
+use crate::session::{Answer, Found, KeyProblem, LoadQuery, SessionError, Wanted};
+use crate::snapshot::Snapshot;
 
 /// The statements that a connection keeps prepared if there are only a few groups.
 const LEAST_STATEMENTS: usize = 100;
@@ -24,6 +28,9 @@ const LEAST_STATEMENTS: usize = 100;
 #[derive(Debug)]
 pub(crate) struct PostgresSession {
     connection: PgConnection,
+    /// The server was a standby when the connection was made. It may have been promoted since; then its snapshots say more than is
+    /// believed.
+    of_standby: bool,
 }
 
 /// Reads a `postgres://` URL.
@@ -42,9 +49,15 @@ pub(crate) fn connect_options(url: &str, timeout: Duration, groups: usize) -> Re
 impl PostgresSession {
     pub(crate) async fn connect(options: &PgConnectOptions) -> Result<Self, SessionError> {
         match options.connect().await {
-            Ok(connection) => Ok(PostgresSession { connection }),
+            Ok(connection) => PostgresSession { connection, of_standby: false }.introduced().await,
             Err(error) => Err(SessionError::Unreachable(in_words(&error))),
         }
+    }
+
+    async fn introduced(mut self) -> Result<Self, SessionError> {
+        let row = sqlx::raw_sql("SELECT pg_is_in_recovery()").fetch_one(&mut self.connection).await;
+        self.of_standby = row.and_then(|row| row.try_get(0)).map_err(session_error)?;
+        Ok(self)
     }
 
     pub(crate) async fn ping(&mut self) -> Result<(), SessionError> {
@@ -103,17 +116,30 @@ impl PostgresSession {
         let query = plan.parameters.iter().fold(query, |query, parameter| {
             if plan.batched { bind_all(query, parameter, keys) } else { bind_first(query, parameter, keys) }
         });
-        let mut answers: Vec<Answer> = vec![Ok(None); keys.len()];
+        let mut answers: Vec<Answer> = vec![Ok(Found::default()); keys.len()];
         let mut seen = vec![false; keys.len()];
+        let mut snapshot = None;
         let mut rows = query.fetch(&mut self.connection);
         while let Some(row) = rows.try_next().await.map_err(session_error)? {
-            let place = usize::try_from(row.try_get::<i64, _>(0).map_err(session_error)? - 1).unwrap_or(usize::MAX);
+            let place = row.try_get::<i64, _>(0).map_err(session_error)?;
+            if place == SNAPSHOT_PLACE {
+                snapshot = Some(read_snapshot(&row, self.of_standby)?);
+                continue;
+            }
+            let place = usize::try_from(place - 1).unwrap_or(usize::MAX);
             let (Some(answer), Some(seen)) = (answers.get_mut(place), seen.get_mut(place)) else {
                 return Err(SessionError::unfit("the database answered for a key that was not asked for", ""));
             };
             // However many rows a key has, no more than one is held.
-            *answer = if *seen { Err(two_rows()) } else { Ok(plan.output.value(&row).map_err(session_error)?) };
+            *answer = match *seen {
+                true => Err(two_rows()),
+                false => Ok(Found { value: plan.output.value(&row).map_err(session_error)?, snapshot: None }),
+            };
             *seen = true;
+        }
+        let snapshot = snapshot.ok_or_else(|| SessionError::unfit("the database gave no snapshot", ""))?;
+        for found in answers.iter_mut().flatten() {
+            found.snapshot = Some(Arc::clone(&snapshot));
         }
         Ok(answers)
     }
@@ -134,10 +160,10 @@ impl PostgresSession {
 impl Output {
     fn value(&self, row: &PgRow) -> Result<Option<Value>, sqlx::Error> {
         match self {
-            Output::Value => Ok(bytes_of(row, 1)?.map(Value::String)),
+            Output::Value => Ok(bytes_of(row, FIRST_VALUE)?.map(Value::String)),
             Output::Fields(names) => {
                 let mut fields = Vec::with_capacity(names.len());
-                for (name, column) in names.iter().zip(1..) {
+                for (name, column) in names.iter().zip(FIRST_VALUE..) {
                     if let Some(value) = bytes_of(row, column)? {
                         fields.push((Bytes::copy_from_slice(name.as_bytes()), value));
                     }
@@ -156,6 +182,18 @@ fn bytes_of(row: &PgRow, column: usize) -> Result<Option<Bytes>, sqlx::Error> {
         return Ok(None);
     }
     value.as_bytes().map(|bytes| Some(Bytes::copy_from_slice(bytes))).map_err(sqlx::Error::Decode)
+}
+
+/// A standby's snapshot is marked with a `*`. That it was one when the connection was made says so, too: what is asked within a
+/// statement is answered after its snapshot was taken, and it may have been promoted just then.
+fn read_snapshot(row: &PgRow, of_standby: bool) -> Result<Arc<Snapshot>, SessionError> {
+    let text: &str = row.try_get(1).map_err(session_error)?;
+    let (text, of_standby) = match text.strip_suffix(STANDBY_MARK) {
+        Some(text) => (text, true),
+        None => (text, of_standby),
+    };
+    let snapshot: Snapshot = text.parse().map_err(|_| SessionError::unfit(format!("`{text}` is no snapshot"), ""))?;
+    Ok(Arc::new(if of_standby { snapshot.of_standby() } else { snapshot }))
 }
 
 fn two_rows() -> KeyProblem {

@@ -5,6 +5,7 @@ mod checks;
 mod failures;
 mod groups;
 mod shop;
+mod snapshots;
 mod sqlite;
 mod targets;
 mod tls;
