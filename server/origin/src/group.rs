@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::fault::Fault;
+use crate::invalidation::Invalidation;
 use crate::pattern::KeyPattern;
 
 /// What one definition of a group is called within an [`crate::Origin`]; no other one ever is.
@@ -69,13 +70,15 @@ pub enum Feed {
     Kafka,
 }
 
-/// A table whose row changes invalidate keys of a group: `prices(product_id)`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Invalidation {
-    /// The table, with its schema if one was written.
-    pub table: String,
-    /// The columns that make up the captures; empty: any change invalidates every key of the group.
-    pub columns: Vec<String>,
+impl Feed {
+    /// As the file has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Feed::Wal => "wal",
+            Feed::Notify => "notify",
+            Feed::Kafka => "kafka",
+        }
+    }
 }
 
 /// One `[[group]]` of a configuration.
@@ -107,7 +110,7 @@ pub struct GroupConfig {
     pub remove: Option<String>,
     /// The tables whose changes invalidate keys of this group.
     pub invalidated_by: Vec<Invalidation>,
-    /// Where those changes are learnt from.
+    /// Where those changes are learnt from; [`Feed::Wal`] where that is left out and there are any.
     pub feed: Option<Feed>,
     /// Where the settings stand in their file.
     pub(crate) places: Places,
@@ -141,6 +144,11 @@ impl GroupConfig {
             feed: None,
             places: Places::default(),
         }
+    }
+
+    /// Where changes of its rows are learnt from, if from anywhere.
+    pub fn change_feed(&self) -> Option<Feed> {
+        (!self.invalidated_by.is_empty()).then(|| self.feed.unwrap_or(Feed::Wal))
     }
 
     /// Whether both load the same for the same keys.
@@ -185,6 +193,11 @@ pub(crate) struct Places {
 }
 
 impl Places {
+    /// Whether `setting` stands in the file.
+    pub(crate) fn has(&self, setting: &str) -> bool {
+        self.settings.iter().any(|(name, _)| *name == setting)
+    }
+
     /// Line and column of `setting`, or of the group itself where it was left out.
     fn of(&self, setting: &str) -> (usize, usize) {
         self.settings.iter().find(|(name, _)| *name == setting).map_or(self.table, |(_, place)| *place)

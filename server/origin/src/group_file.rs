@@ -8,7 +8,8 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 use crate::duration;
 use crate::fault::{Fault, nearest};
-use crate::group::{Feed, GroupConfig, Invalidation, MAX_GROUPS, Places, Refresh, Shape, WriteStrategy};
+use crate::group::{Feed, GroupConfig, MAX_GROUPS, Places, Refresh, Shape, WriteStrategy};
+use crate::invalidation::{Invalidation, InvalidationError};
 use crate::lines::{Lines, Span};
 use crate::pattern::KeyPattern;
 use crate::placeholder::Query;
@@ -34,7 +35,18 @@ const SETTINGS: [&str; 15] = [
 
 /// Reads the `[[group]]` tables of `text`, which may be a groups file or a whole configuration file; other keys at the
 /// top are left to whoever knows them. `file` is only how faults name it.
+///
+/// Groups with change feeds are refused, for callers that do nothing about changes.
 pub fn parse_groups(text: &str, file: &str) -> Result<Vec<GroupConfig>, Vec<Fault>> {
+    read_groups(text, file, false)
+}
+
+/// The same for callers that follow change feeds.
+pub fn parse_groups_with_feeds(text: &str, file: &str) -> Result<Vec<GroupConfig>, Vec<Fault>> {
+    read_groups(text, file, true)
+}
+
+fn read_groups(text: &str, file: &str, with_feeds: bool) -> Result<Vec<GroupConfig>, Vec<Fault>> {
     let (document, errors) = DeTable::parse_recoverable(text);
     let lines = Lines::new(text, file);
     if !errors.is_empty() {
@@ -46,7 +58,7 @@ pub fn parse_groups(text: &str, file: &str) -> Result<Vec<GroupConfig>, Vec<Faul
     let mut faults = Vec::new();
     let groups: Vec<GroupConfig> = group_tables(document.get_ref(), &lines, &mut faults)
         .into_iter()
-        .filter_map(|(span, table)| GroupReader::new(table, span, &lines, &mut faults).read())
+        .filter_map(|(span, table)| GroupReader::new(table, span, &lines, &mut faults).read(with_feeds))
         .collect();
     fault_group_set(&groups, &mut faults);
     faults.sort_by_key(|fault| (fault.line, fault.column));
@@ -104,6 +116,57 @@ pub(crate) fn fault_statements(group: &GroupConfig, faults: &mut Vec<Fault>) {
     }
 }
 
+/// What is wrong with the tables that invalidate a group's keys, as far as that shows without the database.
+pub(crate) fn fault_invalidations(group: &GroupConfig, faults: &mut Vec<Fault>) {
+    let mut refuse = |setting, problem: String, hint: String| faults.push(group.fault(setting, problem, hint));
+    let captures = group.key.names().len();
+    for (place, table) in group.invalidated_by.iter().enumerate() {
+        if !table.columns.is_empty() && table.columns.len() != captures {
+            let names: Vec<&str> = group.key.names().collect();
+            let hint = match captures {
+                0 => format!("write \"{}\"", table.table),
+                _ => format!(
+                    "write a column for each of {}, or \"{}\" alone: then any change invalidates every key of the group",
+                    names.join(", "),
+                    table.table
+                ),
+            };
+            refuse(
+                "invalidated_by",
+                format!(
+                    "`{table}` is of {}, but `{}` has {}",
+                    counted(table.columns.len(), "column"),
+                    group.key,
+                    counted(captures, "capture")
+                ),
+                hint,
+            );
+        }
+        let is_known = group.invalidated_by[..place].contains(table);
+        if is_known {
+            refuse("invalidated_by", format!("`{table}` stands there twice"), "take one of them away".to_owned());
+        }
+    }
+    // Where there is such a setting, its own faults are told.
+    let names_no_table = group.invalidated_by.is_empty() && !group.places.has("invalidated_by");
+    if let Some(feed) = group.feed.filter(|_| names_no_table) {
+        refuse(
+            "feed",
+            format!("there is nothing to be learnt from `{}` without `invalidated_by`", feed.as_str()),
+            "name the tables that the query reads, such as invalidated_by = [\"products(id)\"], or leave feed out"
+                .to_owned(),
+        );
+    }
+}
+
+fn counted(count: usize, thing: &str) -> String {
+    format!(
+        "{} {thing}{}",
+        if count == 0 { "no".to_owned() } else { count.to_string() },
+        if count == 1 { "" } else { "s" }
+    )
+}
+
 fn are_parameters(count: usize) -> String {
     match count {
         0 => "are no parameters".to_owned(),
@@ -159,7 +222,7 @@ impl<'r, 'i> GroupReader<'r, 'i> {
     }
 
     /// The group, if what is needed to go on is there; faults of the rest do not hinder that.
-    fn read(mut self) -> Option<GroupConfig> {
+    fn read(mut self, with_feeds: bool) -> Option<GroupConfig> {
         self.refuse_unknown_settings();
         let name = self.required("name")?.into_owned();
         if name.is_empty() {
@@ -178,7 +241,7 @@ impl<'r, 'i> GroupReader<'r, 'i> {
         let remove = self.text("remove").map(Cow::into_owned);
         let invalidated_by = self.invalidated_by();
         let feed = self.feed();
-        self.refuse_unavailable();
+        self.refuse_unavailable(with_feeds);
         let mut group = GroupConfig::new(name, key?, load?, as_);
         group.ttl = ttl;
         group.ttl_jitter = ttl_jitter;
@@ -192,6 +255,7 @@ impl<'r, 'i> GroupReader<'r, 'i> {
         group.feed = feed;
         group.places = self.places();
         fault_statements(&group, self.faults);
+        fault_invalidations(&group, self.faults);
         Some(group)
     }
 
@@ -211,9 +275,9 @@ impl<'r, 'i> GroupReader<'r, 'i> {
     }
 
     /// Refuses settings whose effect this version does not have, rather than take them and do nothing.
-    fn refuse_unavailable(&mut self) {
+    fn refuse_unavailable(&mut self, with_feeds: bool) {
         for setting in ["invalidated_by", "feed"] {
-            if self.value(setting).is_some() {
+            if !with_feeds && self.value(setting).is_some() {
                 self.refuse(
                     setting,
                     "change feeds are not available yet",
@@ -320,22 +384,29 @@ impl<'r, 'i> GroupReader<'r, 'i> {
     }
 
     fn invalidated_by(&mut self) -> Vec<Invalidation> {
-        let Some(value) = self.value("invalidated_by") else {
-            return Vec::new();
+        let texts = match self.value("invalidated_by") {
+            None => return Vec::new(),
+            Some(DeValue::Array(list)) => texts(list),
+            Some(_) => None,
         };
-        let entries: Option<Vec<_>> = match value {
-            DeValue::Array(list) => texts(list).map(|texts| texts.into_iter().map(invalidation).collect()),
-            _ => None,
-        };
-        let parsed: Option<Vec<_>> = entries.and_then(|entries| entries.into_iter().collect());
-        if parsed.is_none() {
+        let Some(texts) = texts else {
             self.refuse(
                 "invalidated_by",
                 "it is no list of tables",
                 "write [\"products(id)\"], the columns in the order of the captures, or the table alone",
             );
+            return Vec::new();
+        };
+        let mut tables = Vec::with_capacity(texts.len());
+        for text in texts {
+            match text.parse() {
+                Ok(table) => tables.push(table),
+                Err(error) => {
+                    self.refuse("invalidated_by", format!("`{text}`: {error}"), InvalidationError::hint(&error))
+                }
+            }
         }
-        parsed.unwrap_or_default()
+        tables
     }
 
     fn feed(&mut self) -> Option<Feed> {
@@ -430,18 +501,4 @@ fn texts<'a>(list: &'a DeArray<'_>) -> Option<Vec<&'a str>> {
             _ => None,
         })
         .collect()
-}
-
-/// Reads `table` or `table(column, …)`.
-fn invalidation(text: &str) -> Option<Invalidation> {
-    let (table, columns) = match text.split_once('(') {
-        None => (text, Vec::new()),
-        Some((table, rest)) => {
-            let columns = rest.trim_end().strip_suffix(')')?.split(',');
-            (table, columns.map(|column| column.trim().to_owned()).collect())
-        }
-    };
-    let table = table.trim().to_owned();
-    let complete = !table.is_empty() && columns.iter().all(|column| !column.is_empty());
-    complete.then_some(Invalidation { table, columns })
 }

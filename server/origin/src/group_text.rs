@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use crate::group::{GroupConfig, Refresh};
+use crate::group::{Feed, GroupConfig, Refresh};
 
 impl GroupConfig {
     /// The `[[group]]` table that says the same. What has its default is left out, as comments are; so two groups with the same rules
@@ -37,6 +37,13 @@ impl GroupConfig {
             if let Some(statement) = statement {
                 set(setting, &Quoted(statement));
             }
+        }
+        if !self.invalidated_by.is_empty() {
+            let tables = self.invalidated_by.iter().map(|table| Quoted(&table.to_string()).to_string());
+            set("invalidated_by", &format!("[{}]", tables.collect::<Vec<_>>().join(", ")));
+        }
+        if let Some(feed) = self.feed.filter(|feed| *feed != Feed::Wal) {
+            set("feed", &Quoted(feed.as_str()));
         }
         text
     }
@@ -90,7 +97,8 @@ mod tests {
 
     use super::*;
     use crate::group::Shape;
-    use crate::group_file::parse_groups;
+    use crate::group_file::parse_groups_with_feeds;
+    use crate::invalidation::{Invalidation, TableName};
     use crate::pattern::KeyPattern;
 
     #[test]
@@ -118,6 +126,8 @@ mod tests {
             times in prop::array::uniform3(prop::option::of(1u64..10_000_000_000)),
             jitter in 0.0..0.99f64,
             early in any::<bool>(),
+            table in "[\\PC]{1,6}",
+            feed in prop::option::of(prop::sample::select(vec![Feed::Wal, Feed::Notify, Feed::Kafka])),
         ) {
             let key = KeyPattern::parse("a:{x}").unwrap();
             // Within a comment of SQL, every text is right.
@@ -127,11 +137,19 @@ mod tests {
             (group.ttl, group.absent_ttl, group.stale_if_error) = (ttl, absent, stale);
             group.ttl_jitter = jitter;
             group.refresh = if early && ttl.is_some() { Refresh::Early } else { Refresh::Off };
+            if feed.is_some() {
+                let name = TableName { schema: None, name: table };
+                let one = Invalidation { table: name.clone(), columns: vec!["id".to_owned()] };
+                group.invalidated_by = vec![one, Invalidation { table: name, columns: Vec::new() }];
+                group.feed = feed;
+            }
             let text = group.to_toml();
-            let read = parse_groups(&text, "").map_err(|faults| TestCaseError::fail(format!("{faults:?}\n{text}")))?;
+            let read = parse_groups_with_feeds(&text, "").map_err(|faults| TestCaseError::fail(format!("{faults:?}\n{text}")))?;
             prop_assert_eq!(read.len(), 1);
             prop_assert!(read[0].is_defined_as(&group));
             prop_assert_eq!(&read[0].name, &group.name);
+            prop_assert_eq!(&read[0].invalidated_by, &group.invalidated_by);
+            prop_assert_eq!(read[0].change_feed(), group.change_feed());
             prop_assert_eq!(read[0].to_toml(), text);
         }
     }

@@ -5,7 +5,7 @@
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | `group`, `group_file`, `group_text`, `pattern` | what a configuration says |
+//! | `group`, `group_file`, `group_text`, `invalidation`, `pattern` | what a configuration says |
 //! | `groups`, `dispatch` | the groups that are served, and which of them has a key |
 //! | `origin`, `group_load`, `batch`, `window`, `waiting`, `pending` | a load, and how loads become one query |
 //! | `target`, `breaker`, `latency` | the databases, their health, their connections |
@@ -26,6 +26,7 @@ mod group_file;
 mod group_load;
 mod group_text;
 mod groups;
+mod invalidation;
 mod latency;
 mod lines;
 mod load;
@@ -49,10 +50,11 @@ pub use dispatch::GroupMatch;
 pub use duration::parse as parse_duration;
 pub use embedded::{EmbeddedDatabase, EmbeddedError};
 pub use fault::{Fault, nearest};
-pub use group::{Feed, Group, GroupConfig, GroupId, Invalidation, MAX_GROUPS, Refresh, Shape, WriteStrategy};
-pub use group_file::parse_groups;
+pub use group::{Feed, Group, GroupConfig, GroupId, MAX_GROUPS, Refresh, Shape, WriteStrategy};
+pub use group_file::{parse_groups, parse_groups_with_feeds};
 pub use group_text::{length, to_toml};
 pub use groups::{Groups, Rules};
+pub use invalidation::{Invalidation, InvalidationError, TableName};
 pub use lines::{Lines, Span};
 pub use load::{LoadError, Loaded, TargetId, Value};
 pub use origin::Origin;

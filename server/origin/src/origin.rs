@@ -15,7 +15,7 @@ use crate::check::{self, Checked};
 use crate::config::OriginConfig;
 use crate::fault::Fault;
 use crate::group::{GroupConfig, GroupId};
-use crate::group_file::{fault_group_set, fault_statements};
+use crate::group_file::{fault_group_set, fault_invalidations, fault_statements};
 use crate::group_load::GroupLoad;
 use crate::groups::{Groups, Queue, Rules, Served};
 use crate::load::{LoadError, Loaded, TargetId};
@@ -276,7 +276,10 @@ fn send(messages: Messages) {
 fn faults_of(groups: &[GroupConfig]) -> Vec<Fault> {
     let mut faults = Vec::new();
     fault_group_set(groups, &mut faults);
-    groups.iter().for_each(|group| fault_statements(group, &mut faults));
+    for group in groups {
+        fault_statements(group, &mut faults);
+        fault_invalidations(group, &mut faults);
+    }
     faults
 }
 

@@ -163,6 +163,21 @@ impl KeyPattern {
         (at == key.len()).then_some(found)
     }
 
+    /// The key whose captures are `parts`, or `None` if no key has them: a capture is never empty, and ends where the literal after it
+    /// first occurs.
+    pub fn key(&self, parts: &[&[u8]]) -> Option<Vec<u8>> {
+        if parts.len() != self.captures.len() {
+            return None;
+        }
+        let mut key = self.prefix.to_vec();
+        for (capture, part) in self.captures.iter().zip(parts) {
+            key.extend_from_slice(part);
+            key.extend_from_slice(&capture.until);
+        }
+        let captures = self.matches(&key)?;
+        captures.of(&key).eq(parts.iter().copied()).then_some(key)
+    }
+
     /// Whether every key of `other` is a key of `self`, as far as that is plain to see.
     ///
     /// It tries a key of `other` whose captures hold a byte that no pattern mentions: what `self` does with that key, it
@@ -414,6 +429,24 @@ mod tests {
             let captures = pattern.matches(key.as_bytes());
             let parts = captures.map(|captures| captures.of(key.as_bytes()).map(<[u8]>::to_vec).collect::<Vec<_>>());
             prop_assert_eq!(parts, naive(&pieces, key.as_bytes()), "{}", text);
+        }
+
+        #[test]
+        fn a_key_is_made_of_its_captures_and_of_no_others(
+            pieces in pieces(), key in "[ab:]{0,10}", parts in prop::collection::vec("[ab:]{0,3}", 0..4)
+        ) {
+            let text = written(&pieces);
+            prop_assume!(!text.is_empty());
+            let pattern = KeyPattern::parse(&text).unwrap();
+            if let Some(captures) = pattern.matches(key.as_bytes()) {
+                let parts: Vec<&[u8]> = captures.of(key.as_bytes()).collect();
+                prop_assert_eq!(pattern.key(&parts), Some(key.as_bytes().to_vec()), "{}", text);
+            }
+            let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
+            if let Some(key) = pattern.key(&parts) {
+                let captures = pattern.matches(&key).unwrap();
+                prop_assert_eq!(captures.of(&key).collect::<Vec<_>>(), parts);
+            }
         }
 
         #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forebay_origin::{Refresh, Shape, WriteStrategy, parse_groups};
+use forebay_origin::{Feed, Refresh, Shape, WriteStrategy, parse_groups, parse_groups_with_feeds};
 use proptest::prelude::*;
 
 const WHOLE_FILE: &str = r#"
@@ -94,6 +94,7 @@ as = "string"
         "14:8 group \"b\".load",
         "16:9 group \"b\".write",
         "17:8 group \"b\".feed",
+        "17:8 group \"b\".feed",
         "18:8 group \"b\".save",
         "21:8 group \"b\".name",
         "22:7 group \"b\".key",
@@ -107,7 +108,41 @@ as = "string"
     assert!(faults[3].problem.contains("comes with the list, set and sorted set commands"));
     assert!(faults[7].problem.contains("it uses $2, but there is only $1"), "{}", faults[7]);
     assert!(faults[8].problem.contains("write = \"through\" is not available yet"));
-    assert!(faults[13].problem.contains("more than one statement"), "{}", faults[13]);
+    assert!(faults[14].problem.contains("more than one statement"), "{}", faults[14]);
+}
+
+#[test]
+fn tables_that_cannot_invalidate_a_groups_keys_are_faults() {
+    let with = |settings: &str| {
+        let text =
+            format!("[[group]]\nname = 'a'\nkey = 'a:{{x}}:{{y}}'\nload = 'SELECT $1, $2'\nas = 'hash'\n{settings}\n");
+        parse_groups_with_feeds(&text, "g")
+    };
+    let group = with("invalidated_by = ['Friends(b, a)', 'scores']").unwrap().remove(0);
+    assert_eq!(group.invalidated_by, ["friends(b,a)".parse().unwrap(), "scores".parse().unwrap()]);
+    assert_eq!((group.feed, group.change_feed()), (None, Some(Feed::Wal)));
+    for (settings, said) in [
+        (
+            "invalidated_by = ['friends(a)']",
+            &[
+                "g:6:18: error: group \"a\".invalidated_by: `friends(a)` is of 1 column, but `a:{x}:{y}` has 2 captures\n  \
+                 hint: write a column for each of x, y, or \"friends\" alone: then any change invalidates every key of the group",
+            ][..],
+        ),
+        (
+            "invalidated_by = ['friends(a', 'friends(a, b)', 'friends(a, b)']",
+            &["`friends(a`: the parenthesis is never closed", "`friends(a, b)` stands there twice"],
+        ),
+        ("invalidated_by = 'friends'", &["it is no list of tables"]),
+        ("feed = 'notify'", &["there is nothing to be learnt from `notify` without `invalidated_by`"]),
+        ("invalidated_by = ['scores']\nfeed = 'rumour'", &["`rumour` is no change feed"]),
+    ] {
+        let faults = with(settings).unwrap_err();
+        assert_eq!(faults.len(), said.len(), "{settings}: {faults:#?}");
+        for said in said {
+            assert!(faults.iter().any(|fault| fault.to_string().contains(said)), "{settings}: {said}: {faults:#?}");
+        }
+    }
 }
 
 #[test]
