@@ -51,7 +51,10 @@ pub use dispatch::GroupMatch;
 pub use duration::parse as parse_duration;
 pub use embedded::{EmbeddedDatabase, EmbeddedError};
 pub use fault::{Fault, nearest};
-pub use feed::{Affected, AffectedKeys, Change, FeedEvent, FeedMemory, Gap, MAX_KEYS_OF_CHANGE, Position};
+pub use feed::{
+    Affected, AffectedKeys, Change, FeedCounts, FeedEvent, FeedMemory, FeedState, FeedStatus, Gap, MAX_KEYS_OF_CHANGE,
+    Position,
+};
 pub use group::{Feed, Group, GroupConfig, GroupId, MAX_GROUPS, Refresh, Shape, WriteStrategy};
 pub use group_file::{parse_groups, parse_groups_with_feeds};
 pub use group_text::{length, to_toml};

@@ -221,6 +221,11 @@ impl Mapping {
         self.rules.iter().map(|rule| &rule.table).collect()
     }
 
+    /// The groups, each as often as it names a table.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.rules.iter().map(|rule| &rule.group)
+    }
+
     /// The rules that name `relation`; a table without its schema is any schema's.
     fn rules_of<'m>(&'m self, relation: &'m Relation) -> impl Iterator<Item = &'m Rule> {
         self.rules.iter().filter(|rule| {
