@@ -10,6 +10,7 @@
 //! | `origin`, `group_load`, `batch`, `window`, `waiting`, `pending` | a load, and how loads become one query |
 //! | `target`, `breaker`, `latency` | the databases, their health, their connections |
 //! | `snapshot` | what a load could see |
+//! | `feed` | what others have changed |
 //! | `session`, `postgres`, `sqlite` | the only places that name sqlx |
 //! | `check` | what is wrong with a configuration once the databases are asked |
 
@@ -52,8 +53,8 @@ pub use duration::parse as parse_duration;
 pub use embedded::{EmbeddedDatabase, EmbeddedError};
 pub use fault::{Fault, nearest};
 pub use feed::{
-    Affected, AffectedKeys, Change, FeedCounts, FeedEvent, FeedMemory, FeedState, FeedStatus, Gap, MAX_KEYS_OF_CHANGE,
-    Position,
+    Affected, AffectedKeys, Change, ChangeFeed, FeedConfig, FeedCounts, FeedEvent, FeedMemory, FeedState, FeedStatus,
+    FeedView, Gap, MAX_KEYS_OF_CHANGE, Position,
 };
 pub use group::{Feed, Group, GroupConfig, GroupId, MAX_GROUPS, Refresh, Shape, WriteStrategy};
 pub use group_file::{parse_groups, parse_groups_with_feeds};

@@ -7,14 +7,15 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::batch::{Arrivals, BatchLimits, Batcher, Request};
 use crate::check::{self, Checked};
 use crate::config::OriginConfig;
 use crate::fault::Fault;
-use crate::group::{GroupConfig, GroupId};
+use crate::feed::{self, ChangeFeed, FeedConfig};
+use crate::group::{Feed, GroupConfig, GroupId};
 use crate::group_file::{fault_group_set, fault_invalidations, fault_statements};
 use crate::group_load::GroupLoad;
 use crate::groups::{Groups, Queue, Rules, Served};
@@ -33,6 +34,8 @@ use crate::window::WindowClock;
 pub struct Origin {
     config: OriginConfig,
     groups: ArcSwap<Groups>,
+    /// The same for change feeds, which wait for them to be replaced.
+    told_groups: watch::Sender<Arc<Vec<GroupConfig>>>,
     /// Whether there are any groups: all that a request asks which finds what it wants.
     has_groups: AtomicBool,
     waiting: Arc<WaitingLoads>,
@@ -86,6 +89,7 @@ impl Origin {
         }
         let origin = Origin {
             groups: ArcSwap::from_pointee(Groups::new(0, Vec::new())),
+            told_groups: watch::Sender::default(),
             has_groups: AtomicBool::new(false),
             waiting: Arc::new(WaitingLoads::new(config.max_waiting_loads)),
             clock: Arc::new(clock),
@@ -136,7 +140,10 @@ impl Origin {
         let gone: Vec<_> =
             before.all().iter().filter(|served| after.served(served.id).is_none()).map(Arc::clone).collect();
         self.has_groups.store(!after.is_empty(), Relaxed);
+        let told = after.iter().cloned().collect();
         self.groups.store(Arc::new(after));
+        // Only now: what is loaded by a new group from here on is older than the gap by which a feed begins to tell of it.
+        self.told_groups.send_replace(Arc::new(told));
         gone.iter().for_each(|served| served.queue.close());
         while batchers.tasks.try_join_next().is_some() {}
         Ok(())
@@ -157,6 +164,17 @@ impl Origin {
         let id = GroupId(batchers.next_id);
         batchers.next_id += 1;
         Served { id, rules: Rules::of(group), load, queue: Arc::new(Queue::new(sender)) }
+    }
+
+    /// Follows the changes of the primary's rows, as the groups with this feed name them; whenever groups are replaced, as the new ones do.
+    /// There is to be one follower in a cluster: who follows with a higher term displaces the others.
+    ///
+    /// Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the primary can have no such feed. What may be otherwise in a moment is no error: it is told by [`ChangeFeed::status`].
+    pub fn follow(&self, feed: Feed, config: FeedConfig) -> Result<ChangeFeed, Fault> {
+        feed::follow(&self.config.url, feed, config, self.told_groups.subscribe())
     }
 
     /// What the databases say of these groups, without serving them.

@@ -85,6 +85,12 @@ pub struct FeedMemory {
 }
 
 impl FeedMemory {
+    /// The groups of `covered` that the feed did not tell of, or not of the same tables.
+    pub(crate) fn lacks(&self, covered: &BTreeMap<String, Vec<String>>) -> Vec<Arc<str>> {
+        let is_new = |(group, tables): &(&String, &Vec<String>)| self.covered.get(*group) != Some(*tables);
+        covered.iter().filter(is_new).map(|(group, _)| group.as_str().into()).collect()
+    }
+
     /// As text, to be stored.
     pub fn to_text(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()

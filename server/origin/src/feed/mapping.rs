@@ -3,7 +3,7 @@
 //! Where a row does not tell the key for sure, every key of the group is meant: that costs loads, and leaves nothing stale.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::change::Gathered;
@@ -214,11 +214,6 @@ impl Mapping {
             }));
         }
         Mapping { rules }
-    }
-
-    /// The tables, each once.
-    pub(crate) fn tables(&self) -> BTreeSet<&TableName> {
-        self.rules.iter().map(|rule| &rule.table).collect()
     }
 
     /// The groups, each as often as it names a table.

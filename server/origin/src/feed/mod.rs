@@ -1,8 +1,57 @@
 //! Change feeds: what others have changed in the database, as the keys that it invalidates.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | `change`, `handle`, `config`, `status` | what comes out, and how it is followed |
+//! | `mapping` | from a changed row to keys; pure |
+//! | `tables` | what the database says of the tables that groups name |
+//! | `wal` | the write-ahead log |
+//! | `outlet` | what all feeds' tasks have in common |
+
 mod change;
+mod config;
+mod handle;
 mod mapping;
+mod outlet;
 mod status;
+mod tables;
 mod wal;
 
 pub use change::{Affected, AffectedKeys, Change, FeedEvent, FeedMemory, Gap, MAX_KEYS_OF_CHANGE, Position};
+pub use config::FeedConfig;
+pub use handle::{ChangeFeed, FeedView};
 pub use status::{FeedCounts, FeedState, FeedStatus};
+
+pub(crate) use outlet::GroupsWatch;
+
+use crate::fault::Fault;
+use crate::group::Feed;
+
+/// The longest name of a feed, so that a slot's has room after it.
+const LONGEST_NAME: usize = 50;
+
+/// Follows the changes of the database at `url`.
+///
+/// # Errors
+/// When there is no such feed there.
+pub(crate) fn follow(url: &str, feed: Feed, config: FeedConfig, groups: GroupsWatch) -> Result<ChangeFeed, Fault> {
+    let refuse = |problem: String, hint: &str| Err(Fault::unplaced("feed", problem, hint));
+    let is_sign = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let name = &config.name;
+    if name.is_empty() || name.len() > LONGEST_NAME || !name.bytes().all(is_sign) || name.as_bytes()[0].is_ascii_digit()
+    {
+        return refuse(
+            format!("`{name}` cannot be the name of a replication slot"),
+            "write lower case letters, digits and `_`, at most 50 of them, beginning with a letter",
+        );
+    }
+    if url.starts_with("sqlite:") {
+        return refuse("SQLite tells nobody of changes".to_owned(), "leave invalidated_by out and set a ttl");
+    }
+    match feed {
+        Feed::Wal => wal::follow(url, config, groups).or_else(|problem| refuse(problem, "")),
+        Feed::Notify | Feed::Kafka => {
+            refuse(format!("feed = \"{}\" is not available yet", feed.as_str()), "write feed = \"wal\"")
+        }
+    }
+}

@@ -5,4 +5,4 @@ mod plan;
 mod session;
 
 pub(crate) use plan::PostgresPlan;
-pub(crate) use session::{PostgresSession, connect_options};
+pub(crate) use session::{PostgresSession, connect_options, session_error};

@@ -224,7 +224,7 @@ fn text(value: &[u8]) -> &str {
 }
 
 /// Sorts an error by who is to blame.
-fn session_error(error: sqlx::Error) -> SessionError {
+pub(crate) fn session_error(error: sqlx::Error) -> SessionError {
     match &error {
         sqlx::Error::Database(database) => database_error(database.as_ref()),
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnIndexOutOfBounds { .. } => {

@@ -3,6 +3,7 @@
 mod batches;
 mod checks;
 mod failures;
+mod feed;
 mod groups;
 mod shop;
 mod snapshots;

@@ -13,7 +13,7 @@ use crate::snapshot::Xid;
 /// 2000-01-01, where Postgres' times begin.
 const POSTGRES_EPOCH: Duration = Duration::from_secs(946_684_800);
 
-/// Follows the messages of one stream.
+/// Follows the messages of one stream, from its beginning.
 ///
 /// **Invariant.** *What cannot be understood counts as a change of every key*: a poisoned message costs loads, and leaves nothing stale.
 pub(crate) struct Transactions {
@@ -77,13 +77,6 @@ impl Transactions {
             gathered: Gathered::default(),
             said: HashSet::new(),
         }
-    }
-
-    /// A new stream begins: it describes its tables anew, and begins with a whole transaction.
-    pub(crate) fn begin_stream(&mut self) {
-        self.tables.clear();
-        self.open = None;
-        self.gathered.take();
     }
 
     /// From now on this is how rows become keys.

@@ -124,12 +124,3 @@ fn a_truncation_is_every_key_and_other_groups_take_effect_at_once() {
     transactions.map(Mapping::default(), Facts::default());
     assert_eq!(taken(&mut transactions, [begin(5), truncate, insert(1, "1"), commit(2)]), [Taken::Passed(Position(2))]);
 }
-
-#[test]
-fn a_stream_that_ends_within_a_transaction_leaves_nothing_of_it() {
-    let (mut transactions, _) = transactions();
-    taken(&mut transactions, [begin(5), insert(1, "1")]);
-    transactions.begin_stream();
-    assert!(!transactions.is_open());
-    assert_eq!(taken(&mut transactions, [begin(6), commit(3)]), [Taken::Passed(Position(3))]);
-}

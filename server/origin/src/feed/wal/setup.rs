@@ -1,0 +1,250 @@
+//! The publication and the slot: looked up, made if that is allowed, and otherwise the SQL for whoever is.
+
+use std::collections::BTreeMap;
+
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Row};
+
+use crate::fault::Fault;
+use crate::feed::change::Position;
+use crate::feed::tables::Table;
+use crate::invalidation::{Name, TableName};
+use crate::postgres::session_error;
+use crate::session::SessionError;
+
+/// SQLSTATE "insufficient privilege".
+const NOT_ALLOWED: &str = "42501";
+
+/// What has to be done to a publication so that it has all tables.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Publication {
+    /// Statements that have not been run yet.
+    pub(super) missing: Vec<String>,
+    /// Whether it was there.
+    pub(super) existed: bool,
+}
+
+/// A slot as the database has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Slot {
+    pub(super) confirmed: Position,
+    /// Whoever is connected to it, and what that calls itself.
+    pub(super) active: Option<(i32, String)>,
+    /// Why it cannot be used any more, if so.
+    pub(super) unusable: Option<String>,
+}
+
+/// What is asked every now and then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Watched {
+    pub(super) snapshot: String,
+    /// Where the log ends.
+    pub(super) end: Position,
+    /// From where on the log is kept for the slot; `None` if that is lost.
+    pub(super) kept_from: Option<Position>,
+}
+
+impl Publication {
+    /// Looks the publication `name` up.
+    pub(super) async fn look_up(
+        connection: &mut PgConnection,
+        name: &str,
+        tables: &BTreeMap<TableName, Table>,
+    ) -> Result<Publication, SessionError> {
+        let sql = "SELECT puballtables, pubinsert AND pubupdate AND pubdelete AND pubtruncate AS is_whole, pubviaroot \
+                   FROM pg_catalog.pg_publication WHERE pubname = $1";
+        let row = sqlx::query(sql).bind(name).fetch_optional(&mut *connection).await.map_err(session_error)?;
+        let Some(row) = row else {
+            return Ok(Publication { missing: vec![create(name, tables.keys())], existed: false });
+        };
+        let has_all: bool = row.try_get("puballtables").map_err(session_error)?;
+        let is_whole: bool = row.try_get("is_whole").map_err(session_error)?;
+        let via_root: bool = row.try_get("pubviaroot").map_err(session_error)?;
+        let sql = "SELECT s.nspname::text, c.relname::text FROM pg_catalog.pg_publication p \
+                   JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid JOIN pg_catalog.pg_class c ON c.oid = r.prrelid \
+                   JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace WHERE p.pubname = $1 \
+                   UNION SELECT schemaname::text, tablename::text FROM pg_catalog.pg_publication_tables WHERE pubname = $1";
+        let rows = sqlx::query(sql).bind(name).fetch_all(connection).await.map_err(session_error)?;
+        let published = rows.iter().map(|row| Ok(TableName { schema: Some(row.try_get(0)?), name: row.try_get(1)? }));
+        let published: Vec<TableName> = published.collect::<Result<_, _>>().map_err(session_error)?;
+        let lacking: Vec<&TableName> = tables.keys().filter(|table| !has_all && !published.contains(table)).collect();
+        let needs_root = !via_root && tables.values().any(|table| table.is_partitioned);
+        let mut missing = Vec::new();
+        if !is_whole || needs_root {
+            missing.push(format!("ALTER PUBLICATION {} SET ({WHOLE})", Name(name)));
+        }
+        if !lacking.is_empty() {
+            missing.push(format!("ALTER PUBLICATION {} ADD TABLE {}", Name(name), list(lacking)));
+        }
+        Ok(Publication { missing, existed: true })
+    }
+
+    /// Does what has to be done. What is not allowed becomes a fault with the SQL for somebody who may.
+    pub(super) async fn complete(&self, connection: &mut PgConnection) -> Result<Option<Fault>, SessionError> {
+        for statement in &self.missing {
+            let done = sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut *connection).await;
+            match done.map_err(session_error) {
+                Ok(_) => tracing::info!(statement, "the publication was completed"),
+                Err(SessionError::Statement { code, message, .. }) if code == NOT_ALLOWED => {
+                    let problem = format!("the publication cannot be completed: {message}");
+                    return Ok(Some(Fault::unplaced("feed", problem, by_admin(&self.missing))));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What a publication for feeds says of every change.
+const WHOLE: &str = "publish = 'insert, update, delete, truncate', publish_via_partition_root = true";
+
+/// The statement that makes a publication.
+pub(crate) fn create<'t>(name: &str, tables: impl IntoIterator<Item = &'t TableName>) -> String {
+    format!("CREATE PUBLICATION {} FOR TABLE {} WITH ({WHOLE})", Name(name), list(tables))
+}
+
+fn list<'t>(tables: impl IntoIterator<Item = &'t TableName>) -> String {
+    tables.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn by_admin(statements: &[String]) -> String {
+    format!("let the owner of the tables, or a superuser, run: {};", statements.join("; "))
+}
+
+impl Slot {
+    /// Looks the slot `name` up.
+    pub(super) async fn look_up(connection: &mut PgConnection, name: &str) -> Result<Option<Slot>, SessionError> {
+        let sql = "SELECT s.plugin::text, s.database::text = current_database()::text AS is_here, s.active_pid, \
+                   coalesce(a.application_name, '') AS used_by, s.confirmed_flush_lsn::text AS confirmed, \
+                   coalesce(s.wal_status, 'lost') = 'lost' AS is_lost \
+                   FROM pg_catalog.pg_replication_slots s LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = s.active_pid \
+                   WHERE s.slot_name = $1";
+        let row = sqlx::query(sql).bind(name).fetch_optional(connection).await.map_err(session_error)?;
+        row.map(|row| {
+            let plugin: Option<String> = row.try_get("plugin")?;
+            let is_here: Option<bool> = row.try_get("is_here")?;
+            let unusable = match plugin.as_deref() {
+                _ if row.try_get("is_lost")? => {
+                    Some("the database has dropped log that the slot had not read".to_owned())
+                }
+                Some("pgoutput") if is_here == Some(true) => None,
+                _ => Some("the slot is no slot of pgoutput in this database".to_owned()),
+            };
+            let active: Option<i32> = row.try_get("active_pid")?;
+            let used_by: String = row.try_get("used_by")?;
+            let confirmed: Option<String> = row.try_get("confirmed")?;
+            Ok(Slot {
+                confirmed: confirmed.and_then(|text| text.parse().ok()).unwrap_or_default(),
+                active: active.map(|pid| (pid, used_by)),
+                unusable,
+            })
+        })
+        .transpose()
+        .map_err(session_error)
+    }
+
+    /// Makes a slot. This waits for transactions that are open.
+    pub(super) async fn create(connection: &mut PgConnection, name: &str) -> Result<(), SessionError> {
+        let made = sqlx::query("SELECT pg_catalog.pg_create_logical_replication_slot($1, 'pgoutput')").bind(name);
+        made.execute(connection).await.map(drop).map_err(session_error)
+    }
+
+    /// Drops the slots that former keepers have left, besides `kept`, if nobody is connected to them; tells whether none is left.
+    pub(super) async fn drop_all(
+        connection: &mut PgConnection,
+        prefix: &str,
+        kept: &str,
+    ) -> Result<bool, SessionError> {
+        let sql = "SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots \
+                   WHERE slot_name ~ ('^' || $1 || '_[0-9a-f]{8}$') AND slot_name <> $2 AND NOT active \
+                   AND database = current_database()";
+        sqlx::query(sql).bind(prefix).bind(kept).execute(&mut *connection).await.map_err(session_error)?;
+        let sql = "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_replication_slots \
+                   WHERE slot_name ~ ('^' || $1 || '_[0-9a-f]{8}$') AND slot_name <> $2 AND database = current_database())";
+        let row = sqlx::query(sql).bind(prefix).bind(kept).fetch_one(connection).await.map_err(session_error)?;
+        row.try_get(0).map_err(session_error)
+    }
+}
+
+/// Ends whoever is connected.
+pub(super) async fn terminate(connection: &mut PgConnection, pid: i32) -> Result<(), SessionError> {
+    let sql = "SELECT pg_catalog.pg_terminate_backend($1)";
+    sqlx::query(sql).bind(pid).execute(connection).await.map(drop).map_err(session_error)
+}
+
+impl Watched {
+    pub(super) async fn ask(connection: &mut PgConnection, slot: &str) -> Result<Watched, SessionError> {
+        let sql = "SELECT pg_current_snapshot()::text AS snapshot, pg_current_wal_lsn()::text AS here, \
+                   (SELECT restart_lsn::text FROM pg_catalog.pg_replication_slots WHERE slot_name = $1 AND wal_status <> 'lost') AS kept";
+        let row = sqlx::query(sql).bind(slot).fetch_one(connection).await.map_err(session_error)?;
+        let text = |column: &str| row.try_get::<Option<String>, _>(column).map_err(session_error);
+        let position = |text: Option<String>| text.and_then(|text| text.parse::<Position>().ok());
+        Ok(Watched {
+            snapshot: text("snapshot")?.unwrap_or_default(),
+            end: position(text("here")?).unwrap_or_default(),
+            kept_from: position(text("kept")?),
+        })
+    }
+}
+
+/// What keeps a server from being followed, whoever asks.
+pub(super) async fn server_fault(connection: &mut PgConnection) -> Result<Option<Fault>, SessionError> {
+    let sql = "SELECT current_setting('wal_level') AS level, pg_is_in_recovery() AS is_standby, \
+               current_setting('server_version_num')::int4 AS version";
+    let row = sqlx::query(sql).fetch_one(connection).await.map_err(session_error)?;
+    let level: String = row.try_get("level").map_err(session_error)?;
+    let version: i32 = row.try_get("version").map_err(session_error)?;
+    let fault = |problem: String, hint: &str| Some(Fault::unplaced("feed", problem, hint));
+    if row.try_get("is_standby").map_err(session_error)? {
+        return Ok(fault(
+            "the origin is a standby, which has no log of its own".to_owned(),
+            "name the primary as the origin",
+        ));
+    }
+    if version < OLDEST {
+        return Ok(fault(
+            "the server is older than PostgreSQL 13".to_owned(),
+            "use feed = \"notify\", or a newer server",
+        ));
+    }
+    if level != "logical" {
+        return Ok(fault(
+            format!("wal_level is {level}, with which the log does not tell rows"),
+            "run: ALTER SYSTEM SET wal_level = 'logical'; then restart the server (Amazon RDS: rds.logical_replication = 1). \
+             Or write feed = \"notify\"",
+        ));
+    }
+    Ok(None)
+}
+
+/// The first version with what is used here: the root of partitions in publications, what slots retain, 64-bit ids in SQL.
+const OLDEST: i32 = 130_000;
+
+/// An error of the server that somebody has to do something about, as a fault that says what; `None` if trying again may help.
+pub(crate) fn lasting_fault(error: &SessionError, user: &str) -> Option<Fault> {
+    let SessionError::Statement { code, message, hint } = error else {
+        return None;
+    };
+    let name = Name(user);
+    let what_to_do = match code.as_str() {
+        NOT_ALLOWED => format!(
+            "run: ALTER ROLE {name} REPLICATION; (Amazon RDS: GRANT rds_replication TO {name};) and GRANT CREATE ON DATABASE … TO {name};"
+        ),
+        "28P01" | "28000" => format!(
+            "are user and password right, and does pg_hba.conf let \"{user}\" in for this database, with replication connections?"
+        ),
+        "3D000" => "is the database's name right in the origin's URL?".to_owned(),
+        "53400" => "run: ALTER SYSTEM SET max_replication_slots = 20; then restart the server; or drop slots that nobody uses".to_owned(),
+        "53300" => "raise max_wal_senders or max_connections, and restart the server".to_owned(),
+        "55000" | "42704" | "58P01" | "55006" => String::new(),
+        "57014" => "a slot can be made when the transactions that are open have ended: \
+                    SELECT pid, xact_start, query FROM pg_stat_activity WHERE backend_xid IS NOT NULL; and pg_prepared_xacts"
+            .to_owned(),
+        "55P03" => "somebody holds a lock on a table that is to be published: try again, or see pg_locks".to_owned(),
+        _ if hint.is_empty() => return None,
+        _ => hint.clone(),
+    };
+    let hint = if what_to_do.is_empty() { hint.clone() } else { what_to_do };
+    Some(Fault::unplaced("feed", message.clone(), hint))
+}
