@@ -360,7 +360,13 @@ async fn a_slot_that_somebody_else_has_read_from_is_a_gap() {
          PERFORM pg_replication_slot_advance(slot_name, pg_current_wal_lsn()) FROM pg_replication_slots; END $$"
     );
     shop.until_done(&steal).await;
-    let told = gap(&mut feed).await;
+    // If the feed came back before the slot was moved, it told of the change, and it was tried again.
+    let told = loop {
+        match next(&mut feed).await {
+            FeedEvent::Gap(gap) => break gap,
+            FeedEvent::Change(change) => assert_eq!(keys(&change), ["product:3"]),
+        }
+    };
     assert_eq!(told.reason, "somebody else has read from the slot");
     assert_ne!(told.memory, Some(memory));
     assert_eq!(shop.sql("SELECT count(*) FROM pg_replication_slots").await, "1", "the former slot is gone");
@@ -528,6 +534,8 @@ async fn what_cannot_be_followed_says_what_to_do() {
         feed.close().await;
         origin.close().await;
     }
+    // Where there was only advice, the feed has made it.
+    shop.sql("DROP PUBLICATION IF EXISTS forebay").await;
     let as_weak = shop.postgres.url("postgres").replace("postgres@", "weak@");
     for (grants, problem, hint) in [
         (

@@ -29,6 +29,8 @@ impl Progress {
     }
 
     pub(super) fn tell(&mut self, position: Position, now: Instant) {
+        // What was passed so far stays passed: the server is never told less than before.
+        self.confirmed = self.reported();
         self.told = self.told.max(position);
         if self.ages.len() < MAX_AGES {
             self.ages.push_back((position, now));
@@ -77,7 +79,7 @@ mod tests {
         assert_eq!(progress.reported(), Position(20));
         progress.tell(Position(30), now);
         progress.pass(Position(40));
-        assert_eq!((progress.reported(), progress.read()), (Position(10), Position(40)));
+        assert_eq!((progress.reported(), progress.read()), (Position(20), Position(40)));
         assert_eq!(progress.unconfirmed_for(now + Duration::from_secs(3)), Duration::from_secs(3));
         progress.confirm(Position(30));
         assert_eq!(progress.reported(), Position(40));
