@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::config::OriginConfig;
 use crate::fault::Fault;
+use crate::feed;
 use crate::group::GroupConfig;
 use crate::group_load::GroupLoad;
 use crate::load::TargetId;
@@ -39,7 +40,14 @@ pub(crate) async fn examine(config: OriginConfig, groups: Vec<GroupConfig>) -> C
     for id in 0..blueprint.targets.len() as u16 {
         let target = blueprint.targets.target(TargetId(id));
         let faults = match (check_target(target, &groups, &blueprint.loads).await, target.role()) {
-            (Ok(faults), _) => faults,
+            (Ok(faults), Role::Replica) => faults,
+            (Ok(mut faults), Role::Primary) => {
+                match feed::examine(&config.url, &groups).await {
+                    Ok(examined) => faults.extend(examined.faults),
+                    Err(error) => faults.push(Fault::unplaced("feed", error.to_string(), "")),
+                }
+                faults
+            }
             (Err(unreachable), Role::Primary) => {
                 checked.primary_unreachable = Some(unreachable);
                 continue;

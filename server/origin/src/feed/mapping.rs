@@ -153,6 +153,12 @@ impl Facts {
         self.by_column.insert((schema.to_owned(), table.to_owned(), column.to_owned()), fact);
     }
 
+    /// The type of a column; 0, which is none, where nothing is known of it.
+    pub(crate) fn type_of(&self, schema: &str, table: &str, column: &str) -> u32 {
+        let place = (schema.to_owned(), table.to_owned(), column.to_owned());
+        self.by_column.get(&place).map_or(0, |fact| fact.type_oid)
+    }
+
     /// A type that is not the one that was looked up is none that is known.
     fn spelling(&self, relation: &Relation, column: &Column) -> Spelling {
         let place = (relation.schema.clone(), relation.name.clone(), column.name.clone());

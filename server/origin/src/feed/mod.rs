@@ -6,15 +6,24 @@
 //! | `mapping` | from a changed row to keys; pure |
 //! | `tables` | what the database says of the tables that groups name |
 //! | `wal` | the write-ahead log |
-//! | `outlet` | what all feeds' tasks have in common |
+//! | `notify` | triggers and NOTIFY |
+//! | `outlet`, `settling`, `lasting` | what the feeds' tasks have in common |
+//! | `address`, `tls` | where the database is |
+//! | `examine` | what is wrong before a feed is followed, and the SQL that an administrator may want to run |
 
+mod address;
 mod change;
 mod config;
+mod examine;
 mod handle;
+mod lasting;
 mod mapping;
+mod notify;
 mod outlet;
+mod settling;
 mod status;
 mod tables;
+mod tls;
 mod wal;
 
 pub use change::{Affected, AffectedKeys, Change, FeedEvent, FeedMemory, Gap, MAX_KEYS_OF_CHANGE, Position};
@@ -22,6 +31,9 @@ pub use config::FeedConfig;
 pub use handle::{ChangeFeed, FeedView};
 pub use status::{FeedCounts, FeedState, FeedStatus};
 
+pub use examine::feed_sql;
+
+pub(crate) use examine::examine;
 pub(crate) use outlet::GroupsWatch;
 
 use crate::fault::Fault;
@@ -48,10 +60,12 @@ pub(crate) fn follow(url: &str, feed: Feed, config: FeedConfig, groups: GroupsWa
     if url.starts_with("sqlite:") {
         return refuse("SQLite tells nobody of changes".to_owned(), "leave invalidated_by out and set a ttl");
     }
-    match feed {
-        Feed::Wal => wal::follow(url, config, groups).or_else(|problem| refuse(problem, "")),
-        Feed::Notify | Feed::Kafka => {
-            refuse(format!("feed = \"{}\" is not available yet", feed.as_str()), "write feed = \"wal\"")
+    let followed = match feed {
+        Feed::Wal => wal::follow(url, config, groups),
+        Feed::Notify => notify::follow(url, config, groups),
+        Feed::Kafka => {
+            return refuse("feed = \"kafka\" is not available yet".to_owned(), "write \"wal\" or \"notify\"");
         }
-    }
+    };
+    followed.or_else(|problem| refuse(problem, "write postgres://user:password@host:5432/database"))
 }

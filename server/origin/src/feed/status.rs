@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::change::Position;
+use super::change::{Affected, AffectedKeys, Position};
 use crate::fault::Fault;
 
 /// What a feed is about.
@@ -109,6 +109,16 @@ pub(crate) struct Board {
 impl Board {
     pub(crate) fn update(&self, change: impl FnOnce(&mut FeedStatus)) {
         change(&mut self.told.lock());
+    }
+
+    /// Counts what is told of.
+    pub(crate) fn count(&self, affected: &[Affected]) {
+        for affected in affected {
+            match &affected.keys {
+                AffectedKeys::All => count(&self.counters.whole_groups),
+                AffectedKeys::These(keys) => add(&self.counters.keys, keys.len() as u64),
+            }
+        }
     }
 
     pub(crate) fn status(&self) -> FeedStatus {

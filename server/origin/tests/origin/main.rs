@@ -5,6 +5,7 @@ mod checks;
 mod failures;
 mod feed;
 mod groups;
+mod notify;
 mod shop;
 mod snapshots;
 mod sqlite;

@@ -4,23 +4,21 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::ConnectOptions;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::PgConnection;
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::address::Address;
 use super::progress::Progress;
 use super::session::{Received, ReplicationSession};
-use super::setup::{Publication, Slot, Watched, lasting_fault, server_fault, terminate};
+use super::setup::{Publication, Slot, Watched, server_fault, terminate};
 use super::transaction::{Taken, Transactions};
 use crate::fault::Fault;
+use crate::feed::address::Address;
 use crate::feed::change::{Change, FeedEvent, FeedMemory, Gap, Position};
 use crate::feed::mapping::Mapping;
-use crate::feed::outlet::{End, Outlet};
-use crate::feed::status::FeedState;
+use crate::feed::outlet::{End, Outlet, is_wanted};
+use crate::feed::settling::Settling;
 use crate::feed::tables::Survey;
 use crate::group::{Feed, GroupConfig};
-use crate::postgres::session_error;
 use crate::session::SessionError;
 use crate::snapshot::{Snapshot, Xid};
 
@@ -29,9 +27,6 @@ const REPORT_EVERY: Duration = Duration::from_secs(5);
 
 /// How long whoever is displaced has to let go of the slot before it is looked at again.
 const TAKE_OVER_STEP: Duration = Duration::from_millis(2);
-
-/// How long a lock on a table may keep us from publishing it.
-const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// SQLSTATEs: "undefined object", of a publication that was dropped; "object not in prerequisite state", of a slot that was invalidated.
 const LOST: [&str; 2] = ["42704", "55000"];
@@ -45,12 +40,6 @@ pub(super) struct Follower {
     reported: Option<Position>,
     /// Why the slot must not be used any more.
     discarded: Option<String>,
-}
-
-/// A gap that is not over yet: transactions that ran when the feed began may have been missed, and are visible only when they end.
-struct Settling {
-    running: Vec<Xid>,
-    groups: Vec<Arc<str>>,
 }
 
 /// One try.
@@ -88,13 +77,13 @@ pub(super) async fn run(address: Address, outlet: Outlet) {
 impl Follower {
     /// Follows until something goes wrong.
     async fn follow(&mut self) -> Result<Infallible, End> {
-        let mut control = self.connect().await?;
-        self.wait_for_groups(&mut control).await?;
+        let mut control = self.outlet.connect(&self.address).await?;
+        self.give_up_unwanted_slot(&mut control).await?;
         let groups = Arc::clone(&self.outlet.groups.borrow_and_update());
         let survey = self.prepare(&mut control, &groups).await?;
         let gap = self.slot(&mut control, &survey).await?;
         let (settling, near) = self.tell_of_missed(&mut control, &survey, gap).await?;
-        let name = self.connection_name();
+        let name = self.outlet.connection_name();
         let patience = self.outlet.config.patience;
         let connecting = ReplicationSession::connect(&self.address, &name);
         let mut session = self.outlet.within(patience, connecting).await?;
@@ -108,28 +97,9 @@ impl Follower {
         self.pump(stream).await
     }
 
-    /// An ordinary connection beside the stream.
-    async fn connect(&self) -> Result<PgConnection, SessionError> {
-        let millis = |time: Duration| time.as_millis().to_string();
-        let patience = self.outlet.config.patience;
-        let options: PgConnectOptions = self.address.options.clone();
-        let options = options
-            .application_name(&self.connection_name())
-            .options([("statement_timeout", millis(patience)), ("lock_timeout", millis(LOCK_PATIENCE.min(patience)))]);
-        let connecting = async { options.connect().await.map_err(session_error) };
-        self.outlet.within(patience, connecting).await
-    }
-
-    /// What the database shows of the connections: a keeper knows by it whom it may take the slot from.
-    fn connection_name(&self) -> String {
-        format!("{} feed {}", self.outlet.config.name, self.outlet.config.term)
-    }
-
     /// While no group wants the feed, the database need not keep anything for it.
-    async fn wait_for_groups(&mut self, control: &mut PgConnection) -> Result<(), End> {
-        let is_wanted =
-            |groups: &Arc<Vec<GroupConfig>>| groups.iter().any(|group| group.change_feed() == Some(Feed::Wal));
-        if is_wanted(&self.outlet.groups.borrow_and_update()) {
+    async fn give_up_unwanted_slot(&mut self, control: &mut PgConnection) -> Result<(), End> {
+        if is_wanted(&self.outlet.groups.borrow_and_update(), Feed::Wal) {
             return Ok(());
         }
         self.memory = FeedMemory::default();
@@ -139,75 +109,39 @@ impl Follower {
                 SessionError::Unreachable("a slot that is not needed any more is still being read".to_owned()).into()
             );
         }
-        self.outlet.board.update(|status| (status.state, status.faults) = (FeedState::Starting, Vec::new()));
-        loop {
-            self.outlet.groups.changed().await.map_err(|_| End::Closed)?;
-            if is_wanted(&self.outlet.groups.borrow_and_update()) {
-                // The connection may have been idle for long.
-                return Err(End::Lost("no group wanted the feed".to_owned()));
-            }
-        }
+        self.outlet.wait_until_wanted(Feed::Wal).await?;
+        // The connection may have been idle for long.
+        Err(End::Lost("no group wanted the feed".to_owned()))
     }
 
     /// Looks at the server and the tables, and completes the publication.
     async fn prepare(&mut self, control: &mut PgConnection, groups: &[GroupConfig]) -> Result<Survey, End> {
         if let Some(fault) = server_fault(control).await? {
-            return Err(self.refuse(fault));
+            return Err(self.outlet.refuse(fault));
         }
         let survey = Survey::make(control, groups, Feed::Wal).await?;
-        let told: Vec<Fault> = survey.faults.iter().chain(&survey.advice).cloned().collect();
-        for fault in &told {
-            if !self.outlet.board.status().faults.contains(fault) {
-                tracing::warn!(%fault, "the change feed cannot tell of everything");
-            }
-        }
-        self.outlet.board.update(|status| status.faults = told);
+        self.outlet.tell_survey(&survey);
         if survey.tables.is_empty() {
             let fault = Fault::unplaced("feed", "there is no table to be followed", "see the faults of the groups");
-            return Err(self.refuse(fault));
+            return Err(self.outlet.refuse(fault));
         }
         let publication = Publication::look_up(control, &self.outlet.config.name, &survey.tables).await?;
         if !publication.existed && !self.memory.slot.is_empty() {
             self.discarded.get_or_insert_with(|| "the publication was gone".to_owned());
         }
         match publication.complete(control).await? {
-            Some(fault) => Err(self.refuse(fault)),
+            Some(fault) => Err(self.outlet.refuse(fault)),
             None => Ok(survey),
         }
     }
 
-    /// Somebody has to do something.
-    fn refuse(&self, fault: Fault) -> End {
-        let in_words = fault.problem.clone();
-        self.tell_fault(fault);
-        End::Failed(SessionError::unfit(in_words, ""))
-    }
-
-    fn tell_fault(&self, fault: Fault) {
-        self.outlet.board.update(|status| {
-            if !status.faults.contains(&fault) {
-                tracing::error!(%fault, "the change feed cannot be followed");
-                status.faults.push(fault);
-            }
-        });
-    }
-
     fn note(&mut self, error: &SessionError) {
-        if let Some(fault) = lasting_fault(error, &self.address.user) {
-            self.tell_fault(fault);
-        }
         if let SessionError::Statement { code, message, .. } = error {
             if LOST.contains(&code.as_str()) && self.reported.is_some() {
                 self.discarded.get_or_insert_with(|| message.clone());
             }
         }
-        let words = error.to_string();
-        self.outlet.board.update(|status| {
-            if status.last_error != words {
-                tracing::warn!(error = words, "the change feed is cut off and tries again");
-            }
-            (status.state, status.last_error) = (FeedState::Retrying, words);
-        });
+        self.outlet.note(error, &self.address.user);
     }
 
     /// Sees to it that there is a slot that has missed nothing, or says why something was missed.
@@ -279,7 +213,7 @@ impl Follower {
                     format!("the slot {} is used by \"{used_by}\" (pid {pid})", self.memory.slot),
                     "a slot has one reader: end the other, or give this cluster's feed another name",
                 );
-                Err(self.refuse(fault))
+                Err(self.outlet.refuse(fault))
             }
         }
     }
@@ -299,10 +233,8 @@ impl Follower {
         };
         let groups = self.memory.lacks(&survey.covered);
         self.memory.covered = survey.covered.clone();
-        let running = snapshot.in_progress().to_vec();
-        let memory = running.is_empty().then(|| self.memory.clone());
-        self.outlet.tell_gap(Gap { groups: groups.clone(), after: Some(snapshot), reason, memory }).await?;
-        let settling = (!running.is_empty()).then_some(Settling { running, groups });
+        let (gap, settling) = Settling::begin(groups, snapshot, reason, &self.memory);
+        self.outlet.tell_gap(gap).await?;
         Ok((settling, near))
     }
 
@@ -397,24 +329,16 @@ impl Follower {
         if retained > limit / 2 && before <= limit / 2 {
             tracing::warn!(retained, limit, "the database keeps much of its log for the change feed");
         }
-        self.settle(stream, snapshot).await
-    }
-
-    /// Tells of the gap once more when the transactions have ended that ran when it was told of first.
-    async fn settle(&mut self, stream: &mut Stream, snapshot: Snapshot) -> Result<(), End> {
-        let has_settled = |settling: &mut Settling| settling.running.iter().all(|xid| snapshot.sees(*xid));
-        let Some(Settling { groups, .. }) = stream.settling.take_if(has_settled) else {
-            return Ok(());
-        };
-        let reason = "transactions have ended that ran when the feed began".to_owned();
-        let gap = Gap { groups, after: Some(snapshot), reason, memory: Some(self.memory.clone()) };
-        self.tell_before(stream, gap).await
+        match Settling::end(&mut stream.settling, &snapshot, &self.memory) {
+            Some(gap) => self.tell_behind(stream, gap).await,
+            None => Ok(()),
+        }
     }
 
     /// The groups were replaced.
     async fn regroup(&mut self, stream: &mut Stream) -> Result<(), End> {
         let groups = Arc::clone(&self.outlet.groups.borrow_and_update());
-        if !groups.iter().any(|group| group.change_feed() == Some(Feed::Wal)) {
+        if !is_wanted(&groups, Feed::Wal) {
             // The slot can be dropped once nobody reads from it.
             return Err(End::Lost("no group wants the feed".to_owned()));
         }
@@ -427,19 +351,13 @@ impl Follower {
         // What was told of before comes before the gap.
         self.flush(stream).await?;
         let reason = "the feed tells of further tables".to_owned();
-        let earlier = stream.settling.take();
         let (settling, _) = self.tell_of_missed(&mut stream.control, &survey, Some(reason)).await?;
-        stream.settling = match (earlier, settling) {
-            (Some(mut earlier), settling) => {
-                settling.into_iter().for_each(|settling| earlier.join(settling));
-                Some(earlier)
-            }
-            (None, settling) => settling,
-        };
+        stream.settling = Settling::joined(stream.settling.take(), settling);
         Ok(())
     }
 
-    async fn tell_before(&self, stream: &mut Stream, gap: Gap) -> Result<(), End> {
+    /// Tells of a gap behind what came before it.
+    async fn tell_behind(&self, stream: &mut Stream, gap: Gap) -> Result<(), End> {
         self.flush(stream).await?;
         self.outlet.tell_gap(gap).await
     }
@@ -449,15 +367,6 @@ impl Follower {
             Some(change) => self.outlet.tell(FeedEvent::Change(change)).await,
             None => Ok(()),
         }
-    }
-}
-
-impl Settling {
-    fn join(&mut self, other: Settling) {
-        self.running.extend(other.running);
-        self.groups.extend(other.groups);
-        self.groups.sort();
-        self.groups.dedup();
     }
 }
 

@@ -4,20 +4,17 @@
 //! |---|---|
 //! | `follow`, `progress` | a keeper's work: signing on, telling of what comes, confirming, trying again |
 //! | `setup` | the publication and the slot, and what to do where they cannot be made |
-//! | `session`, `address`, `tls` | the replication connection |
+//! | `session` | the replication connection |
 //! | `transaction`, `pgoutput` | from the stream's messages to what each transaction changed |
 
-mod address;
 mod follow;
 mod pgoutput;
 mod progress;
 mod session;
-mod setup;
-mod tls;
+pub(super) mod setup;
 mod transaction;
 
-use address::Address;
-
+use super::address::Address;
 use super::config::FeedConfig;
 use super::handle::ChangeFeed;
 use super::outlet::{GroupsWatch, Outlet};

@@ -17,9 +17,9 @@ use pgwire_replication::{Lsn, PgWireError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, BufReader};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::address::{Address, End};
-use super::tls;
+use crate::feed::address::{Address, End};
 use crate::feed::change::Position;
+use crate::feed::tls;
 use crate::session::SessionError;
 
 /// Version 3.0 of the protocol between Postgres and its clients.

@@ -189,7 +189,7 @@ impl Watched {
 }
 
 /// What keeps a server from being followed, whoever asks.
-pub(super) async fn server_fault(connection: &mut PgConnection) -> Result<Option<Fault>, SessionError> {
+pub(in crate::feed) async fn server_fault(connection: &mut PgConnection) -> Result<Option<Fault>, SessionError> {
     let sql = "SELECT current_setting('wal_level') AS level, pg_is_in_recovery() AS is_standby, \
                current_setting('server_version_num')::int4 AS version";
     let row = sqlx::query(sql).fetch_one(connection).await.map_err(session_error)?;
@@ -220,31 +220,3 @@ pub(super) async fn server_fault(connection: &mut PgConnection) -> Result<Option
 
 /// The first version with what is used here: the root of partitions in publications, what slots retain, 64-bit ids in SQL.
 const OLDEST: i32 = 130_000;
-
-/// An error of the server that somebody has to do something about, as a fault that says what; `None` if trying again may help.
-pub(crate) fn lasting_fault(error: &SessionError, user: &str) -> Option<Fault> {
-    let SessionError::Statement { code, message, hint } = error else {
-        return None;
-    };
-    let name = Name(user);
-    let what_to_do = match code.as_str() {
-        NOT_ALLOWED => format!(
-            "run: ALTER ROLE {name} REPLICATION; (Amazon RDS: GRANT rds_replication TO {name};) and GRANT CREATE ON DATABASE … TO {name};"
-        ),
-        "28P01" | "28000" => format!(
-            "are user and password right, and does pg_hba.conf let \"{user}\" in for this database, with replication connections?"
-        ),
-        "3D000" => "is the database's name right in the origin's URL?".to_owned(),
-        "53400" => "run: ALTER SYSTEM SET max_replication_slots = 20; then restart the server; or drop slots that nobody uses".to_owned(),
-        "53300" => "raise max_wal_senders or max_connections, and restart the server".to_owned(),
-        "55000" | "42704" | "58P01" | "55006" => String::new(),
-        "57014" => "a slot can be made when the transactions that are open have ended: \
-                    SELECT pid, xact_start, query FROM pg_stat_activity WHERE backend_xid IS NOT NULL; and pg_prepared_xacts"
-            .to_owned(),
-        "55P03" => "somebody holds a lock on a table that is to be published: try again, or see pg_locks".to_owned(),
-        _ if hint.is_empty() => return None,
-        _ => hint.clone(),
-    };
-    let hint = if what_to_do.is_empty() { hint.clone() } else { what_to_do };
-    Some(Fault::unplaced("feed", message.clone(), hint))
-}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::pgoutput::{Message, MessageError};
-use crate::feed::change::{Affected, AffectedKeys, Change, Gathered, Position};
+use crate::feed::change::{Change, Gathered, Position};
 use crate::feed::mapping::{BoundRelation, Facts, Mapping, Relation, RowChange, WrongWidth};
 use crate::feed::status::{Board, add, count};
 use crate::snapshot::Xid;
@@ -199,21 +199,11 @@ impl Transactions {
         let affected = self.gathered.take();
         let open = self.open.get_or_insert_default();
         open.is_begun = true;
-        count_affected(&self.board, &affected);
+        self.board.count(&affected);
         if position.is_some() {
             count(&self.board.counters.transactions);
         }
         Change { xid: open.xid, committed_at: open.committed_at, affected, position }
-    }
-}
-
-/// Counts what is told of.
-pub(crate) fn count_affected(board: &Board, affected: &[Affected]) {
-    for affected in affected {
-        match &affected.keys {
-            AffectedKeys::All => count(&board.counters.whole_groups),
-            AffectedKeys::These(keys) => add(&board.counters.keys, keys.len() as u64),
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 use super::super::pgoutput::tests::written;
 use super::*;
-use crate::feed::change::MAX_KEYS_OF_CHANGE;
+use crate::feed::change::{Affected, AffectedKeys, MAX_KEYS_OF_CHANGE};
 use crate::feed::mapping::{Cell, Column, ColumnFact, Spelling};
 use crate::group::{Feed, GroupConfig, Shape};
 use crate::pattern::KeyPattern;

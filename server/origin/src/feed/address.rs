@@ -17,7 +17,7 @@ const PRINTING: [(&str, &str); 4] =
 #[derive(Clone)]
 pub(crate) struct Address {
     /// For ordinary connections.
-    pub(super) options: PgConnectOptions,
+    pub(in crate::feed) options: PgConnectOptions,
     pub(super) end: End,
     pub(super) user: String,
     pub(super) password: Option<String>,

@@ -1,0 +1,289 @@
+//! Listening: signing on, telling of what comes, and trying again.
+
+use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Instant;
+
+use sqlx::Row;
+use sqlx::postgres::{PgConnection, PgListener, PgPoolOptions};
+use tokio::time::MissedTickBehavior;
+
+use super::payload::Payload;
+use super::triggers;
+use crate::fault::Fault;
+use crate::feed::address::Address;
+use crate::feed::change::{Change, FeedEvent, FeedMemory, Gathered, Position};
+use crate::feed::mapping::{BoundRelation, Column, Facts, Mapping, Relation};
+use crate::feed::outlet::{End, Outlet, is_wanted};
+use crate::feed::settling::Settling;
+use crate::feed::status::{FeedState, add, count};
+use crate::feed::tables::Survey;
+use crate::group::{Feed, GroupConfig};
+use crate::postgres::session_error;
+use crate::session::SessionError;
+use crate::snapshot::{Snapshot, Xid};
+
+/// Listens for as long as the feed is open.
+struct Listener {
+    address: Address,
+    outlet: Outlet,
+    memory: FeedMemory,
+    /// The number of the last change.
+    told: u64,
+}
+
+/// One try.
+struct Listening {
+    control: PgConnection,
+    settling: Option<Settling>,
+    reader: Reader,
+    /// When the last notification came; our own come all the time.
+    heard: Instant,
+}
+
+/// From notifications to keys.
+struct Reader {
+    mapping: Mapping,
+    facts: Facts,
+    tables: HashMap<(String, String, Vec<String>), BoundRelation>,
+    said: HashSet<String>,
+}
+
+/// Runs until the feed is closed.
+pub(super) async fn run(address: Address, outlet: Outlet) {
+    let mut listener = Listener { address, outlet, memory: FeedMemory::default(), told: 0 };
+    loop {
+        let closing = listener.outlet.closing.clone();
+        let end = tokio::select! {
+            () = closing.cancelled() => End::Closed,
+            Err(end) = listener.listen() => end,
+        };
+        match end {
+            End::Closed => return,
+            End::Failed(error) => listener.outlet.note(&error, &listener.address.user),
+            End::Lost(reason) => tracing::info!(reason, "the change feed begins anew"),
+        }
+        listener.memory = FeedMemory::default();
+        if listener.outlet.pause().await.is_err() {
+            return;
+        }
+    }
+}
+
+impl Listener {
+    async fn listen(&mut self) -> Result<Infallible, End> {
+        self.outlet.wait_until_wanted(Feed::Notify).await?;
+        let patience = self.outlet.config.patience;
+        let name = self.outlet.config.name.clone();
+        let mut control = self.outlet.connect(&self.address).await?;
+        let groups = Arc::clone(&self.outlet.groups.borrow_and_update());
+        let survey = self.prepare(&mut control, &groups).await?;
+
+        let options = self.address.options.clone().application_name(&self.outlet.connection_name());
+        let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(patience).connect_lazy_with(options);
+        let listening = async {
+            let mut listener = PgListener::connect_with(&pool).await?;
+            listener.eager_reconnect(false);
+            listener.listen(&name).await?;
+            Ok::<_, sqlx::Error>(listener)
+        };
+        let listener = self.outlet.within(patience, async { listening.await.map_err(session_error) }).await?;
+        // What commits from here on is heard of.
+        let reason = "the feed begins to listen".to_owned();
+        let settling = self.tell_of_missed(&mut control, &survey, reason).await?;
+        let reader = Reader::new(&groups, survey.facts);
+        self.outlet.follows();
+        let listening = Listening { control, settling, reader, heard: Instant::now() };
+        self.pump(listener, listening).await
+    }
+
+    async fn prepare(&mut self, control: &mut PgConnection, groups: &[GroupConfig]) -> Result<Survey, End> {
+        let survey = Survey::make(control, groups, Feed::Notify).await?;
+        self.outlet.tell_survey(&survey);
+        match triggers::complete(control, &self.outlet.config.name, &survey.tables).await? {
+            Some(fault) => Err(self.outlet.refuse(fault)),
+            None if survey.tables.is_empty() => Err(self.outlet.refuse(Fault::unplaced(
+                "feed",
+                "there is no table to be followed",
+                "see the faults of the groups",
+            ))),
+            None => Ok(survey),
+        }
+    }
+
+    async fn tell_of_missed(
+        &mut self,
+        control: &mut PgConnection,
+        survey: &Survey,
+        reason: String,
+    ) -> Result<Option<Settling>, End> {
+        let groups = self.memory.lacks(&survey.covered);
+        self.memory.covered = survey.covered.clone();
+        let after = snapshot(control).await?;
+        let (gap, settling) = Settling::begin(groups, after, reason, &self.memory);
+        self.outlet.tell_gap(gap).await?;
+        Ok(settling)
+    }
+
+    async fn pump(&mut self, mut listener: PgListener, mut listening: Listening) -> Result<Infallible, End> {
+        let mut watching = tokio::time::interval(self.outlet.config.watch_every);
+        watching.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            // It is waited for to its end, so that nothing is lost of a notification that has come in part.
+            let first = {
+                let receiving = listener.try_recv();
+                tokio::pin!(receiving);
+                loop {
+                    tokio::select! {
+                        biased;
+                        changed = self.outlet.confirmed.changed() => {
+                            changed.map_err(|_| End::Closed)?;
+                            let confirmed = *self.outlet.confirmed.borrow_and_update();
+                            self.outlet.board.update(|status| status.confirmed = confirmed);
+                        }
+                        _ = watching.tick() => self.watch(&mut listening).await?,
+                        changed = self.outlet.groups.changed() => {
+                            changed.map_err(|_| End::Closed)?;
+                            self.regroup(&mut listening).await?;
+                        }
+                        received = &mut receiving => break received.map_err(session_error)?,
+                    }
+                }
+            };
+            // Whatever comes behind a broken connection, something may be missing before it.
+            let Some(first) = first else {
+                return Err(SessionError::Unreachable("the connection that listens was cut".to_owned()).into());
+            };
+            listening.heard = Instant::now();
+            let mut notifications = Some(first);
+            let mut part = Part::default();
+            while let Some(notification) = notifications {
+                if notification.payload().starts_with('{') {
+                    self.gather(notification.payload(), &mut listening.reader, &mut part).await?;
+                }
+                notifications = listener.next_buffered();
+            }
+            self.tell(&mut part).await?;
+            listening.heard = Instant::now();
+        }
+    }
+
+    /// Adds what a notification tells of; what belongs to another transaction than before is told of first.
+    async fn gather(&mut self, payload: &str, reader: &mut Reader, part: &mut Part) -> Result<(), End> {
+        count(&self.outlet.board.counters.rows);
+        let read = Payload::read(payload);
+        let xid = read.as_ref().ok().and_then(Payload::xid);
+        if xid != part.xid || part.gathered.is_full() {
+            self.tell(part).await?;
+            part.xid = xid;
+        }
+        let taken = read.map_err(|error| error.to_string()).and_then(|read| reader.take(&read, part, &self.outlet));
+        if let Err(poison) = taken {
+            count(&self.outlet.board.counters.unreadable);
+            reader.mapping.groups().for_each(|group| part.gathered.add_all(group));
+            if reader.said.insert(poison.clone()) {
+                let begins: String = payload.chars().take(80).collect();
+                tracing::error!(poison, begins, "a notification cannot be read, so every key is invalidated");
+            }
+        }
+        Ok(())
+    }
+
+    async fn tell(&mut self, part: &mut Part) -> Result<(), End> {
+        if part.gathered.is_empty() {
+            return Ok(());
+        }
+        self.told += 1;
+        let position = Position(self.told);
+        let affected = part.gathered.take();
+        self.outlet.board.count(&affected);
+        count(&self.outlet.board.counters.transactions);
+        self.outlet.board.update(|status| status.read = position);
+        let change = Change { xid: part.xid, committed_at: None, affected, position: Some(position) };
+        self.outlet.tell(FeedEvent::Change(change)).await
+    }
+
+    /// Sends itself a notification, and looks whether one has come.
+    async fn watch(&mut self, listening: &mut Listening) -> Result<(), End> {
+        let patience = self.outlet.config.patience;
+        if listening.heard.elapsed() > patience {
+            return Err(SessionError::Unreachable(format!("nothing was heard for {patience:?}")).into());
+        }
+        let name = self.outlet.config.name.clone();
+        let control = &mut listening.control;
+        let asking = async {
+            let beat = sqlx::query("SELECT pg_catalog.pg_notify($1, 'beat')").bind(name);
+            beat.execute(&mut *control).await.map_err(session_error)?;
+            snapshot(control).await
+        };
+        let now = self.outlet.within(patience, asking).await?;
+        match Settling::end(&mut listening.settling, &now, &self.memory) {
+            Some(gap) => self.outlet.tell_gap(gap).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The groups were replaced.
+    async fn regroup(&mut self, listening: &mut Listening) -> Result<(), End> {
+        let groups = Arc::clone(&self.outlet.groups.borrow_and_update());
+        if !is_wanted(&groups, Feed::Notify) {
+            self.outlet.board.update(|status| status.state = FeedState::Starting);
+            return Err(End::Lost("no group wants the feed".to_owned()));
+        }
+        let survey = self.prepare(&mut listening.control, &groups).await?;
+        listening.reader = Reader::new(&groups, survey.facts.clone());
+        self.memory.covered.retain(|group, _| survey.covered.contains_key(group));
+        if self.memory.lacks(&survey.covered).is_empty() {
+            return Ok(());
+        }
+        let reason = "the feed tells of further tables".to_owned();
+        let settling = self.tell_of_missed(&mut listening.control, &survey, reason).await?;
+        listening.settling = Settling::joined(listening.settling.take(), settling);
+        Ok(())
+    }
+}
+
+/// What is gathered of one transaction.
+#[derive(Default)]
+struct Part {
+    xid: Option<Xid>,
+    gathered: Gathered,
+}
+
+impl Reader {
+    fn new(groups: &[GroupConfig], facts: Facts) -> Self {
+        Reader { mapping: Mapping::of(groups, Feed::Notify), facts, tables: HashMap::new(), said: HashSet::new() }
+    }
+
+    fn take(&mut self, read: &Payload, part: &mut Part, outlet: &Outlet) -> Result<(), String> {
+        let place = (read.s.clone(), read.t.clone(), read.c.clone());
+        let bound = self.tables.entry(place).or_insert_with(|| {
+            let columns = read.c.iter().map(|name| Column {
+                name: name.clone(),
+                type_oid: self.facts.type_of(&read.s, &read.t, name),
+                in_identity: true,
+            });
+            let relation = Relation { schema: read.s.clone(), name: read.t.clone(), columns: columns.collect() };
+            self.mapping.bind(&relation, &self.facts)
+        });
+        if bound.is_unmapped() {
+            count(&outlet.board.counters.unmapped);
+        }
+        match read.change() {
+            None => bound.truncate(&mut part.gathered),
+            Some(change) => {
+                let mapped = bound.change(&change, &mut part.gathered).map_err(|wrong| wrong.to_string())?;
+                add(&outlet.board.counters.null_keys, mapped.null_keys);
+                add(&outlet.board.counters.untold_keys, mapped.untold_keys);
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn snapshot(control: &mut PgConnection) -> Result<Snapshot, SessionError> {
+    let row = sqlx::query("SELECT pg_current_snapshot()::text").fetch_one(control).await.map_err(session_error)?;
+    let text: String = row.try_get(0).map_err(session_error)?;
+    text.parse().map_err(|_| SessionError::unfit(format!("`{text}` is no snapshot"), ""))
+}
