@@ -285,6 +285,9 @@ impl<'r, 'i> GroupReader<'r, 'i> {
                 );
             }
         }
+        if with_feeds && matches!(self.value("feed"), Some(DeValue::String(feed)) if feed == "kafka") {
+            self.refuse("feed", "`kafka` is not available yet", "write \"wal\" or \"notify\"");
+        }
         if self.value("min_acks").is_some() {
             self.refuse("min_acks", "acknowledgements by replicas are not available yet", "leave it out");
         }
@@ -416,7 +419,7 @@ impl<'r, 'i> GroupReader<'r, 'i> {
             "kafka" => Some(Feed::Kafka),
             other => {
                 let problem = format!("`{other}` is no change feed");
-                self.refuse("feed", problem, "write \"wal\", \"notify\" or \"kafka\"");
+                self.refuse("feed", problem, "write \"wal\" or \"notify\"");
                 None
             }
         }

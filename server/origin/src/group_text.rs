@@ -127,7 +127,7 @@ mod tests {
             jitter in 0.0..0.99f64,
             early in any::<bool>(),
             table in "[\\PC]{1,6}",
-            feed in prop::option::of(prop::sample::select(vec![Feed::Wal, Feed::Notify, Feed::Kafka])),
+            feed in prop::option::of(prop::sample::select(vec![Feed::Wal, Feed::Notify])),
         ) {
             let key = KeyPattern::parse("a:{x}").unwrap();
             // Within a comment of SQL, every text is right.

@@ -24,6 +24,13 @@ pub struct TableName {
     pub name: String,
 }
 
+impl TableName {
+    /// Whether it names `full`, which has a schema; without one of its own it may be any schema's.
+    pub(crate) fn may_be(&self, full: &TableName) -> bool {
+        self.name == full.name && (self.schema.is_none() || self.schema == full.schema)
+    }
+}
+
 /// Why a text names no table.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidationError {

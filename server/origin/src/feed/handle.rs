@@ -7,12 +7,13 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::change::{FeedEvent, Position};
+use super::outlet::Waiting;
 use super::status::{Board, FeedState, FeedStatus};
 
 /// A feed that is being followed. Dropping it ends it; what it told of and was not confirmed comes again to whoever follows next.
 #[derive(Debug)]
 pub struct ChangeFeed {
-    pub(super) events: mpsc::Receiver<FeedEvent>,
+    pub(super) events: mpsc::Receiver<Waiting>,
     pub(super) confirmed: watch::Sender<Position>,
     pub(super) board: Arc<Board>,
     pub(super) closing: CancellationToken,
@@ -29,7 +30,7 @@ pub struct FeedView {
 impl ChangeFeed {
     /// The next event, in the order of the commits; `None` once the feed is closed. Nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Option<FeedEvent> {
-        self.events.recv().await
+        self.events.recv().await.map(|waiting| waiting.event)
     }
 
     /// Everybody has dealt with all events up to the one with this position, so that the origin may forget them.

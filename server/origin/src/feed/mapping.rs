@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use super::change::Gathered;
@@ -37,6 +38,12 @@ pub(crate) enum Cell<'r> {
     Text(&'r [u8]),
     /// In a form that was not asked for.
     Binary,
+}
+
+impl fmt::Display for Relation {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}.{}", self.schema, self.name)
+    }
 }
 
 /// What happened to one row; the cells are in the order of the relation's columns.

@@ -7,7 +7,7 @@
 //! | `tables` | what the database says of the tables that groups name |
 //! | `wal` | the write-ahead log |
 //! | `notify` | triggers and NOTIFY |
-//! | `outlet`, `settling`, `lasting` | what the feeds' tasks have in common |
+//! | `outlet`, `settling`, `lasting`, `said` | what the feeds' tasks have in common |
 //! | `address`, `tls` | where the database is |
 //! | `examine` | what is wrong before a feed is followed, and the SQL that an administrator may want to run |
 
@@ -20,13 +20,17 @@ mod lasting;
 mod mapping;
 mod notify;
 mod outlet;
+mod said;
 mod settling;
 mod status;
 mod tables;
 mod tls;
 mod wal;
 
-pub use change::{Affected, AffectedKeys, Change, FeedEvent, FeedMemory, Gap, MAX_KEYS_OF_CHANGE, Position};
+pub use change::{
+    Affected, AffectedKeys, Change, FeedEvent, FeedMemory, Gap, MAX_BYTES_OF_CHANGE, MAX_KEYS_OF_CHANGE,
+    MAX_KEYS_OF_TRANSACTION, Position,
+};
 pub use config::FeedConfig;
 pub use handle::{ChangeFeed, FeedView};
 pub use status::{FeedCounts, FeedState, FeedStatus};
@@ -39,8 +43,8 @@ pub(crate) use outlet::GroupsWatch;
 use crate::fault::Fault;
 use crate::group::Feed;
 
-/// The longest name of a feed, so that a slot's has room after it.
-const LONGEST_NAME: usize = 50;
+/// The longest name of a feed. The names of slots and of connections, with their terms, are longer, and Postgres cuts what is beyond 63 bytes.
+const LONGEST_NAME: usize = 40;
 
 /// Follows the changes of the database at `url`.
 ///
@@ -54,7 +58,7 @@ pub(crate) fn follow(url: &str, feed: Feed, config: FeedConfig, groups: GroupsWa
     {
         return refuse(
             format!("`{name}` cannot be the name of a replication slot"),
-            "write lower case letters, digits and `_`, at most 50 of them, beginning with a letter",
+            "write lower case letters, digits and `_`, at most 40 of them, beginning with a letter",
         );
     }
     if url.starts_with("sqlite:") {

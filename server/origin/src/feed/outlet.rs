@@ -1,11 +1,12 @@
 //! Where a feed's task puts its events, and what it looks at between them.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use parking_lot::Mutex;
 use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnection;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::address::Address;
@@ -13,8 +14,8 @@ use super::change::{FeedEvent, Gap, Position};
 use super::config::FeedConfig;
 use super::handle::ChangeFeed;
 use super::lasting::lasting_fault;
+use super::said::Said;
 use super::status::{Board, FeedState, count};
-use super::tables::Survey;
 use crate::fault::Fault;
 use crate::group::{Feed, GroupConfig};
 use crate::postgres::session_error;
@@ -26,6 +27,15 @@ pub(crate) type GroupsWatch = watch::Receiver<Arc<Vec<GroupConfig>>>;
 /// How long a lock on a table may keep us from publishing it, or from making its triggers.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
+/// The most that events which wait to be taken may take in memory, in bytes; while there is as much, no more is read.
+const MAX_WAITING: usize = 64 << 20;
+
+/// After so many looks at the server, the groups' tables are looked at as well: somebody may have altered them.
+pub(super) const LOOK_EVERY: u32 = 10;
+
+/// In what the memory of events is counted.
+const PIECE: usize = 1024;
+
 /// Whether any group learns of changes by `feed`.
 pub(super) fn is_wanted(groups: &[GroupConfig], feed: Feed) -> bool {
     groups.iter().any(|group| group.change_feed() == Some(feed))
@@ -36,12 +46,54 @@ pub(super) fn is_wanted(groups: &[GroupConfig], feed: Feed) -> bool {
 pub(super) struct Outlet {
     pub(super) config: FeedConfig,
     pub(super) groups: GroupsWatch,
-    pub(super) events: mpsc::Sender<FeedEvent>,
+    pub(super) places: Places,
     pub(super) confirmed: watch::Receiver<Position>,
     pub(super) board: Arc<Board>,
     pub(super) closing: CancellationToken,
     /// Failures that followed each other.
     failures: u32,
+    following_since: Option<Instant>,
+    said: Mutex<Said>,
+}
+
+/// An event that waits to be taken, and its share of the memory for that.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) event: FeedEvent,
+    _memory: OwnedSemaphorePermit,
+}
+
+/// Where events wait to be taken.
+#[derive(Debug, Clone)]
+pub(super) struct Places {
+    events: mpsc::Sender<Waiting>,
+    memory: Arc<Semaphore>,
+}
+
+/// Room for one event.
+pub(super) struct Room {
+    place: mpsc::OwnedPermit<Waiting>,
+    memory: OwnedSemaphorePermit,
+}
+
+impl Places {
+    /// Waits for room for an event of this weight. Nothing is lost when the future is dropped.
+    ///
+    /// # Errors
+    /// When nobody takes events any more.
+    pub(super) async fn room_for(&self, weight: usize) -> Result<Room, End> {
+        let pieces = weight.div_ceil(PIECE).min(MAX_WAITING / PIECE);
+        let pieces = u32::try_from(pieces).unwrap_or(u32::MAX);
+        let place = self.events.clone().reserve_owned().await.map_err(|_| End::Closed)?;
+        let memory = Arc::clone(&self.memory).acquire_many_owned(pieces).await.map_err(|_| End::Closed)?;
+        Ok(Room { place, memory })
+    }
+}
+
+impl Room {
+    pub(super) fn take(self, event: FeedEvent) {
+        self.place.send(Waiting { event, _memory: self.memory });
+    }
 }
 
 /// Why a feed is not followed any more.
@@ -73,24 +125,21 @@ impl Outlet {
         let outlet = Outlet {
             config,
             groups,
-            events,
+            places: Places { events, memory: Arc::new(Semaphore::new(MAX_WAITING / PIECE)) },
             confirmed,
             board: Arc::clone(&board),
             closing: closing.clone(),
             failures: 0,
+            following_since: None,
+            said: Mutex::default(),
         };
         ChangeFeed { events: received, confirmed: confirming, board, closing, task: tokio::spawn(run(outlet)) }
     }
 
-    /// Tells of a gap.
-    pub(super) async fn tell_gap(&self, gap: Gap) -> Result<(), End> {
+    /// Counts a gap that is to be told of.
+    pub(super) fn note_gap(&self, gap: &Gap) {
         tracing::warn!(reason = gap.reason, groups = gap.groups.len(), "changes may have been missed");
         count(&self.board.counters.gaps);
-        self.tell(FeedEvent::Gap(gap)).await
-    }
-
-    pub(super) async fn tell(&self, event: FeedEvent) -> Result<(), End> {
-        self.events.send(event).await.map_err(|_| End::Closed)
     }
 
     /// Waits before the next try: longer with each failure.
@@ -99,6 +148,10 @@ impl Outlet {
     /// When the feed is closed meanwhile.
     pub(super) async fn pause(&mut self) -> Result<(), End> {
         count(&self.board.counters.interruptions);
+        // What is cut off as soon as it has begun goes on being a failure.
+        if self.following_since.take().is_some_and(|since| since.elapsed() > self.config.longest_pause) {
+            self.failures = 0;
+        }
         let doubled = self.config.first_pause.saturating_mul(2_u32.saturating_pow(self.failures));
         self.failures = self.failures.saturating_add(1);
         let pause = doubled.min(self.config.longest_pause).mul_f64(0.5 + 0.5 * rand::random::<f64>());
@@ -110,7 +163,7 @@ impl Outlet {
 
     /// It is followed.
     pub(super) fn follows(&mut self) {
-        self.failures = 0;
+        self.following_since = Some(Instant::now());
         self.board.update(|status| {
             status.state = FeedState::Following;
             status.last_error.clear();
@@ -137,7 +190,12 @@ impl Outlet {
 
     /// What the database shows of the connections: a keeper knows by it whom it may take a slot from.
     pub(super) fn connection_name(&self) -> String {
-        format!("{} feed {}", self.config.name, self.config.term)
+        format!("{}{}", self.connection_prefix(), self.config.term)
+    }
+
+    /// What stands before the term.
+    pub(super) fn connection_prefix(&self) -> String {
+        format!("{} feed ", self.config.name)
     }
 
     /// An ordinary connection, beside the one that is told of changes.
@@ -152,11 +210,10 @@ impl Outlet {
         self.within(patience, async { options.connect().await.map_err(session_error) }).await
     }
 
-    /// Tells what the database says of the tables.
-    pub(super) fn tell_survey(&self, survey: &Survey) {
-        let told: Vec<Fault> = survey.faults.iter().chain(&survey.advice).cloned().collect();
-        let known = self.board.status().faults;
-        for fault in told.iter().filter(|fault| !known.contains(fault)) {
+    /// Tells what the database says of the tables, in place of what it said before.
+    pub(super) fn tell_faults(&self, told: Vec<Fault>) {
+        let mut said = self.said.lock();
+        for fault in told.iter().filter(|fault| said.is_news("fault", fault)) {
             tracing::warn!(%fault, "the change feed cannot tell of everything");
         }
         self.board.update(|status| status.faults = told);
@@ -170,9 +227,11 @@ impl Outlet {
     }
 
     fn tell_fault(&self, fault: Fault) {
+        if self.said.lock().is_news("fault", &fault) {
+            tracing::error!(%fault, "the change feed cannot be followed");
+        }
         self.board.update(|status| {
             if !status.faults.contains(&fault) {
-                tracing::error!(%fault, "the change feed cannot be followed");
                 status.faults.push(fault);
             }
         });

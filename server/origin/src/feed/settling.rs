@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::change::{FeedMemory, Gap};
+use super::change::Gap;
 use crate::snapshot::{Snapshot, Xid};
 
 /// What is waited for.
@@ -16,17 +16,10 @@ pub(super) struct Settling {
 }
 
 impl Settling {
-    /// The first event of a gap, and what is to be waited for, if anything ran.
-    pub(super) fn begin(
-        groups: Vec<Arc<str>>,
-        after: Snapshot,
-        reason: String,
-        memory: &FeedMemory,
-    ) -> (Gap, Option<Settling>) {
+    /// What is to be waited for behind the first event of a gap, if anything ran.
+    pub(super) fn begin(after: &Snapshot, groups: &[Arc<str>]) -> Option<Settling> {
         let running = after.in_progress().to_vec();
-        let settling = (!running.is_empty()).then(|| Settling { running, groups: groups.clone() });
-        let memory = settling.is_none().then(|| memory.clone());
-        (Gap { groups, after: Some(after), reason, memory }, settling)
+        (!running.is_empty()).then(|| Settling { running, groups: groups.to_vec() })
     }
 
     /// Waits for both.
@@ -42,11 +35,11 @@ impl Settling {
     }
 
     /// The last event of the gap, once `now` sees all that is waited for.
-    pub(super) fn end(settling: &mut Option<Settling>, now: &Snapshot, memory: &FeedMemory) -> Option<Gap> {
+    pub(super) fn end(settling: &mut Option<Settling>, now: Snapshot) -> Option<Gap> {
         let is_over = |settling: &mut Settling| settling.running.iter().all(|xid| now.sees(*xid));
         let Settling { groups, .. } = settling.take_if(is_over)?;
         let reason = "transactions have ended that ran when the feed began".to_owned();
-        Some(Gap { groups, after: Some(now.clone()), reason, memory: Some(memory.clone()) })
+        Some(Gap { groups, after: Some(now), reason, memory: None })
     }
 }
 
@@ -54,27 +47,23 @@ impl Settling {
 mod tests {
     use super::*;
 
-    fn begin(snapshot: &str, group: &str) -> (Gap, Option<Settling>) {
-        Settling::begin(vec![group.into()], snapshot.parse().unwrap(), "x".into(), &FeedMemory::default())
+    fn begin(snapshot: &str, group: &str) -> Option<Settling> {
+        Settling::begin(&snapshot.parse().unwrap(), &[group.into()])
     }
 
     fn end(settling: &mut Option<Settling>, snapshot: &str) -> Option<Gap> {
-        Settling::end(settling, &snapshot.parse().unwrap(), &FeedMemory::default())
+        Settling::end(settling, snapshot.parse().unwrap())
     }
 
     #[test]
-    fn a_gap_is_remembered_only_when_all_that_ran_has_ended() {
-        let (gap, settling) = begin("10:10:", "a");
-        assert!(gap.memory.is_some() && settling.is_none());
-        let (gap, earlier) = begin("10:20:10,15", "b");
-        let (_, later) = begin("15:25:15,22", "a");
-        assert!(gap.memory.is_none());
-        let mut settling = Settling::joined(earlier, later);
+    fn a_gap_is_over_only_when_all_that_ran_has_ended() {
+        assert_eq!(begin("10:10:", "a"), None);
+        let mut settling = Settling::joined(begin("10:20:10,15", "b"), begin("15:25:15,22", "a"));
         for early in ["10:30:10,22", "15:30:15", "22:30:22"] {
             assert_eq!(end(&mut settling, early), None, "{early}");
         }
         let gap = end(&mut settling, "23:30:24").unwrap();
-        assert!(gap.memory.is_some() && gap.groups == ["a".into(), "b".into()]);
+        assert_eq!(gap.groups, ["a".into(), "b".into()]);
         assert_eq!(end(&mut settling, "40:40:"), None, "it is told of once");
     }
 }

@@ -19,7 +19,7 @@ pub(crate) struct Survey {
     pub(crate) facts: Facts,
     /// The tables that can be followed, in their schemas.
     pub(crate) tables: BTreeMap<TableName, Table>,
-    /// By group, what it names, as far as all of that can be followed.
+    /// By group, what it names and what that is like, as far as all of it can be followed.
     pub(crate) covered: BTreeMap<String, Vec<String>>,
     /// What keeps groups from being told of.
     pub(crate) faults: Vec<Fault>,
@@ -28,11 +28,13 @@ pub(crate) struct Survey {
 }
 
 /// A table that can be followed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Table {
     pub(crate) is_partitioned: bool,
     /// The columns that groups name.
     pub(crate) columns: BTreeSet<String>,
+    /// The groups that name it.
+    pub(crate) groups: BTreeSet<String>,
 }
 
 /// One table as it is in the database.
@@ -49,6 +51,11 @@ struct Found {
     has_identity: bool,
     /// Whether its partitions have the same kind of it.
     is_uniform: bool,
+    /// Tables other than partitions that inherit from it: their rows are among its rows, and told of as theirs.
+    heirs: Vec<TableName>,
+    /// Another text says that it is another table of that name, or that it has other columns or partitions, or that a partition was
+    /// emptied: then rows may have changed without a change of a row.
+    likeness: String,
     columns: Vec<FoundColumn>,
 }
 
@@ -61,6 +68,8 @@ struct FoundColumn {
     is_enum: bool,
     /// Whether two texts are equal only if they are the same.
     is_exact: bool,
+    /// It is computed from others, and not published.
+    is_generated: bool,
     /// Whether old rows have it, in all partitions.
     in_identity: bool,
 }
@@ -69,7 +78,15 @@ const TABLES: &str = "
     SELECT named.name AS named, c.oid::int8 AS oid, s.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind,
         c.relpersistence::text AS persistence,
         coalesce(leaves.has_identity, true) AS has_identity,
-        coalesce(leaves.is_uniform, true) AS is_uniform
+        coalesce(leaves.is_uniform, true) AS is_uniform,
+        md5(concat(c.oid, leaves.likeness, (
+            SELECT string_agg(concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod), ',' ORDER BY a.attnum)
+            FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+        ))) AS likeness,
+        ARRAY(SELECT hs.nspname::text FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class h ON h.oid = i.inhrelid
+            JOIN pg_catalog.pg_namespace hs ON hs.oid = h.relnamespace WHERE i.inhparent = c.oid AND c.relkind = 'r' ORDER BY h.oid) AS heir_schemas,
+        ARRAY(SELECT h.relname::text FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class h ON h.oid = i.inhrelid
+            WHERE i.inhparent = c.oid AND c.relkind = 'r' ORDER BY h.oid) AS heir_names
     FROM unnest($1::text[]) AS named(name)
     JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(named.name)
     JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace
@@ -77,7 +94,8 @@ const TABLES: &str = "
         SELECT bool_and(CASE l.relreplident WHEN 'f' THEN true WHEN 'n' THEN false ELSE EXISTS (
                 SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = l.oid
                     AND CASE l.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END) END) AS has_identity,
-            bool_and(l.relreplident = c.relreplident AND (c.relkind <> 'p' OR c.relreplident <> 'i')) AS is_uniform
+            bool_and(l.relreplident = c.relreplident AND (c.relkind <> 'p' OR c.relreplident <> 'i')) AS is_uniform,
+            string_agg(concat_ws(' ', l.oid, l.relfilenode), ',' ORDER BY l.oid) FILTER (WHERE c.relkind = 'p') AS likeness
         FROM pg_catalog.pg_class l
         WHERE l.oid IN (SELECT c.oid WHERE c.relkind <> 'p' UNION ALL
             SELECT p.relid FROM pg_catalog.pg_partition_tree(c.oid) p WHERE p.isleaf AND c.relkind = 'p')
@@ -90,7 +108,7 @@ const COLUMNS: &str = "
         SELECT b.of, t.typbasetype FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.is WHERE t.typtype = 'd'
     )
     SELECT a.attrelid::int8 AS table_oid, a.attname::text AS name, a.atttypid::int8 AS type_oid, t.typname::text AS type_name,
-        t.typtype = 'e' AS is_enum,
+        t.typtype = 'e' AS is_enum, a.attgenerated <> '' AS is_generated,
         coalesce((SELECT l.collisdeterministic FROM pg_catalog.pg_collation l WHERE l.oid = a.attcollation), true) AS is_exact,
         NOT EXISTS (
             SELECT FROM pg_catalog.pg_class leaf
@@ -135,6 +153,17 @@ impl Survey {
         Ok(Survey::of(&groups, &found, feed))
     }
 
+    /// What there is to be told of it, the worst first.
+    pub(crate) fn told(&self) -> Vec<Fault> {
+        self.faults.iter().chain(&self.advice).cloned().collect()
+    }
+
+    /// The groups that name one of these tables.
+    pub(crate) fn groups_of(&self, tables: &BTreeSet<TableName>) -> BTreeSet<String> {
+        let named = tables.iter().filter_map(|table| self.tables.get(table));
+        named.flat_map(|table| table.groups.iter().cloned()).collect()
+    }
+
     fn of(groups: &[&GroupConfig], found: &BTreeMap<String, Found>, feed: Feed) -> Survey {
         let mut survey = Survey::default();
         for table in found.values() {
@@ -150,8 +179,11 @@ impl Survey {
                 survey.look_at(group, named, found.get(&named.table.to_string()), feed);
             }
             if survey.faults.len() == faults_before {
-                let tables = group.invalidated_by.iter().map(ToString::to_string).collect();
-                survey.covered.insert(group.name.clone(), tables);
+                let of = |named: &Invalidation| {
+                    let likeness = found.get(&named.table.to_string()).map_or("", |table| &table.likeness);
+                    format!("{named} {likeness}")
+                };
+                survey.covered.insert(group.name.clone(), group.invalidated_by.iter().map(of).collect());
             }
         }
         survey
@@ -169,6 +201,13 @@ impl Survey {
         if let Some((problem, hint)) = table.unfit(feed) {
             return self.faults.push(fault(problem, hint));
         }
+        for heir in table.heirs.iter().filter(|heir| !group.invalidated_by.iter().any(|named| named.table.may_be(heir)))
+        {
+            let problem = format!("rows of `{heir}` are rows of `{}`, too, since it inherits from it", named.table);
+            let columns =
+                named.to_string().split_once('(').map(|(_, columns)| format!("({columns}")).unwrap_or_default();
+            self.faults.push(fault(problem, format!("add \"{heir}{columns}\" to invalidated_by")));
+        }
         for name in &named.columns {
             let Some(column) = table.columns.iter().find(|column| column.name == *name) else {
                 let known: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
@@ -184,13 +223,16 @@ impl Survey {
         let followed = self
             .tables
             .entry(table.full_name())
-            .or_insert_with(|| Table { is_partitioned: table.kind == "p", columns: BTreeSet::new() });
+            .or_insert_with(|| Table { is_partitioned: table.kind == "p", ..Table::default() });
+        followed.groups.insert(group.name.clone());
         followed.columns.extend(named.columns.iter().cloned());
     }
 }
 
 impl Found {
     fn read(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let (schemas, names): (Vec<String>, Vec<String>) = (row.try_get("heir_schemas")?, row.try_get("heir_names")?);
+        let heirs = schemas.into_iter().zip(names);
         Ok(Found {
             oid: row.try_get("oid")?,
             schema: row.try_get("schema")?,
@@ -199,6 +241,8 @@ impl Found {
             persistence: row.try_get("persistence")?,
             has_identity: row.try_get("has_identity")?,
             is_uniform: row.try_get("is_uniform")?,
+            heirs: heirs.map(|(schema, name)| TableName { schema: Some(schema), name }).collect(),
+            likeness: row.try_get("likeness")?,
             columns: Vec::new(),
         })
     }
@@ -241,6 +285,17 @@ impl Found {
     /// Why a change of it may mean every key, and what to do about that.
     fn advice(&self, column: &FoundColumn, named: &Invalidation, feed: Feed) -> Option<(String, String)> {
         let table = self.full_name();
+        if column.is_generated && feed == Feed::Wal {
+            let problem = format!(
+                "the column `{}` is computed from others, which the log does not tell, so any change of `{table}` invalidates every key of \
+                 the group",
+                column.name
+            );
+            return Some((
+                problem,
+                "name columns that are stored as they are written, or write feed = \"notify\"".to_owned(),
+            ));
+        }
         if self.spells_alike(column) == Spelling::Many {
             let problem = format!(
                 "a value of the column `{}` ({}) can be written in more than one way, so any change of `{table}` invalidates every key of \
@@ -290,6 +345,7 @@ impl FoundColumn {
             type_name: row.try_get("type_name")?,
             is_enum: row.try_get("is_enum")?,
             is_exact: row.try_get("is_exact")?,
+            is_generated: row.try_get("is_generated")?,
             in_identity: row.try_get("in_identity")?,
         })
     }

@@ -1,6 +1,6 @@
 //! Listening: signing on, telling of what comes, and trying again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,12 +10,13 @@ use sqlx::postgres::{PgConnection, PgListener, PgPoolOptions};
 use tokio::time::MissedTickBehavior;
 
 use super::payload::Payload;
-use super::triggers;
+use super::triggers::{self, Completed};
 use crate::fault::Fault;
 use crate::feed::address::Address;
-use crate::feed::change::{Change, FeedEvent, FeedMemory, Gathered, Position};
+use crate::feed::change::{Change, FeedEvent, FeedMemory, Gap, Gathered, Position};
 use crate::feed::mapping::{BoundRelation, Column, Facts, Mapping, Relation};
-use crate::feed::outlet::{End, Outlet, is_wanted};
+use crate::feed::outlet::{End, LOOK_EVERY, Outlet, is_wanted};
+use crate::feed::said::Said;
 use crate::feed::settling::Settling;
 use crate::feed::status::{FeedState, add, count};
 use crate::feed::tables::Survey;
@@ -23,6 +24,9 @@ use crate::group::{Feed, GroupConfig};
 use crate::postgres::session_error;
 use crate::session::SessionError;
 use crate::snapshot::{Snapshot, Xid};
+
+/// The most kinds of notifications that are known. Everybody who may connect to the database may send any.
+const MAX_KINDS: usize = 10_000;
 
 /// Listens for as long as the feed is open.
 struct Listener {
@@ -38,6 +42,9 @@ struct Listening {
     control: PgConnection,
     settling: Option<Settling>,
     reader: Reader,
+    part: Part,
+    /// The looks at the server, of which some are at the tables, too.
+    looks: u32,
     /// When the last notification came; our own come all the time.
     heard: Instant,
 }
@@ -47,12 +54,14 @@ struct Reader {
     mapping: Mapping,
     facts: Facts,
     tables: HashMap<(String, String, Vec<String>), BoundRelation>,
-    said: HashSet<String>,
+    said: Said,
 }
 
 /// Runs until the feed is closed.
 pub(super) async fn run(address: Address, outlet: Outlet) {
-    let mut listener = Listener { address, outlet, memory: FeedMemory::default(), told: 0 };
+    let timeline = outlet.config.memory.as_ref().map(|memory| memory.timeline.clone()).unwrap_or_default();
+    let memory = FeedMemory { timeline, ..FeedMemory::default() };
+    let mut listener = Listener { address, outlet, memory, told: 0 };
     loop {
         let closing = listener.outlet.closing.clone();
         let end = tokio::select! {
@@ -64,7 +73,7 @@ pub(super) async fn run(address: Address, outlet: Outlet) {
             End::Failed(error) => listener.outlet.note(&error, &listener.address.user),
             End::Lost(reason) => tracing::info!(reason, "the change feed begins anew"),
         }
-        listener.memory = FeedMemory::default();
+        listener.memory.covered.clear();
         if listener.outlet.pause().await.is_err() {
             return;
         }
@@ -90,18 +99,21 @@ impl Listener {
         };
         let listener = self.outlet.within(patience, async { listening.await.map_err(session_error) }).await?;
         // What commits from here on is heard of.
-        let reason = "the feed begins to listen".to_owned();
-        let settling = self.tell_of_missed(&mut control, &survey, reason).await?;
+        let settling = self.tell_of_missed(&mut control, &survey, "the feed begins to listen", None).await?;
         let reader = Reader::new(&groups, survey.facts);
         self.outlet.follows();
-        let listening = Listening { control, settling, reader, heard: Instant::now() };
+        let listening = Listening { control, settling, reader, part: Part::default(), looks: 0, heard: Instant::now() };
         self.pump(listener, listening).await
     }
 
     async fn prepare(&mut self, control: &mut PgConnection, groups: &[GroupConfig]) -> Result<Survey, End> {
         let survey = Survey::make(control, groups, Feed::Notify).await?;
-        self.outlet.tell_survey(&survey);
-        match triggers::complete(control, &self.outlet.config.name, &survey.tables).await? {
+        let Completed { made, refused } = triggers::complete(control, &self.outlet.config.name, &survey.tables).await?;
+        // Until now nothing was told of them.
+        let untold = survey.groups_of(&made);
+        self.memory.covered.retain(|group, _| !untold.contains(group));
+        self.outlet.tell_faults(survey.told().into_iter().chain(refused.clone()).collect());
+        match refused {
             Some(fault) => Err(self.outlet.refuse(fault)),
             None if survey.tables.is_empty() => Err(self.outlet.refuse(Fault::unplaced(
                 "feed",
@@ -112,18 +124,42 @@ impl Listener {
         }
     }
 
+    /// Tells which entries are suspect: those of groups that were not listened for. `settling` is what is waited for already.
     async fn tell_of_missed(
         &mut self,
         control: &mut PgConnection,
         survey: &Survey,
-        reason: String,
+        reason: &str,
+        settling: Option<Settling>,
     ) -> Result<Option<Settling>, End> {
         let groups = self.memory.lacks(&survey.covered);
         self.memory.covered = survey.covered.clone();
-        let after = snapshot(control).await?;
-        let (gap, settling) = Settling::begin(groups, after, reason, &self.memory);
-        self.outlet.tell_gap(gap).await?;
+        let asked = self.outlet.within(self.outlet.config.patience, ask(control)).await?;
+        let is_other_history = !self.memory.timeline.is_empty() && self.memory.timeline != asked.timeline;
+        self.memory.timeline = asked.timeline;
+        let settling = Settling::joined(settling, Settling::begin(&asked.snapshot, &groups));
+        let (reason, after) = match is_other_history {
+            true => ("another server has taken over", None),
+            false => (reason, Some(asked.snapshot)),
+        };
+        let memory = settling.is_none().then(|| self.memory.clone());
+        self.tell_gap(Gap { groups, after, reason: reason.to_owned(), memory }).await?;
         Ok(settling)
+    }
+
+    async fn tell_gap(&self, gap: Gap) -> Result<(), End> {
+        self.outlet.note_gap(&gap);
+        self.hand_out(gap.weight(), FeedEvent::Gap(gap)).await
+    }
+
+    /// Whoever does not take events for long gets a gap instead: until they are taken nothing is read, and the database holds what was sent.
+    async fn hand_out(&self, weight: usize, event: FeedEvent) -> Result<(), End> {
+        let patience = self.outlet.config.patience;
+        let Ok(room) = tokio::time::timeout(patience, self.outlet.places.room_for(weight)).await else {
+            return Err(SessionError::Unreachable(format!("nobody took what the feed tells for {patience:?}")).into());
+        };
+        room?.take(event);
+        Ok(())
     }
 
     async fn pump(&mut self, mut listener: PgListener, mut listening: Listening) -> Result<Infallible, End> {
@@ -145,7 +181,7 @@ impl Listener {
                         _ = watching.tick() => self.watch(&mut listening).await?,
                         changed = self.outlet.groups.changed() => {
                             changed.map_err(|_| End::Closed)?;
-                            self.regroup(&mut listening).await?;
+                            self.look_again(&mut listening).await?;
                         }
                         received = &mut receiving => break received.map_err(session_error)?,
                     }
@@ -157,32 +193,35 @@ impl Listener {
             };
             listening.heard = Instant::now();
             let mut notifications = Some(first);
-            let mut part = Part::default();
             while let Some(notification) = notifications {
                 if notification.payload().starts_with('{') {
-                    self.gather(notification.payload(), &mut listening.reader, &mut part).await?;
+                    self.gather(notification.payload(), &mut listening).await?;
                 }
                 notifications = listener.next_buffered();
             }
-            self.tell(&mut part).await?;
+            self.tell(&mut listening.part).await?;
             listening.heard = Instant::now();
         }
     }
 
     /// Adds what a notification tells of; what belongs to another transaction than before is told of first.
-    async fn gather(&mut self, payload: &str, reader: &mut Reader, part: &mut Part) -> Result<(), End> {
+    async fn gather(&mut self, payload: &str, listening: &mut Listening) -> Result<(), End> {
+        let Listening { reader, part, .. } = listening;
         count(&self.outlet.board.counters.rows);
         let read = Payload::read(payload);
         let xid = read.as_ref().ok().and_then(Payload::xid);
         if xid != part.xid || part.gathered.is_full() {
             self.tell(part).await?;
+        }
+        if xid != part.xid || xid.is_none() {
             part.xid = xid;
+            part.gathered.begin();
         }
         let taken = read.map_err(|error| error.to_string()).and_then(|read| reader.take(&read, part, &self.outlet));
         if let Err(poison) = taken {
             count(&self.outlet.board.counters.unreadable);
             reader.mapping.groups().for_each(|group| part.gathered.add_all(group));
-            if reader.said.insert(poison.clone()) {
+            if reader.said.is_news("poison", &poison) {
                 let begins: String = payload.chars().take(80).collect();
                 tracing::error!(poison, begins, "a notification cannot be read, so every key is invalidated");
             }
@@ -195,13 +234,13 @@ impl Listener {
             return Ok(());
         }
         self.told += 1;
-        let position = Position(self.told);
+        let position = Position::new(self.told);
         let affected = part.gathered.take();
         self.outlet.board.count(&affected);
         count(&self.outlet.board.counters.transactions);
         self.outlet.board.update(|status| status.read = position);
         let change = Change { xid: part.xid, committed_at: None, affected, position: Some(position) };
-        self.outlet.tell(FeedEvent::Change(change)).await
+        self.hand_out(change.weight(), FeedEvent::Change(change)).await
     }
 
     /// Sends itself a notification, and looks whether one has come.
@@ -215,31 +254,31 @@ impl Listener {
         let asking = async {
             let beat = sqlx::query("SELECT pg_catalog.pg_notify($1, 'beat')").bind(name);
             beat.execute(&mut *control).await.map_err(session_error)?;
-            snapshot(control).await
+            ask(control).await
         };
-        let now = self.outlet.within(patience, asking).await?;
-        match Settling::end(&mut listening.settling, &now, &self.memory) {
-            Some(gap) => self.outlet.tell_gap(gap).await,
-            None => Ok(()),
+        let now = self.outlet.within(patience, asking).await?.snapshot;
+        if let Some(gap) = Settling::end(&mut listening.settling, now) {
+            self.tell_gap(Gap { memory: Some(self.memory.clone()), ..gap }).await?;
         }
+        listening.looks = (listening.looks + 1) % LOOK_EVERY;
+        if listening.looks == 0 { self.look_again(listening).await } else { Ok(()) }
     }
 
-    /// The groups were replaced.
-    async fn regroup(&mut self, listening: &mut Listening) -> Result<(), End> {
+    /// Looks at the groups, which may have been replaced, and at their tables, which may have been altered.
+    async fn look_again(&mut self, listening: &mut Listening) -> Result<(), End> {
         let groups = Arc::clone(&self.outlet.groups.borrow_and_update());
         if !is_wanted(&groups, Feed::Notify) {
             self.outlet.board.update(|status| status.state = FeedState::Starting);
             return Err(End::Lost("no group wants the feed".to_owned()));
         }
         let survey = self.prepare(&mut listening.control, &groups).await?;
-        listening.reader = Reader::new(&groups, survey.facts.clone());
+        listening.reader.map(&groups, survey.facts.clone());
         self.memory.covered.retain(|group, _| survey.covered.contains_key(group));
-        if self.memory.lacks(&survey.covered).is_empty() {
-            return Ok(());
+        if !self.memory.lacks(&survey.covered).is_empty() {
+            let reason = "the feed tells of further tables, or of such as were altered";
+            let settling = listening.settling.take();
+            listening.settling = self.tell_of_missed(&mut listening.control, &survey, reason, settling).await?;
         }
-        let reason = "the feed tells of further tables".to_owned();
-        let settling = self.tell_of_missed(&mut listening.control, &survey, reason).await?;
-        listening.settling = Settling::joined(listening.settling.take(), settling);
         Ok(())
     }
 }
@@ -253,10 +292,19 @@ struct Part {
 
 impl Reader {
     fn new(groups: &[GroupConfig], facts: Facts) -> Self {
-        Reader { mapping: Mapping::of(groups, Feed::Notify), facts, tables: HashMap::new(), said: HashSet::new() }
+        Reader { mapping: Mapping::of(groups, Feed::Notify), facts, tables: HashMap::new(), said: Said::default() }
+    }
+
+    /// From now on this is how notifications become keys.
+    fn map(&mut self, groups: &[GroupConfig], facts: Facts) {
+        let said = std::mem::take(&mut self.said);
+        *self = Reader { said, ..Reader::new(groups, facts) };
     }
 
     fn take(&mut self, read: &Payload, part: &mut Part, outlet: &Outlet) -> Result<(), String> {
+        if self.tables.len() >= MAX_KINDS {
+            self.tables.clear();
+        }
         let place = (read.s.clone(), read.t.clone(), read.c.clone());
         let bound = self.tables.entry(place).or_insert_with(|| {
             let columns = read.c.iter().map(|name| Column {
@@ -282,8 +330,17 @@ impl Reader {
     }
 }
 
-async fn snapshot(control: &mut PgConnection) -> Result<Snapshot, SessionError> {
-    let row = sqlx::query("SELECT pg_current_snapshot()::text").fetch_one(control).await.map_err(session_error)?;
+/// What the server says of itself.
+struct Asked {
+    snapshot: Snapshot,
+    /// Another one has another number after it took over.
+    timeline: String,
+}
+
+async fn ask(control: &mut PgConnection) -> Result<Asked, SessionError> {
+    let sql = "SELECT pg_current_snapshot()::text, left(pg_walfile_name(pg_current_wal_lsn()), 8)";
+    let row = sqlx::query(sql).fetch_one(control).await.map_err(session_error)?;
     let text: String = row.try_get(0).map_err(session_error)?;
-    text.parse().map_err(|_| SessionError::unfit(format!("`{text}` is no snapshot"), ""))
+    let snapshot = text.parse().map_err(|_| SessionError::unfit(format!("`{text}` is no snapshot"), ""))?;
+    Ok(Asked { snapshot, timeline: row.try_get(1).map_err(session_error)? })
 }

@@ -1,6 +1,6 @@
 //! The triggers that tell of changed rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use sqlx::postgres::PgConnection;
@@ -87,30 +87,43 @@ impl Triggers {
     }
 }
 
+/// What came of making triggers.
+#[derive(Debug, Default)]
+pub(super) struct Completed {
+    /// The tables that did not have them.
+    pub(super) made: BTreeSet<TableName>,
+    pub(super) refused: Option<Fault>,
+}
+
 /// Sees to it that all tables have their triggers. What is not allowed becomes a fault with the SQL for somebody who may.
 pub(super) async fn complete(
     connection: &mut PgConnection,
     feed: &str,
     tables: &BTreeMap<TableName, Table>,
-) -> Result<Option<Fault>, SessionError> {
+) -> Result<Completed, SessionError> {
+    let mut completed = Completed::default();
     for (table, columns) in tables {
         let triggers = Triggers::of(feed, table, columns);
         if triggers.are_there(connection).await? {
             continue;
         }
         match triggers.make(connection).await {
-            Ok(()) => tracing::info!(%table, "the triggers of the change feed were made"),
+            Ok(()) => {
+                tracing::info!(%table, "the triggers of the change feed were made");
+                completed.made.insert(table.clone());
+            }
             Err(SessionError::Statement { code, message, .. }) if code == NOT_ALLOWED => {
                 let sql: String =
                     tables.iter().map(|(table, columns)| Triggers::of(feed, table, columns).sql()).collect();
                 let hint = format!("let the owner of the tables, or a superuser, run:\n{sql}");
                 let problem = format!("the triggers of `{table}` cannot be made: {message}");
-                return Ok(Some(Fault::unplaced("feed", problem, hint)));
+                completed.refused = Some(Fault::unplaced("feed", problem, hint));
+                return Ok(completed);
             }
             Err(error) => return Err(error),
         }
     }
-    Ok(None)
+    Ok(completed)
 }
 
 /// The function's text. Values are sent as they are printed, whatever their types.
@@ -153,14 +166,12 @@ fn literal(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     fn triggers(name: &str, columns: &[&str]) -> Triggers {
         let table = TableName { schema: Some("public".into()), name: name.into() };
         let columns = columns.iter().map(|column| (*column).to_owned()).collect::<BTreeSet<_>>();
-        Triggers::of("forebay", &table, &Table { is_partitioned: false, columns })
+        Triggers::of("forebay", &table, &Table { columns, ..Table::default() })
     }
 
     #[test]

@@ -1,29 +1,26 @@
-//! Following the log: signing on, telling of what comes, and trying again.
+//! Following the log: signing on, and trying again. What comes then is `pump`'s.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnection;
-use tokio::time::{Interval, MissedTickBehavior};
 
 use super::progress::Progress;
-use super::session::{Received, ReplicationSession};
+use super::pump::Stream;
+use super::session::ReplicationSession;
 use super::setup::{Publication, Slot, Watched, server_fault, terminate};
-use super::transaction::{Taken, Transactions};
+use super::transaction::Transactions;
 use crate::fault::Fault;
 use crate::feed::address::Address;
-use crate::feed::change::{Change, FeedEvent, FeedMemory, Gap, Position};
+use crate::feed::change::{FeedMemory, Gap, Position};
 use crate::feed::mapping::Mapping;
 use crate::feed::outlet::{End, Outlet, is_wanted};
 use crate::feed::settling::Settling;
 use crate::feed::tables::Survey;
 use crate::group::{Feed, GroupConfig};
 use crate::session::SessionError;
-use crate::snapshot::{Snapshot, Xid};
-
-/// How often the server hears how far we are, if nothing new was confirmed: it ends a connection that is silent for a minute.
-const REPORT_EVERY: Duration = Duration::from_secs(5);
+use crate::snapshot::Snapshot;
 
 /// How long whoever is displaced has to let go of the slot before it is looked at again.
 const TAKE_OVER_STEP: Duration = Duration::from_millis(2);
@@ -33,30 +30,56 @@ const LOST: [&str; 2] = ["42704", "55000"];
 
 /// Follows the log for as long as the feed is open.
 pub(super) struct Follower {
-    address: Address,
-    outlet: Outlet,
-    memory: FeedMemory,
+    pub(super) address: Address,
+    pub(super) outlet: Outlet,
+    pub(super) memory: FeedMemory,
     /// How far the server was told that we are, with the present slot.
-    reported: Option<Position>,
+    pub(super) reported: Option<Position>,
+    /// Counts the slots: positions of one slot may be lower than those of the slot before, if another server has taken over.
+    pub(super) era: u32,
+    has_streamed: bool,
     /// Why the slot must not be used any more.
-    discarded: Option<String>,
+    discarded: Option<Missed>,
+    /// What is to be told of as soon as there is room, whatever becomes of the connection.
+    pub(super) gap: Option<Gap>,
+    /// What the gap is told of once more for.
+    pub(super) settling: Option<Settling>,
 }
 
-/// One try.
-struct Stream {
-    control: PgConnection,
-    session: ReplicationSession,
-    transactions: Transactions,
-    progress: Progress,
-    settling: Option<Settling>,
-    /// What is to be told of when there is room.
-    pending: Option<Change>,
+/// Why changes may have been missed.
+#[derive(Debug, Clone)]
+pub(super) struct Missed {
+    pub(super) reason: String,
+    /// What was loaded before may be of another history of the database, so that snapshots say nothing.
+    pub(super) is_other_history: bool,
+}
+
+impl From<String> for Missed {
+    fn from(reason: String) -> Self {
+        Missed { reason, is_other_history: false }
+    }
+}
+
+impl From<&str> for Missed {
+    fn from(reason: &str) -> Self {
+        reason.to_owned().into()
+    }
 }
 
 /// Runs until the feed is closed.
 pub(super) async fn run(address: Address, outlet: Outlet) {
     let memory = outlet.config.memory.clone().unwrap_or_default();
-    let mut follower = Follower { address, outlet, memory, reported: None, discarded: None };
+    let mut follower = Follower {
+        address,
+        outlet,
+        memory,
+        reported: None,
+        era: 0,
+        has_streamed: false,
+        discarded: None,
+        gap: None,
+        settling: None,
+    };
     loop {
         let closing = follower.outlet.closing.clone();
         let end = tokio::select! {
@@ -66,7 +89,7 @@ pub(super) async fn run(address: Address, outlet: Outlet) {
         match end {
             End::Closed => return,
             End::Failed(error) => follower.note(&error),
-            End::Lost(reason) => follower.discarded = Some(reason),
+            End::Lost(reason) => follower.discard(reason.into()),
         }
         if follower.outlet.pause().await.is_err() {
             return;
@@ -78,11 +101,17 @@ impl Follower {
     /// Follows until something goes wrong.
     async fn follow(&mut self) -> Result<Infallible, End> {
         let mut control = self.outlet.connect(&self.address).await?;
+        self.give_way(&mut control).await?;
         self.give_up_unwanted_slot(&mut control).await?;
         let groups = Arc::clone(&self.outlet.groups.borrow_and_update());
         let survey = self.prepare(&mut control, &groups).await?;
-        let gap = self.slot(&mut control, &survey).await?;
-        let (settling, near) = self.tell_of_missed(&mut control, &survey, gap).await?;
+        let missed = self.slot(&mut control, &survey).await?;
+        let watched = self.look_at_server(&mut control).await?;
+        let snapshot = read_snapshot(&watched)?;
+        let near = snapshot.xmax();
+        if let Some(missed) = missed {
+            self.miss(&survey, snapshot, missed);
+        }
         let name = self.outlet.connection_name();
         let patience = self.outlet.config.patience;
         let connecting = ReplicationSession::connect(&self.address, &name);
@@ -91,10 +120,18 @@ impl Follower {
         self.outlet.within(patience, session.start(&self.memory.slot, &self.outlet.config.name)).await?;
         let mut transactions = Transactions::new(Arc::clone(&self.outlet.board), near);
         transactions.map(Mapping::of(groups.iter(), Feed::Wal), survey.facts);
+        self.has_streamed = true;
         self.outlet.follows();
-        let stream =
-            Stream { control, session, transactions, progress: Progress::from(confirmed), settling, pending: None };
-        self.pump(stream).await
+        self.pump(Stream::new(control, session, transactions, Progress::from(confirmed))).await
+    }
+
+    /// Leaves slots alone that a keeper of a later term looks after.
+    async fn give_way(&self, control: &mut PgConnection) -> Result<(), End> {
+        let terms = Slot::keepers(control, &self.outlet.connection_prefix()).await?;
+        match terms.into_iter().max().filter(|term| *term > self.outlet.config.term) {
+            Some(term) => Err(displaced_by(term)),
+            None => Ok(()),
+        }
     }
 
     /// While no group wants the feed, the database need not keep anything for it.
@@ -103,7 +140,7 @@ impl Follower {
             return Ok(());
         }
         self.memory = FeedMemory::default();
-        self.reported = None;
+        (self.reported, self.settling, self.gap) = (None, None, None);
         if !Slot::drop_all(control, &self.outlet.config.name, "").await? {
             return Err(
                 SessionError::Unreachable("a slot that is not needed any more is still being read".to_owned()).into()
@@ -115,69 +152,95 @@ impl Follower {
     }
 
     /// Looks at the server and the tables, and completes the publication.
-    async fn prepare(&mut self, control: &mut PgConnection, groups: &[GroupConfig]) -> Result<Survey, End> {
+    pub(super) async fn prepare(&mut self, control: &mut PgConnection, groups: &[GroupConfig]) -> Result<Survey, End> {
         if let Some(fault) = server_fault(control).await? {
             return Err(self.outlet.refuse(fault));
         }
-        let survey = Survey::make(control, groups, Feed::Wal).await?;
-        self.outlet.tell_survey(&survey);
+        let mut survey = Survey::make(control, groups, Feed::Wal).await?;
         if survey.tables.is_empty() {
+            self.outlet.tell_faults(survey.told());
             let fault = Fault::unplaced("feed", "there is no table to be followed", "see the faults of the groups");
             return Err(self.outlet.refuse(fault));
         }
         let publication = Publication::look_up(control, &self.outlet.config.name, &survey.tables).await?;
         if !publication.existed && !self.memory.slot.is_empty() {
-            self.discarded.get_or_insert_with(|| "the publication was gone".to_owned());
+            self.discard("the publication was gone".into());
         }
-        match publication.complete(control).await? {
-            Some(fault) => Err(self.outlet.refuse(fault)),
-            None => Ok(survey),
+        // What it did not have was not told of, if it had it once.
+        let untold = survey.groups_of(&publication.lacking);
+        self.memory.covered.retain(|group, _| !untold.contains(group));
+        let refused = publication.complete(control).await?;
+        if refused.is_some() {
+            survey.covered.retain(|group, _| !untold.contains(group));
+        }
+        let is_useless = refused.is_some() && survey.covered.is_empty();
+        self.outlet.tell_faults(survey.told().into_iter().chain(refused.clone()).collect());
+        match refused {
+            Some(fault) if is_useless => Err(self.outlet.refuse(fault)),
+            _ => Ok(survey),
         }
     }
 
     fn note(&mut self, error: &SessionError) {
         if let SessionError::Statement { code, message, .. } = error {
             if LOST.contains(&code.as_str()) && self.reported.is_some() {
-                self.discarded.get_or_insert_with(|| message.clone());
+                self.discard(message.as_str().into());
             }
         }
         self.outlet.note(error, &self.address.user);
     }
 
+    fn discard(&mut self, missed: Missed) {
+        self.discarded.get_or_insert(missed);
+    }
+
     /// Sees to it that there is a slot that has missed nothing, or says why something was missed.
-    async fn slot(&mut self, control: &mut PgConnection, survey: &Survey) -> Result<Option<String>, End> {
+    async fn slot(&mut self, control: &mut PgConnection, survey: &Survey) -> Result<Option<Missed>, End> {
+        let timeline = Watched::ask(control, &self.memory.slot).await?.timeline;
         let found = match self.memory.slot.as_str() {
             "" => None,
             name => Slot::look_up(control, name).await?,
         };
-        let missed = match (&found, self.discarded.take()) {
-            (_, Some(reason)) => Some(reason),
-            (None, None) if self.memory.slot.is_empty() => Some("the feed begins".to_owned()),
-            (None, None) => Some("the slot was dropped".to_owned()),
-            (Some(Slot { unusable: Some(reason), .. }), None) => Some(reason.clone()),
+        let is_other_history = !self.memory.timeline.is_empty() && self.memory.timeline != timeline;
+        let missed: Option<Missed> = match (&found, self.discarded.take()) {
+            _ if is_other_history => {
+                Some(Missed { reason: "another server has taken over".to_owned(), is_other_history })
+            }
+            (_, Some(missed)) => Some(missed),
+            (None, None) if self.memory.slot.is_empty() => Some("the feed begins".into()),
+            (None, None) => Some("the slot was dropped".into()),
+            (Some(Slot { unusable: Some(reason), .. }), None) => Some(reason.as_str().into()),
             (Some(slot), None) if self.reported.is_some_and(|reported| slot.confirmed > reported) => {
-                Some("somebody else has read from the slot".to_owned())
+                Some("somebody else has read from the slot".into())
             }
             (Some(_), None) => None,
         };
-        if missed.is_some() {
-            let name = &self.outlet.config.name;
-            let fresh = format!("{name}_{:08x}", rand::random::<u32>());
-            let gone = std::mem::replace(&mut self.memory, FeedMemory { slot: fresh, ..FeedMemory::default() });
-            self.reported = None;
-            Slot::drop_all(control, name, "").await?;
-            tracing::info!(gone = gone.slot, slot = self.memory.slot, "a replication slot is made");
-            if let Err(error) = Slot::create(control, &self.memory.slot).await {
-                // It is tried again with another name.
-                self.discarded = missed;
-                self.memory = FeedMemory::default();
-                return Err(error.into());
-            }
-        } else {
+        let Some(missed) = missed else {
             Slot::drop_all(control, &self.outlet.config.name, &self.memory.slot).await?;
+            let has_news = !self.memory.lacks(&survey.covered).is_empty();
+            return Ok(has_news.then(|| FURTHER_TABLES.into()));
+        };
+        if let Err(end) = self.replace_slot(control, timeline).await {
+            // It is tried again with another name.
+            self.discarded = Some(missed);
+            return Err(end);
         }
-        let has_news = !self.memory.lacks(&survey.covered).is_empty();
-        Ok(missed.or_else(|| has_news.then(|| "the feed tells of further tables".to_owned())))
+        Ok(Some(missed))
+    }
+
+    async fn replace_slot(&mut self, control: &mut PgConnection, timeline: String) -> Result<(), End> {
+        let name = &self.outlet.config.name;
+        let slot = format!("{name}_{:08x}", rand::random::<u32>());
+        let gone = std::mem::take(&mut self.memory);
+        self.reported = None;
+        self.era += u32::from(self.has_streamed);
+        Slot::drop_all(control, name, "").await?;
+        tracing::info!(gone = gone.slot, slot, "a replication slot is made");
+        Slot::create(control, &slot).await?;
+        self.memory = FeedMemory { slot, timeline, ..FeedMemory::default() };
+        // All that is to be waited for is in the gap that this is.
+        self.settling = None;
+        Ok(())
     }
 
     /// Takes the slot from a keeper of an earlier term, or from our own former connection; tells up to where it was confirmed. Right before
@@ -201,12 +264,10 @@ impl Follower {
     }
 
     async fn displace(&self, control: &mut PgConnection, pid: i32, used_by: &str) -> Result<(), End> {
-        let term = used_by
-            .strip_prefix(&format!("{} feed ", self.outlet.config.name))
-            .and_then(|term| term.parse::<u64>().ok());
+        let term = used_by.strip_prefix(&self.outlet.connection_prefix()).and_then(|term| term.parse::<u64>().ok());
         match term {
             Some(term) if term <= self.outlet.config.term => Ok(terminate(control, pid).await?),
-            Some(term) => Err(SessionError::Unreachable(format!("a keeper of term {term} follows the feed")).into()),
+            Some(term) => Err(displaced_by(term)),
             None => {
                 let fault = Fault::unplaced(
                     "feed",
@@ -218,165 +279,55 @@ impl Follower {
         }
     }
 
-    /// Tells which entries are suspect. `reason` is why, if any are.
-    async fn tell_of_missed(
-        &mut self,
-        control: &mut PgConnection,
-        survey: &Survey,
-        reason: Option<String>,
-    ) -> Result<(Option<Settling>, Xid), End> {
-        let watched = Watched::ask(control, &self.memory.slot).await?;
-        let snapshot = read_snapshot(&watched)?;
-        let near = snapshot.xmax();
-        let Some(reason) = reason else {
-            return Ok((None, near));
-        };
-        let groups = self.memory.lacks(&survey.covered);
-        self.memory.covered = survey.covered.clone();
-        let (gap, settling) = Settling::begin(groups, snapshot, reason, &self.memory);
-        self.outlet.tell_gap(gap).await?;
-        Ok((settling, near))
-    }
-
-    /// Reads the stream and tells of what comes.
-    async fn pump(&mut self, mut stream: Stream) -> Result<Infallible, End> {
-        let mut watching = ticks(self.outlet.config.watch_every);
-        let mut reporting = ticks(REPORT_EVERY.min(self.outlet.config.patience / 3));
-        let events = self.outlet.events.clone();
-        loop {
-            tokio::select! {
-                // What comes seldom is looked at first, so that a busy stream does not keep it waiting.
-                biased;
-                changed = self.outlet.confirmed.changed() => {
-                    changed.map_err(|_| End::Closed)?;
-                    self.report(&mut stream).await?;
-                }
-                _ = reporting.tick() => self.report(&mut stream).await?,
-                _ = watching.tick() => self.watch(&mut stream).await?,
-                changed = self.outlet.groups.changed() => {
-                    changed.map_err(|_| End::Closed)?;
-                    self.regroup(&mut stream).await?;
-                }
-                room = events.reserve(), if stream.pending.is_some() => {
-                    let room = room.map_err(|_| End::Closed)?;
-                    if let Some(change) = stream.pending.take() {
-                        room.send(FeedEvent::Change(change));
-                    }
-                }
-                received = stream.session.receive(), if stream.pending.is_none() => {
-                    self.take(received?, &mut stream).await?;
-                }
-            }
-        }
-    }
-
-    async fn take(&mut self, received: Received, stream: &mut Stream) -> Result<(), End> {
-        match received {
-            Received::Message(message) => match stream.transactions.take(&message) {
-                Taken::Nothing => {}
-                Taken::Passed(position) => stream.progress.pass(position),
-                Taken::Change(change) => {
-                    if let Some(position) = change.position {
-                        stream.progress.tell(position, Instant::now());
-                    }
-                    self.outlet.note_delay(change.committed_at);
-                    stream.pending = Some(change);
-                }
-            },
-            Received::Alive { until, wants_reply } => {
-                if !stream.transactions.is_open() {
-                    stream.progress.pass(until);
-                }
-                if wants_reply {
-                    self.report(stream).await?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Tells the server how far everybody is.
-    async fn report(&mut self, stream: &mut Stream) -> Result<(), End> {
-        stream.progress.confirm(*self.outlet.confirmed.borrow_and_update());
-        let reported = stream.progress.reported();
-        self.reported = self.reported.max(Some(reported));
-        stream.session.report(reported).await?;
-        let now = Instant::now();
-        self.outlet.board.update(|status| {
-            (status.confirmed, status.read) = (reported, stream.progress.read());
-            status.unconfirmed_for = stream.progress.unconfirmed_for(now);
-        });
-        Ok(())
-    }
-
-    /// Asks the server how much it keeps for us, and which transactions run.
-    async fn watch(&mut self, stream: &mut Stream) -> Result<(), End> {
-        let asking = Watched::ask(&mut stream.control, &self.memory.slot);
+    /// Asks the server which transactions run, and how much it keeps for us.
+    ///
+    /// # Errors
+    /// When that is too much.
+    pub(super) async fn look_at_server(&self, control: &mut PgConnection) -> Result<Watched, End> {
+        let asking = Watched::ask(control, &self.memory.slot);
         let watched = self.outlet.within(self.outlet.config.patience, asking).await?;
-        let snapshot = read_snapshot(&watched)?;
-        stream.transactions.set_near(snapshot.xmax());
         let Some(kept_from) = watched.kept_from else {
             return Err(End::Lost("the database has dropped the slot, or log that it had not read".to_owned()));
         };
-        let retained = watched.end.0.saturating_sub(kept_from.0);
-        let lag = watched.end.0.saturating_sub(stream.progress.reported().0);
+        let retained = watched.end.at().saturating_sub(kept_from.at());
         let limit = self.outlet.config.max_retained;
         let before = self.outlet.board.status().retained_bytes;
-        self.outlet.board.update(|status| (status.lag_bytes, status.retained_bytes) = (lag, retained));
+        self.outlet.board.update(|status| status.retained_bytes = retained);
         if retained > limit {
             return Err(End::Lost(format!("the database would have had to keep more than {limit} bytes of its log")));
         }
         if retained > limit / 2 && before <= limit / 2 {
             tracing::warn!(retained, limit, "the database keeps much of its log for the change feed");
         }
-        match Settling::end(&mut stream.settling, &snapshot, &self.memory) {
-            Some(gap) => self.tell_behind(stream, gap).await,
-            None => Ok(()),
-        }
+        Ok(watched)
     }
 
-    /// The groups were replaced.
-    async fn regroup(&mut self, stream: &mut Stream) -> Result<(), End> {
-        let groups = Arc::clone(&self.outlet.groups.borrow_and_update());
-        if !is_wanted(&groups, Feed::Wal) {
-            // The slot can be dropped once nobody reads from it.
-            return Err(End::Lost("no group wants the feed".to_owned()));
-        }
-        let survey = self.prepare(&mut stream.control, &groups).await?;
-        stream.transactions.map(Mapping::of(groups.iter(), Feed::Wal), survey.facts.clone());
-        self.memory.covered.retain(|group, _| survey.covered.contains_key(group));
-        if self.memory.lacks(&survey.covered).is_empty() {
-            return Ok(());
-        }
-        // What was told of before comes before the gap.
-        self.flush(stream).await?;
-        let reason = "the feed tells of further tables".to_owned();
-        let (settling, _) = self.tell_of_missed(&mut stream.control, &survey, Some(reason)).await?;
-        stream.settling = Settling::joined(stream.settling.take(), settling);
-        Ok(())
+    /// What the survey covers and the feed did not tell of is suspect. `now` was taken after the feed told of it.
+    pub(super) fn miss(&mut self, survey: &Survey, now: Snapshot, missed: Missed) {
+        let groups = self.memory.lacks(&survey.covered);
+        self.memory.covered = survey.covered.clone();
+        self.settling = Settling::joined(self.settling.take(), Settling::begin(&now, &groups));
+        let after = (!missed.is_other_history).then_some(now);
+        self.tell_gap(Gap { groups, after, reason: missed.reason, memory: None });
     }
 
-    /// Tells of a gap behind what came before it.
-    async fn tell_behind(&self, stream: &mut Stream, gap: Gap) -> Result<(), End> {
-        self.flush(stream).await?;
-        self.outlet.tell_gap(gap).await
-    }
-
-    async fn flush(&self, stream: &mut Stream) -> Result<(), End> {
-        match stream.pending.take() {
-            Some(change) => self.outlet.tell(FeedEvent::Change(change)).await,
-            None => Ok(()),
-        }
+    /// The gap is told of as soon as there is room. Its memory goes with it if nothing else is to be waited for.
+    pub(super) fn tell_gap(&mut self, gap: Gap) {
+        let memory = self.settling.is_none().then(|| self.memory.clone());
+        let gap = Gap { memory, ..gap };
+        self.outlet.note_gap(&gap);
+        self.gap = Some(Gap::joined(self.gap.take(), gap));
     }
 }
 
-fn ticks(every: Duration) -> Interval {
-    let mut ticks = tokio::time::interval(every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
+/// Why there is a gap where no slot was lost.
+pub(super) const FURTHER_TABLES: &str = "the feed tells of further tables, or of such as were altered";
+
+fn displaced_by(term: u64) -> End {
+    SessionError::Unreachable(format!("a keeper of term {term} follows the feed")).into()
 }
 
-fn read_snapshot(watched: &Watched) -> Result<Snapshot, SessionError> {
+pub(super) fn read_snapshot(watched: &Watched) -> Result<Snapshot, SessionError> {
     let text = &watched.snapshot;
     text.parse().map_err(|_| SessionError::unfit(format!("`{text}` is no snapshot"), ""))
 }

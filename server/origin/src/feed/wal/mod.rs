@@ -2,7 +2,8 @@
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | `follow`, `progress` | a keeper's work: signing on, telling of what comes, confirming, trying again |
+//! | `follow` | a keeper's work: signing on, and trying again |
+//! | `pump`, `progress` | telling of what comes, and confirming |
 //! | `setup` | the publication and the slot, and what to do where they cannot be made |
 //! | `session` | the replication connection |
 //! | `transaction`, `pgoutput` | from the stream's messages to what each transaction changed |
@@ -10,6 +11,7 @@
 mod follow;
 mod pgoutput;
 mod progress;
+mod pump;
 mod session;
 pub(super) mod setup;
 mod transaction;

@@ -50,6 +50,9 @@ pub(crate) enum MessageError {
     Name,
 }
 
+/// The kind of a message that describes a table.
+pub(crate) const RELATION: u8 = b'R';
+
 /// The flag of a column that is part of the replica identity.
 const IN_IDENTITY: u8 = 1;
 
@@ -68,7 +71,7 @@ impl<'m> Message<'m> {
                 let _committed = reader.u64()?;
                 Message::Commit { end }
             }
-            b'R' => Message::Relation { oid: reader.u32()?, relation: reader.relation()? },
+            RELATION => Message::Relation { oid: reader.u32()?, relation: reader.relation()? },
             b'I' => Message::Row { relation: reader.u32()?, change: reader.insert()? },
             b'U' => Message::Row { relation: reader.u32()?, change: reader.update()? },
             b'D' => Message::Row { relation: reader.u32()?, change: reader.delete()? },

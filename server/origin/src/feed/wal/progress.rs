@@ -74,45 +74,45 @@ mod tests {
     #[test]
     fn what_changes_nothing_is_passed_once_all_before_it_is_confirmed() {
         let now = Instant::now();
-        let mut progress = Progress::from(Position(10));
-        progress.pass(Position(20));
-        assert_eq!(progress.reported(), Position(20));
-        progress.tell(Position(30), now);
-        progress.pass(Position(40));
-        assert_eq!((progress.reported(), progress.read()), (Position(20), Position(40)));
+        let mut progress = Progress::from(Position::new(10));
+        progress.pass(Position::new(20));
+        assert_eq!(progress.reported(), Position::new(20));
+        progress.tell(Position::new(30), now);
+        progress.pass(Position::new(40));
+        assert_eq!((progress.reported(), progress.read()), (Position::new(20), Position::new(40)));
         assert_eq!(progress.unconfirmed_for(now + Duration::from_secs(3)), Duration::from_secs(3));
-        progress.confirm(Position(30));
-        assert_eq!(progress.reported(), Position(40));
+        progress.confirm(Position::new(30));
+        assert_eq!(progress.reported(), Position::new(40));
         assert_eq!(progress.unconfirmed_for(now + Duration::from_secs(3)), Duration::ZERO);
     }
 
     proptest! {
         #[test]
         fn nothing_is_reported_beyond_what_is_not_confirmed(steps in prop::collection::vec((0_u8..3, 1_u64..5), 0..60)) {
-            let mut progress = Progress::from(Position(1));
-            let (mut at, mut open, mut reported) = (1, std::collections::BTreeSet::new(), Position(1));
+            let mut progress = Progress::from(Position::new(1));
+            let (mut at, mut open, mut reported) = (1, std::collections::BTreeSet::new(), Position::new(1));
             for (step, by) in steps {
                 match step {
                     0 => {
                         at += by;
                         open.insert(at);
-                        progress.tell(Position(at), Instant::now());
+                        progress.tell(Position::new(at), Instant::now());
                     }
                     1 => {
                         at += by;
-                        progress.pass(Position(at));
+                        progress.pass(Position::new(at));
                     }
                     _ => {
                         // Confirmations may be of any place, even of one that was never told of.
                         let place = at / by;
                         open.retain(|told| *told > place);
-                        progress.confirm(Position(place));
+                        progress.confirm(Position::new(place));
                     }
                 }
                 if let Some(first) = open.first() {
-                    prop_assert!(progress.reported().0 < *first, "{:?} with {} open", progress, first);
+                    prop_assert!(progress.reported().at() < *first, "{:?} with {} open", progress, first);
                 }
-                prop_assert!(progress.reported() >= reported && progress.reported().0 <= at);
+                prop_assert!(progress.reported() >= reported && progress.reported().at() <= at);
                 reported = progress.reported();
                 if open.is_empty() {
                     prop_assert_eq!(progress.reported(), progress.read());

@@ -31,6 +31,9 @@ const READ_BUFFER: usize = 64 * 1024;
 /// The largest message that is taken: a row of a table has at most 1 GiB.
 const LARGEST_MESSAGE: usize = 1 << 30;
 
+/// The same of who has not proved yet to be the server.
+const LARGEST_MESSAGE_AT_FIRST: usize = 64 * 1024;
+
 trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<W: AsyncRead + AsyncWrite + Send + Unpin> Wire for W {}
@@ -53,7 +56,7 @@ impl ReplicationSession {
     /// Connects and signs in.
     pub(super) async fn connect(address: &Address, name: &str) -> Result<Self, SessionError> {
         let wire = BufReader::with_capacity(READ_BUFFER, dial(address).await?);
-        let reader = MessageReader::new().with_max_message_size(LARGEST_MESSAGE);
+        let reader = MessageReader::new().with_max_message_size(LARGEST_MESSAGE_AT_FIRST);
         let mut session = ReplicationSession { wire, reader };
         let parameters = [
             ("user", address.user.as_str()),
@@ -65,6 +68,8 @@ impl ReplicationSession {
         ];
         write_startup_message(&mut session.wire, PROTOCOL, &parameters).await.map_err(broken)?;
         session.sign_in(address).await?;
+        // Between two messages it holds nothing.
+        session.reader = MessageReader::new().with_max_message_size(LARGEST_MESSAGE);
         Ok(session)
     }
 
@@ -130,7 +135,7 @@ impl ReplicationSession {
                     return Ok(match parse_copy_data(message.payload).map_err(broken)? {
                         ReplicationCopyData::XLogData { data, .. } => Received::Message(data),
                         ReplicationCopyData::KeepAlive { wal_end, reply_requested, .. } => {
-                            Received::Alive { until: Position(wal_end.as_u64()), wants_reply: reply_requested }
+                            Received::Alive { until: Position::new(wal_end.as_u64()), wants_reply: reply_requested }
                         }
                     });
                 }
@@ -141,10 +146,10 @@ impl ReplicationSession {
     }
 
     /// Tells the server that everything up to `confirmed` has been dealt with, so that it need not keep it.
-    pub(super) async fn report(&mut self, confirmed: Position) -> Result<(), SessionError> {
+    pub(super) async fn report(&mut self, confirmed: Position, wants_reply: bool) -> Result<(), SessionError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
         let now = unix_to_pg_timestamp(i64::try_from(now).unwrap_or(i64::MAX));
-        let status = encode_standby_status_update(Lsn::from_u64(confirmed.0), now, false);
+        let status = encode_standby_status_update(Lsn::from_u64(confirmed.at()), now, wants_reply);
         write_copy_data(&mut self.wire, &status).await.map_err(broken)
     }
 

@@ -1,6 +1,6 @@
 //! The publication and the slot: looked up, made if that is allowed, and otherwise the SQL for whoever is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row};
@@ -17,11 +17,15 @@ const NOT_ALLOWED: &str = "42501";
 
 /// What has to be done to a publication so that it has all tables.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Publication {
+pub(in crate::feed) struct Publication {
     /// Statements that have not been run yet.
-    pub(super) missing: Vec<String>,
+    pub(in crate::feed) missing: Vec<String>,
+    /// What is wrong with it, in words.
+    pub(in crate::feed) problems: Vec<String>,
+    /// The tables whose changes it does not tell of, or not of all.
+    pub(super) lacking: BTreeSet<TableName>,
     /// Whether it was there.
-    pub(super) existed: bool,
+    pub(in crate::feed) existed: bool,
 }
 
 /// A slot as the database has it.
@@ -38,6 +42,8 @@ pub(super) struct Slot {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Watched {
     pub(super) snapshot: String,
+    /// The server's timeline, which another one has after it took over.
+    pub(super) timeline: String,
     /// Where the log ends.
     pub(super) end: Position,
     /// From where on the log is kept for the slot; `None` if that is lost.
@@ -46,37 +52,21 @@ pub(super) struct Watched {
 
 impl Publication {
     /// Looks the publication `name` up.
-    pub(super) async fn look_up(
+    pub(in crate::feed) async fn look_up(
         connection: &mut PgConnection,
         name: &str,
         tables: &BTreeMap<TableName, Table>,
     ) -> Result<Publication, SessionError> {
-        let sql = "SELECT puballtables, pubinsert AND pubupdate AND pubdelete AND pubtruncate AS is_whole, pubviaroot \
-                   FROM pg_catalog.pg_publication WHERE pubname = $1";
-        let row = sqlx::query(sql).bind(name).fetch_optional(&mut *connection).await.map_err(session_error)?;
-        let Some(row) = row else {
-            return Ok(Publication { missing: vec![create(name, tables.keys())], existed: false });
-        };
-        let has_all: bool = row.try_get("puballtables").map_err(session_error)?;
-        let is_whole: bool = row.try_get("is_whole").map_err(session_error)?;
-        let via_root: bool = row.try_get("pubviaroot").map_err(session_error)?;
-        let sql = "SELECT s.nspname::text, c.relname::text FROM pg_catalog.pg_publication p \
-                   JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid JOIN pg_catalog.pg_class c ON c.oid = r.prrelid \
-                   JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace WHERE p.pubname = $1 \
-                   UNION SELECT schemaname::text, tablename::text FROM pg_catalog.pg_publication_tables WHERE pubname = $1";
-        let rows = sqlx::query(sql).bind(name).fetch_all(connection).await.map_err(session_error)?;
-        let published = rows.iter().map(|row| Ok(TableName { schema: Some(row.try_get(0)?), name: row.try_get(1)? }));
-        let published: Vec<TableName> = published.collect::<Result<_, _>>().map_err(session_error)?;
-        let lacking: Vec<&TableName> = tables.keys().filter(|table| !has_all && !published.contains(table)).collect();
-        let needs_root = !via_root && tables.values().any(|table| table.is_partitioned);
-        let mut missing = Vec::new();
-        if !is_whole || needs_root {
-            missing.push(format!("ALTER PUBLICATION {} SET ({WHOLE})", Name(name)));
-        }
-        if !lacking.is_empty() {
-            missing.push(format!("ALTER PUBLICATION {} ADD TABLE {}", Name(name), list(lacking)));
-        }
-        Ok(Publication { missing, existed: true })
+        let found = Published::look_up(connection, name).await.map_err(session_error)?;
+        Ok(match found {
+            Some(published) => published.lacks(name, tables),
+            None => Publication {
+                missing: vec![create(name, tables.keys())],
+                problems: vec![format!("there is no publication {}", Name(name))],
+                lacking: tables.keys().cloned().collect(),
+                existed: false,
+            },
+        })
     }
 
     /// Does what has to be done. What is not allowed becomes a fault with the SQL for somebody who may.
@@ -93,6 +83,86 @@ impl Publication {
             }
         }
         Ok(None)
+    }
+}
+
+/// A publication as the database has it.
+#[derive(Debug, Default)]
+struct Published {
+    has_all: bool,
+    /// The kinds of changes that it does not tell of.
+    lacks: Vec<&'static str>,
+    via_root: bool,
+    tables: BTreeSet<TableName>,
+    /// Those of which only some rows or columns are published.
+    filtered: BTreeSet<TableName>,
+}
+
+impl Published {
+    async fn look_up(connection: &mut PgConnection, name: &str) -> Result<Option<Published>, sqlx::Error> {
+        let sql = "SELECT puballtables, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot \
+                   FROM pg_catalog.pg_publication WHERE pubname = $1";
+        let Some(row) = sqlx::query(sql).bind(name).fetch_optional(&mut *connection).await? else {
+            return Ok(None);
+        };
+        let mut published = Published {
+            has_all: row.try_get("puballtables")?,
+            via_root: row.try_get("pubviaroot")?,
+            ..Published::default()
+        };
+        for (column, kind) in
+            [("pubinsert", "insert"), ("pubupdate", "update"), ("pubdelete", "delete"), ("pubtruncate", "truncate")]
+        {
+            if !row.try_get::<bool, _>(column)? {
+                published.lacks.push(kind);
+            }
+        }
+        // Servers before PostgreSQL 15 have no such columns, and no filters.
+        let sql = "SELECT s.nspname::text, c.relname::text, \
+                   coalesce(to_jsonb(r) ->> 'prqual', to_jsonb(r) ->> 'prattrs') IS NOT NULL FROM pg_catalog.pg_publication p \
+                   JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid JOIN pg_catalog.pg_class c ON c.oid = r.prrelid \
+                   JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace WHERE p.pubname = $1 UNION ALL \
+                   SELECT schemaname::text, tablename::text, false FROM pg_catalog.pg_publication_tables WHERE pubname = $1";
+        for row in sqlx::query(sql).bind(name).fetch_all(connection).await? {
+            let table = TableName { schema: Some(row.try_get(0)?), name: row.try_get(1)? };
+            if row.try_get(2)? {
+                published.filtered.insert(table.clone());
+            }
+            published.tables.insert(table);
+        }
+        Ok(Some(published))
+    }
+
+    fn lacks(&self, name: &str, tables: &BTreeMap<TableName, Table>) -> Publication {
+        let is_whole = self.lacks.is_empty() && (self.via_root || !tables.values().any(|table| table.is_partitioned));
+        let absent = |table: &&TableName| !self.has_all && !self.tables.contains(*table);
+        let absent: BTreeSet<&TableName> = tables.keys().filter(absent).collect();
+        let filtered: BTreeSet<&TableName> = tables.keys().filter(|table| self.filtered.contains(*table)).collect();
+        let mut publication = Publication { existed: true, ..Publication::default() };
+        let Publication { missing, problems, lacking, .. } = &mut publication;
+        let published = format!("the publication {}", Name(name));
+        if !is_whole {
+            problems.push(match self.lacks.is_empty() {
+                false => format!("{published} does not tell of each {}", self.lacks.join(", ")),
+                true => format!("{published} tells of partitions by their own names"),
+            });
+            missing.push(format!("ALTER PUBLICATION {} SET ({WHOLE})", Name(name)));
+            lacking.extend(tables.keys().cloned());
+        }
+        if !filtered.is_empty() {
+            let those = list(filtered.iter().copied());
+            problems.push(format!("{published} has only some rows or columns of {those}"));
+            missing.push(format!("ALTER PUBLICATION {} DROP TABLE {those}", Name(name)));
+        }
+        if !absent.is_empty() {
+            problems.push(format!("{published} has no table {}", list(absent.iter().copied())));
+        }
+        let lacked: BTreeSet<&TableName> = absent.union(&filtered).copied().collect();
+        if !lacked.is_empty() {
+            missing.push(format!("ALTER PUBLICATION {} ADD TABLE {}", Name(name), list(lacked.iter().copied())));
+            lacking.extend(lacked.into_iter().cloned());
+        }
+        publication
     }
 }
 
@@ -113,6 +183,14 @@ fn by_admin(statements: &[String]) -> String {
 }
 
 impl Slot {
+    /// The terms of the keepers that are connected. Everybody may see what connections call themselves.
+    pub(super) async fn keepers(connection: &mut PgConnection, prefix: &str) -> Result<Vec<u64>, SessionError> {
+        let sql = "SELECT application_name FROM pg_catalog.pg_stat_activity WHERE starts_with(application_name, $1)";
+        let rows = sqlx::query(sql).bind(prefix).fetch_all(connection).await.map_err(session_error)?;
+        let names = rows.iter().filter_map(|row| row.try_get::<String, _>(0).ok());
+        Ok(names.filter_map(|name| name.strip_prefix(prefix)?.parse().ok()).collect())
+    }
+
     /// Looks the slot `name` up.
     pub(super) async fn look_up(connection: &mut PgConnection, name: &str) -> Result<Option<Slot>, SessionError> {
         let sql = "SELECT s.plugin::text, s.database::text = current_database()::text AS is_here, s.active_pid, \
@@ -176,12 +254,14 @@ pub(super) async fn terminate(connection: &mut PgConnection, pid: i32) -> Result
 impl Watched {
     pub(super) async fn ask(connection: &mut PgConnection, slot: &str) -> Result<Watched, SessionError> {
         let sql = "SELECT pg_current_snapshot()::text AS snapshot, pg_current_wal_lsn()::text AS here, \
+                   left(pg_walfile_name(pg_current_wal_lsn()), 8) AS timeline, \
                    (SELECT restart_lsn::text FROM pg_catalog.pg_replication_slots WHERE slot_name = $1 AND wal_status <> 'lost') AS kept";
         let row = sqlx::query(sql).bind(slot).fetch_one(connection).await.map_err(session_error)?;
         let text = |column: &str| row.try_get::<Option<String>, _>(column).map_err(session_error);
         let position = |text: Option<String>| text.and_then(|text| text.parse::<Position>().ok());
         Ok(Watched {
             snapshot: text("snapshot")?.unwrap_or_default(),
+            timeline: text("timeline")?.unwrap_or_default(),
             end: position(text("here")?).unwrap_or_default(),
             kept_from: position(text("kept")?),
         })

@@ -1,17 +1,22 @@
 //! From the messages of a stream to what each transaction changed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::pgoutput::{Message, MessageError};
+use super::pgoutput::{Message, MessageError, RELATION};
 use crate::feed::change::{Change, Gathered, Position};
 use crate::feed::mapping::{BoundRelation, Facts, Mapping, Relation, RowChange, WrongWidth};
+use crate::feed::said::Said;
 use crate::feed::status::{Board, add, count};
 use crate::snapshot::Xid;
 
 /// 2000-01-01, where Postgres' times begin.
 const POSTGRES_EPOCH: Duration = Duration::from_secs(946_684_800);
+
+/// The most tables that are known from one stream. A publication of all tables of a database may have any number, and nobody says when one
+/// is gone; beyond this the stream is to be begun again.
+const MAX_TABLES: usize = 20_000;
 
 /// Follows the messages of one stream, from its beginning.
 ///
@@ -25,8 +30,7 @@ pub(crate) struct Transactions {
     near: Xid,
     open: Option<Open>,
     gathered: Gathered,
-    /// What was logged, so that it is logged once.
-    said: HashSet<String>,
+    said: Said,
 }
 
 struct Table {
@@ -75,7 +79,7 @@ impl Transactions {
             near,
             open: None,
             gathered: Gathered::default(),
-            said: HashSet::new(),
+            said: Said::default(),
         }
     }
 
@@ -90,6 +94,11 @@ impl Transactions {
     /// A transaction that runs now.
     pub(crate) fn set_near(&mut self, near: Xid) {
         self.near = near;
+    }
+
+    /// Whether there are so many tables that the stream is to be begun again.
+    pub(crate) fn has_too_many_tables(&self) -> bool {
+        self.tables.len() > MAX_TABLES
     }
 
     /// Whether a transaction's end is still to come.
@@ -111,7 +120,7 @@ impl Transactions {
     fn understand(&mut self, message: Message<'_>) -> Result<Taken, Poison> {
         match message {
             Message::Begin { committed_micros, xid } => self.begin(committed_micros, xid),
-            Message::Commit { end } => return Ok(self.commit(Position(end))),
+            Message::Commit { end } => return Ok(self.commit(Position::new(end))),
             Message::Relation { oid, relation } => {
                 let bound = self.mapping.bind(&relation, &self.facts);
                 self.tables.insert(oid, Table { relation, bound });
@@ -135,6 +144,7 @@ impl Transactions {
     }
 
     fn begin(&mut self, committed_micros: i64, xid: u32) {
+        self.gathered.begin();
         let micros = Duration::from_micros(committed_micros.unsigned_abs());
         let epoch = SystemTime::UNIX_EPOCH + POSTGRES_EPOCH;
         self.open = Some(Open {
@@ -151,14 +161,14 @@ impl Transactions {
         let mapped = table.bound.change(change, &mut self.gathered)?;
         add(&self.board.counters.null_keys, mapped.null_keys);
         add(&self.board.counters.untold_keys, mapped.untold_keys);
-        if mapped.untold_keys > 0 {
-            let what = format!("{}.{}", table.relation.schema, table.relation.name);
-            if self.said.insert(format!("untold {what}")) {
-                tracing::warn!(
-                    table = what,
-                    "a changed row does not tell its former key, so every key of its groups is invalidated: see `forebay check`"
-                );
-            }
+        if mapped.untold_keys > 0 && self.said.is_news("untold", &table.relation) {
+            tracing::warn!(
+                table = %table.relation,
+                "a changed row does not tell its key, so every key of its groups is invalidated: see `forebay check`"
+            );
+        }
+        if mapped.null_keys > 0 && self.said.is_news("null", &table.relation) {
+            tracing::info!(table = %table.relation, "a changed row has no key, since a column of it is NULL");
         }
         self.look_at_mapping(oid);
         Ok(())
@@ -168,18 +178,23 @@ impl Transactions {
     fn look_at_mapping(&mut self, oid: u32) {
         let Some(table) = self.tables.get(&oid).filter(|table| table.bound.is_unmapped()) else { return };
         count(&self.board.counters.unmapped);
-        let what = format!("{}.{}", table.relation.schema, table.relation.name);
-        if self.said.insert(format!("unmapped {what}")) {
-            tracing::info!(table = what, "the publication has a table that no group names");
+        if self.said.is_news("unmapped", &table.relation) {
+            tracing::info!(table = %table.relation, "the publication has a table that no group names");
         }
     }
 
     fn take_poison(&mut self, poison: &Poison, bytes: &[u8]) {
         count(&self.board.counters.unreadable);
+        // What was told of before may have been of another transaction.
+        self.gathered.begin();
         self.mapping.groups().for_each(|group| self.gathered.add_all(group));
         // Changes are told of at a commit; where the beginning was what could not be read, this is it.
         self.open.get_or_insert_default();
-        if self.said.insert(format!("poison {poison}")) {
+        if bytes.first() == Some(&RELATION) {
+            // Which table has changed is not known, so none is; their rows are poison, too.
+            self.tables.clear();
+        }
+        if self.said.is_news("poison", poison) {
             let begins: Vec<u8> = bytes.iter().take(32).copied().collect();
             tracing::error!(%poison, ?begins, "a message of the database cannot be read, so every key is invalidated");
         }
@@ -192,6 +207,7 @@ impl Transactions {
             false => Taken::Passed(end),
         };
         self.open = None;
+        self.gathered.begin();
         taken
     }
 

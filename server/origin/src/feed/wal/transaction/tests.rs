@@ -57,7 +57,7 @@ fn a_transaction_is_told_of_at_its_end_with_its_whole_id() {
         xid: Some(Xid(EPOCH + 999)),
         committed_at: Some(SystemTime::UNIX_EPOCH + POSTGRES_EPOCH + Duration::from_secs(1)),
         affected: of_product(AffectedKeys::These(vec!["product:7".into(), "product:8".into()])),
-        position: Some(Position(50)),
+        position: Some(Position::new(50)),
     };
     assert_eq!(told, [Taken::Change(change)]);
     assert!(!transactions.is_open());
@@ -68,8 +68,8 @@ fn a_transaction_is_told_of_at_its_end_with_its_whole_id() {
 #[test]
 fn one_that_changes_no_key_is_passed() {
     let (mut transactions, board) = transactions();
-    assert_eq!(taken(&mut transactions, [begin(1), insert(2, "7"), commit(60)]), [Taken::Passed(Position(60))]);
-    assert_eq!(taken(&mut transactions, [begin(1), commit(61)]), [Taken::Passed(Position(61))]);
+    assert_eq!(taken(&mut transactions, [begin(1), insert(2, "7"), commit(60)]), [Taken::Passed(Position::new(60))]);
+    assert_eq!(taken(&mut transactions, [begin(1), commit(61)]), [Taken::Passed(Position::new(61))]);
     assert_eq!(board.status().counts.unmapped, 1);
 }
 
@@ -91,7 +91,7 @@ fn a_large_one_comes_in_parts_of_which_the_last_can_be_confirmed() {
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(parts, [(MAX_KEYS_OF_CHANGE, None), (MAX_KEYS_OF_CHANGE, None), (0, Some(Position(70)))]);
+    assert_eq!(parts, [(MAX_KEYS_OF_CHANGE, None), (MAX_KEYS_OF_CHANGE, None), (0, Some(Position::new(70)))]);
 }
 
 #[test]
@@ -102,13 +102,17 @@ fn what_cannot_be_read_counts_as_a_change_of_every_key() {
         let told = taken(&mut transactions, [begin(5), poison.clone(), insert(1, "1"), commit(80)]);
         assert_eq!(told.len(), 1, "{poison:?}");
         let Taken::Change(change) = &told[0] else { panic!("{told:?}") };
-        assert_eq!((&change.affected, change.position), (&of_product(AffectedKeys::All), Some(Position(80))));
+        assert_eq!((&change.affected, change.position), (&of_product(AffectedKeys::All), Some(Position::new(80))));
         assert_eq!(board.status().counts.unreadable, 1);
     }
     let (mut transactions, _) = transactions();
     let told = taken(&mut transactions, [b"B?".to_vec(), insert(1, "1"), commit(90)]);
-    let all =
-        Change { xid: None, committed_at: None, affected: of_product(AffectedKeys::All), position: Some(Position(90)) };
+    let all = Change {
+        xid: None,
+        committed_at: None,
+        affected: of_product(AffectedKeys::All),
+        position: Some(Position::new(90)),
+    };
     assert_eq!(told, [Taken::Change(all)], "without its beginning a transaction has no id");
 }
 
@@ -122,5 +126,8 @@ fn a_truncation_is_every_key_and_other_groups_take_effect_at_once() {
         "{told:?}"
     );
     transactions.map(Mapping::default(), Facts::default());
-    assert_eq!(taken(&mut transactions, [begin(5), truncate, insert(1, "1"), commit(2)]), [Taken::Passed(Position(2))]);
+    assert_eq!(
+        taken(&mut transactions, [begin(5), truncate, insert(1, "1"), commit(2)]),
+        [Taken::Passed(Position::new(2))]
+    );
 }
