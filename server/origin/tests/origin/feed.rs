@@ -58,11 +58,11 @@ pub(crate) fn groups(text: &str) -> Vec<GroupConfig> {
 }
 
 impl Shop {
-    async fn open() -> Shop {
+    pub(crate) async fn open() -> Shop {
         Shop::open_with(GROUPS).await
     }
 
-    async fn open_with(text: &str) -> Shop {
+    pub(crate) async fn open_with(text: &str) -> Shop {
         let postgres = TestPostgres::start_with(&[("max_prepared_transactions", "10")]).await;
         postgres.sql("postgres", shop::TABLES).await;
         postgres.sql("postgres", MORE_TABLES).await;
@@ -70,7 +70,7 @@ impl Shop {
         Shop { postgres, origin }
     }
 
-    async fn sql(&self, text: &str) -> String {
+    pub(crate) async fn sql(&self, text: &str) -> String {
         self.postgres.sql("postgres", text).await
     }
 
@@ -82,19 +82,19 @@ impl Shop {
         }
     }
 
-    fn follow(&self, config: FeedConfig) -> ChangeFeed {
+    pub(crate) fn follow(&self, config: FeedConfig) -> ChangeFeed {
         self.origin.follow(Feed::Wal, config).expect("Postgres has a log")
     }
 
     /// A feed that has just begun, and what is to be remembered of it.
-    async fn begun(&self) -> (ChangeFeed, FeedMemory) {
+    pub(crate) async fn begun(&self) -> (ChangeFeed, FeedMemory) {
         let mut feed = self.follow(config(1, None));
         let memory = gap(&mut feed).await.memory.expect("nothing ran when it began");
         (feed, memory)
     }
 
     /// Waits until a slot exists and somebody reads from it.
-    async fn wait_until_followed(&self, feed: &ChangeFeed) {
+    pub(crate) async fn wait_until_followed(&self, feed: &ChangeFeed) {
         wait_until("the feed is followed", feed, |status| status.state == FeedState::Following).await;
     }
 }

@@ -4,6 +4,8 @@ mod batches;
 mod checks;
 mod failures;
 mod feed;
+mod feed_altered;
+mod feed_rows;
 mod groups;
 mod notify;
 mod shop;
