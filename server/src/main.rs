@@ -53,13 +53,12 @@ fn run(invocation: &Invocation, runtime: &Runtime) -> Result<ExitCode, Box<dyn E
     let config = &invocation.config;
     match &invocation.task {
         Task::Node | Task::Frontend => Ok(runtime.block_on(serve(config, runtime.handle()))?),
-        Task::Check => Ok(match runtime.block_on(check::check(config)) {
-            Ok(findings) => {
-                print!("{findings}");
-                ExitCode::SUCCESS
-            }
-            Err(faults) => complain(&faults, 1),
-        }),
+        Task::Check => {
+            let findings = runtime.block_on(check::check(config));
+            print!("{findings}");
+            findings.advice.iter().for_each(|advice| eprintln!("{}", advice.as_warning()));
+            Ok(if findings.faults.is_empty() { ExitCode::SUCCESS } else { complain(&findings.faults, 1) })
+        }
         Task::Cluster(task) => Ok(ended(runtime.block_on(administer::administer(task, config.peer_tls.as_ref())))),
         Task::Groups(task) => {
             Ok(ended(runtime.block_on(administer::administer_groups(task, config.peer_tls.as_ref()))))

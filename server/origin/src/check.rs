@@ -18,6 +18,10 @@ use crate::target::Target;
 pub struct Checked {
     /// What is wrong.
     pub faults: Vec<Fault>,
+    /// What works, and could work better.
+    pub advice: Vec<Fault>,
+    /// What change feeds need in the primary, as SQL; what is there already is a comment. Empty without feeds.
+    pub feed_sql: String,
     /// The primary could not be asked.
     pub primary_unreachable: Option<Fault>,
     /// Replicas that could not be asked.
@@ -26,12 +30,18 @@ pub struct Checked {
 
 /// Connects to every target and prepares every group's statements there; all that is wrong, at once.
 pub async fn check(config: OriginConfig, groups: Vec<GroupConfig>) -> Vec<Fault> {
-    let Checked { faults, primary_unreachable, replicas_unreachable } = examine(config, groups).await;
-    primary_unreachable.into_iter().chain(replicas_unreachable).chain(faults).collect()
+    examine(config, groups).await.into_faults()
 }
 
-/// The same, with what may be otherwise in a moment told apart.
-pub(crate) async fn examine(config: OriginConfig, groups: Vec<GroupConfig>) -> Checked {
+impl Checked {
+    /// All that is wrong.
+    pub fn into_faults(self) -> Vec<Fault> {
+        self.primary_unreachable.into_iter().chain(self.replicas_unreachable).chain(self.faults).collect()
+    }
+}
+
+/// The same, with what may be otherwise in a moment told apart, and with what is not wrong.
+pub async fn examine(config: OriginConfig, groups: Vec<GroupConfig>) -> Checked {
     let mut checked = Checked::default();
     let blueprint = match Blueprint::draw(&config, &groups) {
         Ok(blueprint) => blueprint,
@@ -43,7 +53,10 @@ pub(crate) async fn examine(config: OriginConfig, groups: Vec<GroupConfig>) -> C
             (Ok(faults), Role::Replica) => faults,
             (Ok(mut faults), Role::Primary) => {
                 match feed::examine(&config.url, &groups).await {
-                    Ok(examined) => faults.extend(examined.faults),
+                    Ok(examined) => {
+                        faults.extend(examined.faults);
+                        (checked.advice, checked.feed_sql) = (examined.advice, examined.sql);
+                    }
                     Err(error) => faults.push(Fault::unplaced("feed", error.to_string(), "")),
                 }
                 faults

@@ -35,16 +35,25 @@ impl Fault {
     }
 }
 
+impl Fault {
+    /// As text, where it hinders nothing.
+    pub fn as_warning(&self) -> String {
+        self.told_as("warning")
+    }
+
+    fn told_as(&self, what: &str) -> String {
+        let place = match self.file.is_empty() {
+            true => String::new(),
+            false => format!("{}:{}:{}: ", self.file, self.line, self.column),
+        };
+        let hint = if self.hint.is_empty() { String::new() } else { format!("\n  hint: {}", self.hint) };
+        format!("{place}{what}: {}: {}{hint}", self.place, self.problem)
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.file.is_empty() {
-            write!(out, "{}:{}:{}: ", self.file, self.line, self.column)?;
-        }
-        write!(out, "error: {}: {}", self.place, self.problem)?;
-        if !self.hint.is_empty() {
-            write!(out, "\n  hint: {}", self.hint)?;
-        }
-        Ok(())
+        out.write_str(&self.told_as("error"))
     }
 }
 

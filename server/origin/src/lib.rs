@@ -46,7 +46,7 @@ mod waiting;
 mod window;
 
 pub use breaker::{BreakerConfig, BreakerState};
-pub use check::{Checked, check};
+pub use check::{Checked, check, examine};
 pub use config::OriginConfig;
 pub use dispatch::GroupMatch;
 pub use duration::parse as parse_duration;

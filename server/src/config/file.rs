@@ -1,9 +1,10 @@
 //! The configuration file.
 
-use forebay_origin::{Fault, GroupConfig, Lines, Span, nearest, parse_groups};
+use forebay_origin::{Fault, GroupConfig, Lines, Span, nearest};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::Task;
 use super::setting::{SETTINGS, Setting};
 
 /// The key of the group tables, which the origin reads.
@@ -26,14 +27,14 @@ pub(super) struct FileValue {
 
 impl ConfigFile {
     /// Reads a file; `name` is how faults call it.
-    pub(super) fn parse(name: String, text: String, faults: &mut Vec<Fault>) -> ConfigFile {
+    pub(super) fn parse(name: String, text: String, task: &Task, faults: &mut Vec<Fault>) -> ConfigFile {
         let lines = Lines::new(&text, &name);
         let (document, errors) = DeTable::parse_recoverable(&text);
         let mut values = Vec::new();
         let mut groups = Vec::new();
         if errors.is_empty() {
             values = read_values(document.get_ref(), &lines, faults);
-            match parse_groups(&text, &name) {
+            match task.parse_groups(&text, &name) {
                 Ok(read) => groups = read,
                 Err(wrong) => faults.extend(wrong),
             }

@@ -89,7 +89,7 @@ impl GroupsDesk {
             let hint = "ask a node that has one, or pass --unchecked";
             return Err(refused("this node has no origin where the groups' SQL could be prepared", hint));
         };
-        let Checked { faults, primary_unreachable, replicas_unreachable } = origin.check(groups.to_vec()).await;
+        let Checked { faults, primary_unreachable, replicas_unreachable, .. } = origin.check(groups.to_vec()).await;
         if !faults.is_empty() {
             return Err(GroupsError::Faults(faults.iter().map(ToString::to_string).collect()));
         }

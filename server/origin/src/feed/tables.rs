@@ -33,6 +33,10 @@ pub(crate) struct Table {
     pub(crate) is_partitioned: bool,
     /// The columns that groups name.
     pub(crate) columns: BTreeSet<String>,
+    /// Whether the user may do with it what its owner may.
+    pub(crate) is_owned: bool,
+    /// Whether the user may create functions beside it.
+    pub(crate) may_create: bool,
     /// The groups that name it.
     pub(crate) groups: BTreeSet<String>,
 }
@@ -51,6 +55,8 @@ struct Found {
     has_identity: bool,
     /// Whether its partitions have the same kind of it.
     is_uniform: bool,
+    is_owned: bool,
+    may_create: bool,
     /// Tables other than partitions that inherit from it: their rows are among its rows, and told of as theirs.
     heirs: Vec<TableName>,
     /// Another text says that it is another table of that name, or that it has other columns or partitions, or that a partition was
@@ -75,10 +81,11 @@ struct FoundColumn {
 }
 
 const TABLES: &str = "
-    SELECT named.name AS named, c.oid::int8 AS oid, s.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind,
+    SELECT named.text AS named, c.oid::int8 AS oid, s.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind,
         c.relpersistence::text AS persistence,
         coalesce(leaves.has_identity, true) AS has_identity,
         coalesce(leaves.is_uniform, true) AS is_uniform,
+        pg_has_role(c.relowner, 'USAGE') AS is_owned, has_schema_privilege(s.oid, 'CREATE') AS may_create,
         md5(concat(c.oid, leaves.likeness, (
             SELECT string_agg(concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod), ',' ORDER BY a.attnum)
             FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -87,8 +94,8 @@ const TABLES: &str = "
             JOIN pg_catalog.pg_namespace hs ON hs.oid = h.relnamespace WHERE i.inhparent = c.oid AND c.relkind = 'r' ORDER BY h.oid) AS heir_schemas,
         ARRAY(SELECT h.relname::text FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class h ON h.oid = i.inhrelid
             WHERE i.inhparent = c.oid AND c.relkind = 'r' ORDER BY h.oid) AS heir_names
-    FROM unnest($1::text[]) AS named(name)
-    JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(named.name)
+    FROM unnest($1::text[], $2::text[], $3::text[]) AS named(text, schema, name)
+    JOIN pg_catalog.pg_class c ON c.relname = named.name
     JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace
     CROSS JOIN LATERAL (
         SELECT bool_and(CASE l.relreplident WHEN 'f' THEN true WHEN 'n' THEN false ELSE EXISTS (
@@ -99,7 +106,9 @@ const TABLES: &str = "
         FROM pg_catalog.pg_class l
         WHERE l.oid IN (SELECT c.oid WHERE c.relkind <> 'p' UNION ALL
             SELECT p.relid FROM pg_catalog.pg_partition_tree(c.oid) p WHERE p.isleaf AND c.relkind = 'p')
-    ) AS leaves";
+    ) AS leaves
+    -- Looking up a whole name would be refused where the user may not use the schema, which a feed need not.
+    WHERE CASE WHEN named.schema IS NULL THEN c.oid = pg_catalog.to_regclass(named.text) ELSE s.nspname = named.schema END";
 
 const COLUMNS: &str = "
     WITH RECURSIVE base AS (
@@ -136,7 +145,10 @@ impl Survey {
         let named: BTreeSet<&TableName> =
             groups.iter().flat_map(|group| &group.invalidated_by).map(|i| &i.table).collect();
         let texts: Vec<String> = named.iter().map(ToString::to_string).collect();
-        let rows = sqlx::query(TABLES).bind(&texts).fetch_all(&mut *connection).await.map_err(session_error)?;
+        let schemas: Vec<Option<&str>> = named.iter().map(|table| table.schema.as_deref()).collect();
+        let names: Vec<&str> = named.iter().map(|table| table.name.as_str()).collect();
+        let asked = sqlx::query(TABLES).bind(&texts).bind(schemas).bind(names);
+        let rows = asked.fetch_all(&mut *connection).await.map_err(session_error)?;
         let mut found: BTreeMap<String, Found> = BTreeMap::new();
         for row in &rows {
             let table = Found::read(row).map_err(session_error)?;
@@ -220,10 +232,12 @@ impl Survey {
             };
             self.advice.extend(table.advice(column, named, feed).map(|(problem, hint)| fault(problem, hint)));
         }
-        let followed = self
-            .tables
-            .entry(table.full_name())
-            .or_insert_with(|| Table { is_partitioned: table.kind == "p", ..Table::default() });
+        let followed = self.tables.entry(table.full_name()).or_insert_with(|| Table {
+            is_partitioned: table.kind == "p",
+            is_owned: table.is_owned,
+            may_create: table.may_create,
+            ..Table::default()
+        });
         followed.groups.insert(group.name.clone());
         followed.columns.extend(named.columns.iter().cloned());
     }
@@ -243,6 +257,8 @@ impl Found {
             is_uniform: row.try_get("is_uniform")?,
             heirs: heirs.map(|(schema, name)| TableName { schema: Some(schema), name }).collect(),
             likeness: row.try_get("likeness")?,
+            is_owned: row.try_get("is_owned")?,
+            may_create: row.try_get("may_create")?,
             columns: Vec::new(),
         })
     }

@@ -70,7 +70,7 @@ impl Triggers {
     }
 
     /// Whether they are there, as they should be.
-    async fn are_there(&self, connection: &mut PgConnection) -> Result<bool, SessionError> {
+    pub(in crate::feed) async fn are_there(&self, connection: &mut PgConnection) -> Result<bool, SessionError> {
         let sql = "SELECT count(*) = 2 FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid \
                    WHERE t.tgrelid = pg_catalog.to_regclass($1) AND t.tgname = ANY ($2) AND t.tgenabled = 'A' AND p.prosrc = $3";
         let names = ["row", "truncate"].map(|kind| format!("{}_{kind}", self.name)).to_vec();

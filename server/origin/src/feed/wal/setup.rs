@@ -23,7 +23,9 @@ pub(in crate::feed) struct Publication {
     /// What is wrong with it, in words.
     pub(in crate::feed) problems: Vec<String>,
     /// The tables whose changes it does not tell of, or not of all.
-    pub(super) lacking: BTreeSet<TableName>,
+    pub(in crate::feed) lacking: BTreeSet<TableName>,
+    /// Whether the user may change it.
+    pub(in crate::feed) is_owned: bool,
     /// Whether it was there.
     pub(in crate::feed) existed: bool,
 }
@@ -64,6 +66,7 @@ impl Publication {
                 missing: vec![create(name, tables.keys())],
                 problems: vec![format!("there is no publication {}", Name(name))],
                 lacking: tables.keys().cloned().collect(),
+                is_owned: true,
                 existed: false,
             },
         })
@@ -90,6 +93,7 @@ impl Publication {
 #[derive(Debug, Default)]
 struct Published {
     has_all: bool,
+    is_owned: bool,
     /// The kinds of changes that it does not tell of.
     lacks: Vec<&'static str>,
     via_root: bool,
@@ -100,13 +104,15 @@ struct Published {
 
 impl Published {
     async fn look_up(connection: &mut PgConnection, name: &str) -> Result<Option<Published>, sqlx::Error> {
-        let sql = "SELECT puballtables, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot \
+        let sql = "SELECT puballtables, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, \
+                   pg_has_role(pubowner, 'USAGE') AS is_owned \
                    FROM pg_catalog.pg_publication WHERE pubname = $1";
         let Some(row) = sqlx::query(sql).bind(name).fetch_optional(&mut *connection).await? else {
             return Ok(None);
         };
         let mut published = Published {
             has_all: row.try_get("puballtables")?,
+            is_owned: row.try_get("is_owned")?,
             via_root: row.try_get("pubviaroot")?,
             ..Published::default()
         };
@@ -138,7 +144,7 @@ impl Published {
         let absent = |table: &&TableName| !self.has_all && !self.tables.contains(*table);
         let absent: BTreeSet<&TableName> = tables.keys().filter(absent).collect();
         let filtered: BTreeSet<&TableName> = tables.keys().filter(|table| self.filtered.contains(*table)).collect();
-        let mut publication = Publication { existed: true, ..Publication::default() };
+        let mut publication = Publication { existed: true, is_owned: self.is_owned, ..Publication::default() };
         let Publication { missing, problems, lacking, .. } = &mut publication;
         let published = format!("the publication {}", Name(name));
         if !is_whole {
@@ -178,7 +184,8 @@ fn list<'t>(tables: impl IntoIterator<Item = &'t TableName>) -> String {
     tables.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn by_admin(statements: &[String]) -> String {
+/// What whoever may is to do.
+pub(in crate::feed) fn by_admin(statements: &[String]) -> String {
     format!("let the owner of the tables, or a superuser, run: {};", statements.join("; "))
 }
 

@@ -1,0 +1,163 @@
+//! `forebay check` and change feeds: what it prints for an administrator, and that running it is enough.
+
+use std::process::Command;
+
+use forebay_redis_tests::database::Database;
+use forebay_redis_tests::server::forebay_binary;
+
+const TABLES: &str = "
+    CREATE ROLE feed LOGIN;
+    CREATE TABLE products (id bigint PRIMARY KEY, name text, price numeric);
+    CREATE TABLE prices (id bigint PRIMARY KEY, product_id bigint);
+    CREATE TABLE keyless (id bigint);
+    GRANT SELECT ON ALL TABLES IN SCHEMA public TO feed;
+";
+
+struct Checked {
+    is_right: bool,
+    sql: String,
+    complaints: String,
+}
+
+/// Groups of which one reads products, by these tables.
+fn groups(invalidated_by: &str, feed: &str) -> String {
+    format!(
+        "[[group]]\nname = 'product'\nkey = 'product:{{id}}'\nload = 'SELECT name FROM products WHERE id = $1'\nas = 'string'\n\
+         invalidated_by = [{invalidated_by}]\nfeed = '{feed}'\n"
+    )
+}
+
+fn check(url: &str, groups: &str) -> Checked {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("groups.toml");
+    std::fs::write(&file, groups).expect("a file");
+    let mut command = Command::new(forebay_binary());
+    let command = command.args(["check", "--origin", url, "--groups"]).arg(&file);
+    let output = command.output().expect("forebay runs");
+    Checked {
+        is_right: output.status.success(),
+        sql: String::from_utf8(output.stdout).expect("text"),
+        complaints: String::from_utf8(output.stderr).expect("text"),
+    }
+}
+
+fn as_feed(database: &Database) -> String {
+    database.url().replace("postgres@", "feed@")
+}
+
+/// The lines of a script that do something.
+fn statements(sql: &str) -> Vec<&str> {
+    sql.lines().filter(|line| !line.starts_with("--") && !line.is_empty()).collect()
+}
+
+#[test]
+fn who_may_do_nothing_is_told_the_sql_and_once_it_was_run_nothing_is_missing() {
+    let database = Database::start(TABLES);
+    let groups = groups("'products(id)'", "wal");
+    let checked = check(&as_feed(&database), &groups);
+    assert!(!checked.is_right);
+    for words in [
+        "error: feed: there is no publication forebay, and \"feed\" does not own public.products",
+        "let the owner of the tables, or a superuser, run: CREATE PUBLICATION forebay FOR TABLE public.products",
+        "error: feed: \"feed\" may not replicate, and so neither make a slot nor read from it",
+        "2 faults in the configuration",
+    ] {
+        assert!(checked.complaints.contains(words), "{words} is missing in {}", checked.complaints);
+    }
+    let sql = statements(&checked.sql);
+    assert_eq!(sql.len(), 2, "{}", checked.sql);
+    assert_eq!(sql[1], "ALTER ROLE feed REPLICATION;");
+    database.sql(&sql.join("\n"));
+    let checked = check(&as_feed(&database), &groups);
+    assert!(checked.is_right, "{}", checked.complaints);
+    assert!(checked.sql.contains("-- done: CREATE PUBLICATION") && checked.sql.contains("-- done: ALTER ROLE feed"));
+    assert!(checked.sql.ends_with("ok: the origin answers, and 1 group is prepared\n"), "{}", checked.sql);
+    // The superuser needs nobody, and is told what would be made.
+    database.sql("DROP PUBLICATION forebay");
+    let checked = check(&database.url(), &groups);
+    assert!(checked.is_right && checked.complaints.is_empty(), "{}", checked.complaints);
+    assert!(checked.sql.contains("\nCREATE PUBLICATION forebay FOR TABLE public.products WITH"), "{}", checked.sql);
+}
+
+#[test]
+fn a_publication_that_tells_of_too_little_is_named_with_what_it_lacks() {
+    let database = Database::start(TABLES);
+    database.sql("ALTER ROLE feed REPLICATION");
+    let groups = groups("'products(id)', 'prices(product_id)'", "wal");
+    for (publication, problem, statement) in [
+        (
+            "FOR TABLE products",
+            "the publication forebay has no table public.prices",
+            "ALTER PUBLICATION forebay ADD TABLE public.prices;",
+        ),
+        (
+            "FOR TABLE products WHERE (id > 5), prices",
+            "the publication forebay has only some rows or columns of public.products",
+            "ALTER PUBLICATION forebay DROP TABLE public.products;",
+        ),
+        (
+            "FOR TABLE products (id), prices",
+            "the publication forebay has only some rows or columns of public.products",
+            "ALTER PUBLICATION forebay ADD TABLE public.products;",
+        ),
+        (
+            "FOR TABLE products, prices WITH (publish = 'insert, update')",
+            "the publication forebay does not tell of each delete, truncate",
+            "ALTER PUBLICATION forebay SET (publish = 'insert, update, delete, truncate', publish_via_partition_root = true);",
+        ),
+    ] {
+        database.sql(&format!("DROP PUBLICATION IF EXISTS forebay; CREATE PUBLICATION forebay {publication}"));
+        let checked = check(&as_feed(&database), &groups);
+        assert!(!checked.is_right && checked.complaints.contains(problem), "{publication}: {}", checked.complaints);
+        assert!(checked.sql.lines().any(|line| line == statement), "{publication}: {}", checked.sql);
+        database.sql(&statements(&checked.sql).join("\n"));
+        let checked = check(&as_feed(&database), &groups);
+        assert!(checked.is_right, "{publication}: {}", checked.complaints);
+        // What only costs loads is no fault.
+        let warning = "warning: group \"product\".invalidated_by: old rows of `public.prices` come without the column `product_id`";
+        assert!(checked.complaints.contains(warning), "{}", checked.complaints);
+    }
+}
+
+#[test]
+fn tables_that_cannot_be_followed_are_told_with_their_place() {
+    let database = Database::start(TABLES);
+    for (tables, problem, hint) in [
+        ("'keyless(id)'", "`public.keyless` has no key", "ALTER TABLE public.keyless REPLICA IDENTITY FULL"),
+        ("'nowhere(id)'", "there is no table `nowhere`", "search path"),
+        ("'products(idd)'", "`products` has no column `idd`", "did you mean `id`?"),
+    ] {
+        let checked = check(&database.url(), &groups(tables, "wal"));
+        assert!(!checked.is_right, "{tables}");
+        assert!(checked.complaints.contains("groups.toml:6:18: error: group \"product\".invalidated_by: "));
+        assert!(checked.complaints.contains(problem) && checked.complaints.contains(hint), "{}", checked.complaints);
+    }
+}
+
+#[test]
+fn triggers_are_printed_for_who_may_make_them() {
+    let database = Database::start(TABLES);
+    let groups = groups("'products(id)'", "notify");
+    let checked = check(&as_feed(&database), &groups);
+    let problem = "error: feed: public.products has no triggers that tell of its rows, and \"feed\" does not own it";
+    assert!(!checked.is_right && checked.complaints.contains(problem), "{}", checked.complaints);
+    database.sql(&checked.sql);
+    let checked = check(&as_feed(&database), &groups);
+    assert!(
+        checked.is_right && checked.sql.contains("-- done: the triggers of public.products"),
+        "{}",
+        checked.complaints
+    );
+}
+
+#[test]
+fn sqlite_has_no_feeds() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let url = format!("sqlite://{}?mode=rwc", directory.path().join("shop.db").display());
+    let checked = check(&url, &groups("'products(id)'", "wal"));
+    assert!(
+        !checked.is_right && checked.complaints.contains("SQLite tells nobody of changes"),
+        "{}",
+        checked.complaints
+    );
+}
