@@ -7,6 +7,7 @@ use crate::fault::Fault;
 use crate::feed;
 use crate::group::GroupConfig;
 use crate::group_load::GroupLoad;
+use crate::group_writes::GroupWrites;
 use crate::load::TargetId;
 use crate::origin::Blueprint;
 use crate::session::{Session, SessionError};
@@ -114,9 +115,9 @@ async fn check_group(
     if let Err(error) = load.describe(session).await {
         faults.push(statement_fault(target, group, "load", error));
     }
-    for (setting, statement) in [("save", &group.save), ("remove", &group.remove)] {
-        let Some(statement) = statement else { continue };
-        if let Err(error) = session.prepare(statement).await {
+    // What cannot be read is told before anybody is asked.
+    if let Ok(Some(writes)) = GroupWrites::of(group) {
+        for (setting, error) in writes.describe(session).await {
             faults.push(statement_fault(target, group, setting, error));
         }
     }

@@ -81,6 +81,18 @@ impl Feed {
     }
 }
 
+impl WriteStrategy {
+    /// As the file has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            WriteStrategy::None => "none",
+            WriteStrategy::Through => "through",
+            WriteStrategy::Behind => "behind",
+            WriteStrategy::Around => "around",
+        }
+    }
+}
+
 /// One `[[group]]` of a configuration.
 #[derive(Debug, Clone)]
 pub struct GroupConfig {

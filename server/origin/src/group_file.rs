@@ -38,15 +38,25 @@ const SETTINGS: [&str; 15] = [
 ///
 /// Groups with change feeds are refused, for callers that do nothing about changes.
 pub fn parse_groups(text: &str, file: &str) -> Result<Vec<GroupConfig>, Vec<Fault>> {
-    read_groups(text, file, false)
+    parse_groups_for(text, file, Abilities::default())
 }
 
 /// The same for callers that follow change feeds.
 pub fn parse_groups_with_feeds(text: &str, file: &str) -> Result<Vec<GroupConfig>, Vec<Fault>> {
-    read_groups(text, file, true)
+    parse_groups_for(text, file, Abilities { feeds: true, writes: false })
 }
 
-fn read_groups(text: &str, file: &str, with_feeds: bool) -> Result<Vec<GroupConfig>, Vec<Fault>> {
+/// What a caller does about what groups say; settings that need more are refused, rather than taken and nothing done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Abilities {
+    /// It follows change feeds.
+    pub feeds: bool,
+    /// It writes what clients write to the origin.
+    pub writes: bool,
+}
+
+/// The same for callers that do more.
+pub fn parse_groups_for(text: &str, file: &str, abilities: Abilities) -> Result<Vec<GroupConfig>, Vec<Fault>> {
     let (document, errors) = DeTable::parse_recoverable(text);
     let lines = Lines::new(text, file);
     if !errors.is_empty() {
@@ -58,7 +68,7 @@ fn read_groups(text: &str, file: &str, with_feeds: bool) -> Result<Vec<GroupConf
     let mut faults = Vec::new();
     let groups: Vec<GroupConfig> = group_tables(document.get_ref(), &lines, &mut faults)
         .into_iter()
-        .filter_map(|(span, table)| GroupReader::new(table, span, &lines, &mut faults).read(with_feeds))
+        .filter_map(|(span, table)| GroupReader::new(table, span, &lines, &mut faults).read(abilities))
         .collect();
     fault_group_set(&groups, &mut faults);
     faults.sort_by_key(|fault| (fault.line, fault.column));
@@ -159,6 +169,40 @@ pub(crate) fn fault_invalidations(group: &GroupConfig, faults: &mut Vec<Fault>) 
     }
 }
 
+/// What is wrong with how a group writes, as far as that shows without the database.
+pub(crate) fn fault_writes(group: &GroupConfig, faults: &mut Vec<Fault>) {
+    if group.write == WriteStrategy::None {
+        return;
+    }
+    let captures = group.key.names().len();
+    let value = captures + 1;
+    let Some(save) = &group.save else {
+        let keys: String = (1..=captures).map(|place| format!("${place} and ")).collect();
+        return faults.push(group.fault(
+            "write",
+            format!("`{}` needs a statement to write by", group.write.as_str()),
+            format!("add save = \"INSERT … ON CONFLICT … DO UPDATE …\" with {keys}the value as ${value}"),
+        ));
+    };
+    // What cannot be read is told elsewhere.
+    let Ok(used) = Query::parse(save).map(|query| query.used()) else { return };
+    if !used.contains(&value) {
+        faults.push(group.fault("save", format!("it does not use the value, which is ${value}"), ""));
+    }
+    let remove = group.remove.as_ref().and_then(|remove| Query::parse(remove).ok()).map(|query| query.used());
+    for (setting, used) in [("save", Some(used)), ("remove", remove)] {
+        let lost = used.and_then(|used| (1..=captures).find(|place| !used.contains(place)));
+        if let Some(place) = lost {
+            let problem = format!("it does not use ${place}, so that it would write other keys' rows as well");
+            faults.push(group.fault(
+                setting,
+                problem,
+                format!("the captures of `{}` are $1, $2 … in order", group.key),
+            ));
+        }
+    }
+}
+
 fn counted(count: usize, thing: &str) -> String {
     format!(
         "{} {thing}{}",
@@ -222,7 +266,7 @@ impl<'r, 'i> GroupReader<'r, 'i> {
     }
 
     /// The group, if what is needed to go on is there; faults of the rest do not hinder that.
-    fn read(mut self, with_feeds: bool) -> Option<GroupConfig> {
+    fn read(mut self, abilities: Abilities) -> Option<GroupConfig> {
         self.refuse_unknown_settings();
         let name = self.required("name")?.into_owned();
         if name.is_empty() {
@@ -236,12 +280,12 @@ impl<'r, 'i> GroupReader<'r, 'i> {
         let absent_ttl = self.absent_ttl();
         let refresh = self.refresh();
         let stale_if_error = self.duration("stale_if_error").filter(|length| !length.is_zero());
-        let write = self.write();
+        let write = self.write(abilities);
         let save = self.text("save").map(Cow::into_owned);
         let remove = self.text("remove").map(Cow::into_owned);
         let invalidated_by = self.invalidated_by();
         let feed = self.feed();
-        self.refuse_unavailable(with_feeds);
+        self.refuse_unavailable(abilities);
         let mut group = GroupConfig::new(name, key?, load?, as_);
         group.ttl = ttl;
         group.ttl_jitter = ttl_jitter;
@@ -256,6 +300,10 @@ impl<'r, 'i> GroupReader<'r, 'i> {
         group.places = self.places();
         fault_statements(&group, self.faults);
         fault_invalidations(&group, self.faults);
+        // Where there is one that this version does not have, that is fault enough.
+        if abilities.writes {
+            fault_writes(&group, self.faults);
+        }
         Some(group)
     }
 
@@ -275,9 +323,9 @@ impl<'r, 'i> GroupReader<'r, 'i> {
     }
 
     /// Refuses settings whose effect this version does not have, rather than take them and do nothing.
-    fn refuse_unavailable(&mut self, with_feeds: bool) {
+    fn refuse_unavailable(&mut self, abilities: Abilities) {
         for setting in ["invalidated_by", "feed"] {
-            if !with_feeds && self.value(setting).is_some() {
+            if !abilities.feeds && self.value(setting).is_some() {
                 self.refuse(
                     setting,
                     "change feeds are not available yet",
@@ -285,7 +333,7 @@ impl<'r, 'i> GroupReader<'r, 'i> {
                 );
             }
         }
-        if with_feeds && matches!(self.value("feed"), Some(DeValue::String(feed)) if feed == "kafka") {
+        if abilities.feeds && matches!(self.value("feed"), Some(DeValue::String(feed)) if feed == "kafka") {
             self.refuse("feed", "`kafka` is not available yet", "write \"wal\" or \"notify\"");
         }
         if self.value("min_acks").is_some() {
@@ -369,20 +417,22 @@ impl<'r, 'i> GroupReader<'r, 'i> {
         }
     }
 
-    fn write(&mut self) -> WriteStrategy {
-        let (strategy, name) = match self.text("write").as_deref() {
+    fn write(&mut self, abilities: Abilities) -> WriteStrategy {
+        let strategy = match self.text("write").as_deref() {
             None | Some("none") => return WriteStrategy::None,
-            Some("through") => (WriteStrategy::Through, "through"),
-            Some("behind") => (WriteStrategy::Behind, "behind"),
-            Some("around") => (WriteStrategy::Around, "around"),
+            Some("through") => WriteStrategy::Through,
+            Some("behind") => WriteStrategy::Behind,
+            Some("around") => WriteStrategy::Around,
             Some(other) => {
                 let problem = format!("`{other}` is no write strategy");
                 self.refuse("write", problem, "write \"none\", \"through\", \"behind\" or \"around\"");
                 return WriteStrategy::None;
             }
         };
-        let problem = format!("write = \"{name}\" is not available yet");
-        self.refuse("write", problem, "leave it out: a client's write then changes the cache alone");
+        if !abilities.writes {
+            let problem = format!("write = \"{}\" is not available yet", strategy.as_str());
+            self.refuse("write", problem, "leave it out: a client's write then changes the cache alone");
+        }
         strategy
     }
 

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use crate::group::{Feed, GroupConfig, Refresh};
+use crate::group::{Feed, GroupConfig, Refresh, WriteStrategy};
 
 impl GroupConfig {
     /// The `[[group]]` table that says the same. What has its default is left out, as comments are; so two groups with the same rules
@@ -32,6 +32,9 @@ impl GroupConfig {
         }
         if let Some(stale) = self.stale_if_error {
             set("stale_if_error", &Quoted(&length(stale)));
+        }
+        if self.write != WriteStrategy::None {
+            set("write", &Quoted(self.write.as_str()));
         }
         for (setting, statement) in [("save", &self.save), ("remove", &self.remove)] {
             if let Some(statement) = statement {

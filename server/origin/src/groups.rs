@@ -14,6 +14,7 @@ use crate::batch::Request;
 use crate::dispatch::{Dispatch, GroupMatch};
 use crate::group::{Group, GroupConfig, GroupId};
 use crate::group_load::GroupLoad;
+use crate::group_writes::GroupWrites;
 use crate::status::GroupStatus;
 
 /// All groups at one time.
@@ -39,6 +40,8 @@ pub(crate) struct Served {
     pub(crate) id: GroupId,
     pub(crate) rules: Rules,
     pub(crate) load: Arc<GroupLoad>,
+    /// `None` if it has no statement for writes.
+    pub(crate) writes: Option<Arc<GroupWrites>>,
     pub(crate) queue: Arc<Queue>,
 }
 

@@ -201,6 +201,12 @@ impl fmt::Display for Name<'_> {
     }
 }
 
+/// A text as SQL writes it.
+pub(crate) fn literal(text: &str) -> String {
+    let escaped = text.replace('\'', "''");
+    if escaped.contains('\\') { format!("E'{}'", escaped.replace('\\', "\\\\")) } else { format!("'{escaped}'") }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -8,6 +8,7 @@
 //! | `group`, `group_file`, `group_text`, `invalidation`, `pattern` | what a configuration says |
 //! | `groups`, `dispatch` | the groups that are served, and which of them has a key |
 //! | `origin`, `group_load`, `batch`, `window`, `waiting`, `pending` | a load, and how loads become one query |
+//! | `write`, `group_writes`, `write_plan` | writes to the primary |
 //! | `target`, `breaker`, `latency` | the databases, their health, their connections |
 //! | `snapshot` | what a load could see |
 //! | `feed` | what others have changed |
@@ -27,6 +28,7 @@ mod group;
 mod group_file;
 mod group_load;
 mod group_text;
+mod group_writes;
 mod groups;
 mod invalidation;
 mod latency;
@@ -44,6 +46,8 @@ mod status;
 mod target;
 mod waiting;
 mod window;
+mod write;
+mod write_plan;
 
 pub use breaker::{BreakerConfig, BreakerState};
 pub use check::{Checked, check, examine};
@@ -57,7 +61,7 @@ pub use feed::{
     FeedView, Gap, MAX_BYTES_OF_CHANGE, MAX_KEYS_OF_CHANGE, MAX_KEYS_OF_TRANSACTION, Position, feed_sql,
 };
 pub use group::{Feed, Group, GroupConfig, GroupId, MAX_GROUPS, Refresh, Shape, WriteStrategy};
-pub use group_file::{parse_groups, parse_groups_with_feeds};
+pub use group_file::{Abilities, parse_groups, parse_groups_for, parse_groups_with_feeds};
 pub use group_text::{length, to_toml};
 pub use groups::{Groups, Rules};
 pub use invalidation::{Invalidation, InvalidationError, TableName};
@@ -68,3 +72,4 @@ pub use pattern::{Captures, KeyPattern, MAX_CAPTURES, PatternError};
 pub use pending::PendingLoad;
 pub use snapshot::{NoSnapshot, Snapshot, Xid};
 pub use status::{BATCH_SIZE_BOUNDS, GroupStatus, OriginStatus, Role, TargetStatus};
+pub use write::{NewValue, Write, WriteChange, WriteError, Written};

@@ -16,8 +16,9 @@ use crate::config::OriginConfig;
 use crate::fault::Fault;
 use crate::feed::{self, ChangeFeed, FeedConfig};
 use crate::group::{Feed, GroupConfig, GroupId};
-use crate::group_file::{fault_group_set, fault_invalidations, fault_statements};
+use crate::group_file::{fault_group_set, fault_invalidations, fault_statements, fault_writes};
 use crate::group_load::GroupLoad;
+use crate::group_writes::{GroupWrites, with_captures};
 use crate::groups::{Groups, Queue, Rules, Served};
 use crate::load::{LoadError, Loaded, TargetId};
 use crate::pending::{PendingLoad, Progress};
@@ -26,6 +27,7 @@ use crate::status::OriginStatus;
 use crate::target::Targets;
 use crate::waiting::WaitingLoads;
 use crate::window::WindowClock;
+use crate::write::{NewValue, Write, WriteChange, WriteError, Written};
 
 /// The source of truth: groups, and the databases that answer their loads.
 ///
@@ -124,16 +126,21 @@ impl Origin {
             None => group_load(group, before.named(&group.name).map(|former| &*former.load)).map(Some),
         });
         let loads = loads.collect::<Result<Vec<_>, _>>()?;
-        let served = groups.into_iter().zip(loads).map(|(group, load)| match (load, before.alike(&group)) {
-            (None, Some(alike)) => Arc::new(Served {
-                id: alike.id,
-                rules: Rules::of(group),
-                load: Arc::clone(&alike.load),
-                queue: Arc::clone(&alike.queue),
-            }),
-            (load, _) => {
-                let load = load.unwrap_or_else(|| unreachable!("what is like nothing before has got its load"));
-                Arc::new(self.serve(&mut batchers, group, load))
+        let writes = groups.iter().map(|group| group_writes(group, before.named(&group.name)));
+        let writes = writes.collect::<Result<Vec<_>, _>>()?;
+        let served = groups.into_iter().zip(loads).zip(writes).map(|((group, load), writes)| {
+            match (load, before.alike(&group)) {
+                (None, Some(alike)) => Arc::new(Served {
+                    id: alike.id,
+                    rules: Rules::of(group),
+                    load: Arc::clone(&alike.load),
+                    writes,
+                    queue: Arc::clone(&alike.queue),
+                }),
+                (load, _) => {
+                    let load = load.unwrap_or_else(|| unreachable!("what is like nothing before has got its load"));
+                    Arc::new(self.serve(&mut batchers, group, load, writes))
+                }
             }
         });
         let after = Groups::new(version, served.collect());
@@ -149,7 +156,13 @@ impl Origin {
         Ok(())
     }
 
-    fn serve(&self, batchers: &mut Batchers, group: GroupConfig, load: Arc<GroupLoad>) -> Served {
+    fn serve(
+        &self,
+        batchers: &mut Batchers,
+        group: GroupConfig,
+        load: Arc<GroupLoad>,
+        writes: Option<Arc<GroupWrites>>,
+    ) -> Served {
         let OriginConfig { batch_window, batch_max, load_timeout, max_waiting_loads, .. } = self.config;
         // The cap on waiting loads holds for all groups together, so no queue ever has more than that.
         let (sender, queue) = mpsc::channel(max_waiting_loads);
@@ -163,7 +176,7 @@ impl Origin {
         batchers.tasks.spawn(batcher.run());
         let id = GroupId(batchers.next_id);
         batchers.next_id += 1;
-        Served { id, rules: Rules::of(group), load, queue: Arc::new(Queue::new(sender)) }
+        Served { id, rules: Rules::of(group), load, writes, queue: Arc::new(Queue::new(sender)) }
     }
 
     /// Follows the changes of the primary's rows, as the groups with this feed name them; whenever groups are replaced, as the new ones do.
@@ -259,6 +272,38 @@ impl Origin {
         PendingLoad { group: Some(Arc::clone(load)), progress }
     }
 
+    /// Saves a value in the primary, and waits until that is committed.
+    ///
+    /// # Errors
+    /// When it is not known to be committed; the error tells whether it may be, and whether it can be tried again.
+    pub async fn save(&self, group: GroupId, key: Bytes, value: NewValue) -> Result<Written, WriteError> {
+        self.write(group, Write { key, change: WriteChange::Save(value) }).await
+    }
+
+    /// Removes a key's row from the primary, and waits until that is committed.
+    ///
+    /// # Errors
+    /// As for [`Origin::save`]; [`WriteError::NoStatement`] if the group has no `remove`.
+    pub async fn remove(&self, group: GroupId, key: Bytes) -> Result<Written, WriteError> {
+        self.write(group, Write { key, change: WriteChange::Remove }).await
+    }
+
+    async fn write(&self, group: GroupId, write: Write) -> Result<Written, WriteError> {
+        self.write_all(group, vec![write]).await.pop().unwrap_or(Err(WriteError::NoStatement))
+    }
+
+    /// Makes many changes of one group's keys in the primary, in their order, with one statement for hundreds of them, and tells of each
+    /// what became of it. What one statement writes is one transaction; what the database refuses is left out of it. Behind a write that
+    /// failed otherwise nothing is tried, so that those of one key stay in their order.
+    pub async fn write_all(&self, group: GroupId, writes: Vec<Write>) -> Vec<Result<Written, WriteError>> {
+        let served = self.groups.load().served(group).map(Arc::clone);
+        let Some((writing, rules)) = served.and_then(|served| Some((served.writes.clone()?, served.rules.clone())))
+        else {
+            return vec![Err(WriteError::NoStatement); writes.len()];
+        };
+        writing.write(&self.targets, self.config.load_timeout, with_captures(&rules.group, writes)).await
+    }
+
     /// Health and counters as they are now.
     pub fn status(&self) -> OriginStatus {
         OriginStatus {
@@ -297,6 +342,7 @@ fn faults_of(groups: &[GroupConfig]) -> Vec<Fault> {
     for group in groups {
         fault_statements(group, &mut faults);
         fault_invalidations(group, &mut faults);
+        fault_writes(group, &mut faults);
     }
     faults
 }
@@ -305,6 +351,14 @@ fn faults_of(groups: &[GroupConfig]) -> Vec<Fault> {
 fn group_load(group: &GroupConfig, former: Option<&GroupLoad>) -> Result<Arc<GroupLoad>, Vec<Fault>> {
     let unreadable = |error| vec![group.fault("load", format!("{error}"), "")];
     GroupLoad::new(group, former).map(Arc::new).map_err(unreadable)
+}
+
+/// `former` had the group's name.
+fn group_writes(group: &GroupConfig, former: Option<&Arc<Served>>) -> Result<Option<Arc<GroupWrites>>, Vec<Fault>> {
+    let unreadable = |error| vec![group.fault("save", format!("{error}"), "")];
+    let writes = GroupWrites::of(group).map_err(unreadable)?;
+    let former = former.and_then(|former| former.writes.clone());
+    Ok(writes.map(|writes| former.filter(|former| former.is_like(&writes)).unwrap_or(writes)))
 }
 
 /// Reads the URLs of the targets.

@@ -14,6 +14,8 @@ use crate::placeholder::Query;
 use crate::postgres::{self, PostgresPlan, PostgresSession};
 use crate::snapshot::Snapshot;
 use crate::sqlite::{self, SqlitePlan, SqliteSession};
+use crate::write::{WriteError, Written};
+use crate::write_plan::{Failure, Planned, WritePlan, WriteQueries};
 
 /// How to reach one database.
 #[derive(Debug, Clone)]
@@ -163,14 +165,6 @@ impl Session {
         }
     }
 
-    /// Prepares any statement, to learn whether the database takes it.
-    pub(crate) async fn prepare(&mut self, statement: &str) -> Result<(), SessionError> {
-        match self {
-            Session::Postgres(session) => session.prepare(statement).await,
-            Session::Sqlite(session) => session.prepare(statement).await,
-        }
-    }
-
     /// Loads keys, one answer for each, in order. All their captures fit the plan.
     pub(crate) async fn load(
         &mut self,
@@ -182,6 +176,37 @@ impl Session {
             (Session::Postgres(session), Plan::Postgres(plan)) => session.load(plan, keys).await,
             (Session::Sqlite(session), Plan::Sqlite(plan)) => session.load(plan, keys, until).await,
             _ => Err(SessionError::unfit("the targets are databases of different kinds", "")),
+        }
+    }
+
+    /// Describes a group's statements for writes; an error tells which one it is about.
+    pub(crate) async fn plan_writes(
+        &mut self,
+        queries: &WriteQueries,
+    ) -> Result<WritePlan, (&'static str, SessionError)> {
+        match self {
+            Session::Postgres(session) => session.plan_writes(queries).await.map(WritePlan::Postgres),
+            Session::Sqlite(session) => session.plan_writes(queries).await.map(WritePlan::Sqlite),
+        }
+    }
+
+    /// Makes changes in one transaction, in their order; what the plan refuses is not among them. `each_by_itself`: what the database
+    /// refuses does not keep the others from being written.
+    pub(crate) async fn write(
+        &mut self,
+        plan: &WritePlan,
+        writes: &[Planned],
+        each_by_itself: bool,
+        until: Instant,
+    ) -> Result<Vec<Result<Written, WriteError>>, Failure> {
+        match (self, plan) {
+            (Session::Postgres(session), WritePlan::Postgres(plan)) => {
+                session.write(plan, writes, each_by_itself).await
+            }
+            (Session::Sqlite(session), WritePlan::Sqlite(plan)) => {
+                session.write(plan, writes, each_by_itself, until).await
+            }
+            _ => Err(Failure::try_again("the targets are databases of different kinds")),
         }
     }
 

@@ -44,6 +44,9 @@ pub struct Snapshot {
     in_progress: Box<[Xid]>,
 }
 
+/// The most transactions that are listed as unseen since a snapshot was taken.
+const MAX_BEGUN_SINCE: u64 = 1000;
+
 /// Why a text or some bytes are no snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it is no snapshot")]
@@ -70,6 +73,18 @@ impl Snapshot {
     /// PostgreSQL 15): what lies between the bounds may or may not have been seen. So it counts as not seen.
     pub fn of_standby(self) -> Self {
         Snapshot { xmax: self.xmin, in_progress: Box::default(), ..self }
+    }
+
+    /// The same, and it sees `xid`, too: what a transaction left behind that began with this snapshot. If `xid` is far beyond what had
+    /// begun then, it stays unseen.
+    pub(crate) fn and(self, xid: Xid) -> Self {
+        let begun_since = xid.0.saturating_sub(self.xmax.0);
+        if self.sees(xid) || begun_since > MAX_BEGUN_SINCE {
+            return self;
+        }
+        let begun_since = (self.xmax.0..xid.0).map(Xid);
+        let unseen = self.in_progress.iter().copied().chain(begun_since).filter(|other| *other != xid);
+        Snapshot { in_progress: unseen.collect(), xmax: self.xmax.max(Xid(xid.0 + 1)), ..self }
     }
 
     /// Everything below had ended.
@@ -269,6 +284,15 @@ mod tests {
             let model = (0..40).all(|xid| !other.sees(Xid(xid)) || one.sees(Xid(xid)));
             prop_assert_eq!(one.covers(&other), model, "{} {}", one, other);
             prop_assert!(one.covers(&one.clone().of_standby()));
+        }
+
+        #[test]
+        fn with_a_transaction_it_sees_that_and_no_other_one_more(snapshot in snapshot(), added in 0_u64..45) {
+            let more = snapshot.clone().and(Xid(added));
+            for xid in 0..50 {
+                prop_assert_eq!(more.sees(Xid(xid)), snapshot.sees(Xid(xid)) || xid == added, "{} {}", snapshot, more);
+            }
+            prop_assert_eq!(more.to_string().parse::<Snapshot>().unwrap(), more);
         }
 
         #[test]

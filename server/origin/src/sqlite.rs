@@ -6,6 +6,10 @@
 //! affinity; only compared with a bare expression it matters, and there numbers are the likelier case
 //! (write `CAST($1 AS TEXT)` where it is not).
 
+mod writes;
+
+pub(crate) use writes::SqliteWrites;
+
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -94,11 +98,6 @@ impl SqliteSession {
     pub(crate) async fn close(self) {
         // The connection is given up either way.
         let _ = self.connection.close().await;
-    }
-
-    pub(crate) async fn prepare(&mut self, statement: &str) -> Result<(), SessionError> {
-        let sql = AssertSqlSafe(statement.to_owned()).into_sql_str();
-        self.connection.prepare(sql).await.map(drop).map_err(session_error)
     }
 
     pub(crate) async fn plan(&mut self, load: &LoadQuery) -> Result<SqlitePlan, SessionError> {

@@ -35,6 +35,8 @@ pub(crate) struct Targets {
     /// the group that asked last would most often be granted the lease that ended, and others wait until their loads
     /// time out.
     turn: tokio::sync::Mutex<()>,
+    /// The same for the primary alone, which writes wait for.
+    turn_of_primary: tokio::sync::Mutex<()>,
 }
 
 /// One database.
@@ -113,7 +115,12 @@ impl Targets {
             state: Mutex::new(State::new(Breaker::new(config.breaker, config.max_connections))),
             opened: Notify::new(),
         });
-        Targets { all: all.collect(), freed: Notify::new(), turn: tokio::sync::Mutex::new(()) }
+        Targets {
+            all: all.collect(),
+            freed: Notify::new(),
+            turn: tokio::sync::Mutex::new(()),
+            turn_of_primary: tokio::sync::Mutex::new(()),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -136,11 +143,25 @@ impl Targets {
     /// When all targets are ill: what the last one said.
     pub(crate) async fn lease(self: &Arc<Self>) -> Result<Lease, Arc<str>> {
         let _turn = self.turn.lock().await;
+        self.lease_besides(&[]).await
+    }
+
+    /// The same for the primary alone.
+    ///
+    /// # Errors
+    /// When it is ill: what it said.
+    pub(crate) async fn lease_of_primary(self: &Arc<Self>) -> Result<Lease, Arc<str>> {
+        let _turn = self.turn_of_primary.lock().await;
+        let replicas: Vec<TargetId> = self.all.iter().skip(1).map(|target| target.id).collect();
+        self.lease_besides(&replicas).await
+    }
+
+    async fn lease_besides(self: &Arc<Self>, tried: &[TargetId]) -> Result<Lease, Arc<str>> {
         loop {
             let freed = self.freed();
             tokio::pin!(freed);
             freed.as_mut().enable();
-            match self.choose(&[]) {
+            match self.choose(tried) {
                 Choice::Granted(lease) => return Ok(lease),
                 Choice::Refused(reason) => return Err(reason),
                 Choice::Busy => freed.await,

@@ -158,7 +158,7 @@ impl<'q> Description<'q> {
     }
 }
 
-fn place_among(used: &[usize], number: usize) -> usize {
+pub(super) fn place_among(used: &[usize], number: usize) -> usize {
     used.partition_point(|other| *other < number) + 1
 }
 

@@ -1,5 +1,6 @@
 //! One connection to Postgres.
 
+use std::collections::HashMap;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,9 @@ const LEAST_STATEMENTS: usize = 100;
 /// An open connection.
 #[derive(Debug)]
 pub(crate) struct PostgresSession {
-    connection: PgConnection,
+    pub(super) connection: PgConnection,
+    /// The functions for writes that were made on this connection, or could not be made.
+    pub(super) functions: HashMap<String, bool>,
     /// The server was a standby when the connection was made. It may have been promoted since; then its snapshots say more than is
     /// believed.
     of_standby: bool,
@@ -49,7 +52,9 @@ pub(crate) fn connect_options(url: &str, timeout: Duration, groups: usize) -> Re
 impl PostgresSession {
     pub(crate) async fn connect(options: &PgConnectOptions) -> Result<Self, SessionError> {
         match options.connect().await {
-            Ok(connection) => PostgresSession { connection, of_standby: false }.introduced().await,
+            Ok(connection) => {
+                PostgresSession { connection, functions: HashMap::new(), of_standby: false }.introduced().await
+            }
             Err(error) => Err(SessionError::Unreachable(in_words(&error))),
         }
     }
@@ -67,10 +72,6 @@ impl PostgresSession {
     pub(crate) async fn close(self) {
         // The connection is given up either way; a goodbye that fails changes nothing.
         let _ = self.connection.close().await;
-    }
-
-    pub(crate) async fn prepare(&mut self, statement: &str) -> Result<(), SessionError> {
-        self.describe(statement.to_owned()).await.map(drop)
     }
 
     /// Describes the group's query, and finds a statement that answers it for many keys, or for one if need be.
@@ -144,7 +145,10 @@ impl PostgresSession {
         Ok(answers)
     }
 
-    async fn describe(&mut self, sql: String) -> Result<(Vec<PgTypeInfo>, Vec<(String, PgTypeInfo)>), SessionError> {
+    pub(super) async fn describe(
+        &mut self,
+        sql: String,
+    ) -> Result<(Vec<PgTypeInfo>, Vec<(String, PgTypeInfo)>), SessionError> {
         let sql = AssertSqlSafe(sql).into_sql_str();
         let statement = self.connection.prepare(sql).await.map_err(session_error)?;
         let parameters = match statement.parameters() {
@@ -256,7 +260,7 @@ fn database_error(error: &dyn DatabaseError) -> SessionError {
 }
 
 /// An error without the library's preamble.
-fn in_words(error: &sqlx::Error) -> String {
+pub(super) fn in_words(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(database) => database.message().to_owned(),
         sqlx::Error::Io(io) => io.to_string(),

@@ -11,6 +11,8 @@ mod notify;
 mod shop;
 mod snapshots;
 mod sqlite;
+mod sqlite_writes;
 mod targets;
 mod tls;
 mod values;
+mod writes;

@@ -20,10 +20,10 @@ const TABLES: &str = r#"
 "#;
 
 /// A database file that is removed when this is dropped.
-struct Database(PathBuf);
+pub(crate) struct Database(pub(crate) PathBuf);
 
 impl Database {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("forebay-sqlite-{}-{number}.db", std::process::id());
@@ -33,7 +33,7 @@ impl Database {
         database
     }
 
-    fn config(&self) -> OriginConfig {
+    pub(crate) fn config(&self) -> OriginConfig {
         let url = format!("sqlite://{}", self.0.display());
         OriginConfig { load_timeout: Duration::from_secs(30), ..OriginConfig::new(url) }
     }

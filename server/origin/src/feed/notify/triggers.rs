@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use crate::fault::Fault;
 use crate::feed::tables::Table;
-use crate::invalidation::{Name, TableName};
+use crate::invalidation::{Name, TableName, literal};
 use crate::postgres::session_error;
 use crate::session::SessionError;
 
@@ -157,11 +157,6 @@ END
         names = names.join(", "),
         feed = literal(feed),
     )
-}
-
-fn literal(text: &str) -> String {
-    let escaped = text.replace('\'', "''");
-    if escaped.contains('\\') { format!("E'{}'", escaped.replace('\\', "\\\\")) } else { format!("'{escaped}'") }
 }
 
 #[cfg(test)]
