@@ -214,6 +214,12 @@ impl Membership {
         self.node.seated.get().and_then(Seated::leader)
     }
 
+    /// The term in which this node leads, if it does as far as it knows.
+    pub fn leads(&self) -> Option<u64> {
+        let metrics = self.node.seated.get()?.metrics();
+        (metrics.state.is_leader() && metrics.current_leader == Some(metrics.id)).then_some(metrics.current_term)
+    }
+
     /// How the node stands in Raft.
     pub fn role(&self) -> Role {
         let Some(seated) = self.node.seated.get() else { return Role::None };

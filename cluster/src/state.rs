@@ -7,6 +7,7 @@
 //! to hold a slot is listed as syncing, is sent a copy, becomes a replica, and may then be handed the slot by its owner.
 
 mod apply;
+mod called_in;
 mod change;
 mod moves;
 mod settle;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::slots::{MAX_COPIES, NodeNumber, PerSlot, SlotTable};
 use crate::topology::NodeId;
 
+pub use called_in::CalledIn;
 pub use change::{Applied, Change, Refusal};
 pub use slot_set::SlotSet;
 
@@ -135,6 +137,8 @@ pub struct ClusterState {
     /// What has been reported of slots without an owner.
     reports: BTreeMap<u16, Vec<(NodeNumber, Position)>>,
     groups: Option<GroupsText>,
+    #[serde(with = "shared")]
+    called_in: Arc<CalledIn>,
     keeper: Option<NodeNumber>,
 }
 
@@ -151,6 +155,7 @@ impl ClusterState {
             target: Arc::new(SlotTable::vacant()),
             reports: BTreeMap::new(),
             groups: None,
+            called_in: Arc::default(),
             keeper: None,
         }
     }
@@ -211,6 +216,11 @@ impl ClusterState {
     /// The groups, if they were ever replaced at run time.
     pub fn groups(&self) -> Option<&GroupsText> {
         self.groups.as_ref()
+    }
+
+    /// Which groups' entries were called in, and how often.
+    pub fn called_in(&self) -> &CalledIn {
+        &self.called_in
     }
 
     /// Who reads the feed of changes.

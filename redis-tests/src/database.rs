@@ -61,6 +61,14 @@ impl Database {
         self.runtime.block_on(self.postgres.sql(NAME, text))
     }
 
+    /// The same, with the database's words instead of a panic.
+    ///
+    /// # Errors
+    /// When the database refuses it.
+    pub fn try_sql(&self, text: &str) -> Result<String, String> {
+        self.runtime.block_on(self.postgres.try_sql(NAME, text))
+    }
+
     /// Stops it as a crash would.
     pub fn stop(&mut self) {
         self.runtime.block_on(self.postgres.stop());

@@ -24,6 +24,7 @@ use crate::config::{Config, Part};
 use crate::data_dir::DataDirError;
 use crate::descriptors;
 use crate::engine::Engine;
+use crate::freshness;
 use crate::front::{http, peer, resp};
 use crate::housekeeping;
 use crate::identity::Identity;
@@ -120,6 +121,10 @@ impl App {
             met.take_part(&engine, accept, &mut housekeeping, background).await;
         }
         look_on(&node, &mut housekeeping, background);
+        if node.origin.is_some() {
+            let engine = Arc::clone(&engine);
+            housekeeping.spawn_on(async move { match freshness::keep(engine).await {} }, background);
+        }
         let (mut doors, closing) = (JoinSet::new(), CancellationToken::new());
         let direct = listeners.direct.map(|listener| (listener, Door::Direct));
         for (listener, door) in std::iter::once((listeners.open, Door::Open)).chain(direct) {
@@ -220,6 +225,7 @@ fn build(
         store,
         origin,
         groups: Default::default(),
+        freshness: Default::default(),
         topology: ArcSwap::from_pointee(topology),
         roles,
         cluster,

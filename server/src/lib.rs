@@ -19,6 +19,7 @@ pub mod ecs;
 pub mod engine;
 pub mod eviction;
 pub mod expiry;
+pub mod freshness;
 pub mod front;
 pub mod groups;
 pub mod hot;

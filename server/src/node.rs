@@ -17,6 +17,7 @@ use crate::cluster::{Cluster, Member, Part};
 use crate::compaction::Compactions;
 use crate::engine::gates::Gates;
 use crate::eviction::Shortage;
+use crate::freshness::Freshness;
 use crate::groups::Agreement;
 use crate::identity::Identity;
 use crate::reclaim::Reclaimer;
@@ -34,6 +35,7 @@ pub struct Node {
     /// None for a plain cache.
     pub origin: Option<Arc<Origin>>,
     pub groups: Agreement,
+    pub freshness: Freshness,
     pub topology: ArcSwap<Topology>,
     pub roles: Roles,
     /// None for a node that is alone and stays so.

@@ -28,6 +28,8 @@ pub struct Session {
     /// The time of the batch in work.
     pub now: UnixMillis,
     pub door: Door,
+    /// What is asked comes from this node itself, or another.
+    pub(crate) is_internal: bool,
     /// Requests that were sent to their owners before their turn. None while there are no such.
     pub(crate) ahead: Option<Box<Ahead>>,
     /// Something was answered from slots that others may own as soon as this node's lease has ended.
@@ -58,6 +60,8 @@ pub(crate) struct Unacknowledged {
     pub(crate) recorded: Recorded,
     /// Copies of hot keys that must be gone.
     pub(crate) take_backs: SmallVec<[Arc<TakeBack>; 1]>,
+    /// All copies must hold it, whatever `--min-acks` says.
+    pub(crate) by_all: bool,
 }
 
 impl Unacknowledged {
@@ -68,6 +72,7 @@ impl Unacknowledged {
     fn absorb(&mut self, later: Unacknowledged) {
         self.recorded.absorb(&later.recorded);
         self.take_backs.extend(later.take_backs);
+        self.by_all |= later.by_all;
     }
 }
 
@@ -105,6 +110,7 @@ impl Session {
             lane,
             now: 0,
             door,
+            is_internal: door == Door::Peer,
             readonly: false,
             ahead: None,
             by_lease: false,
@@ -140,7 +146,8 @@ impl Session {
     /// A session for one part of a request of this one.
     pub fn for_a_part(&self, door: Door, now: UnixMillis) -> Session {
         let part = Session::new(Arc::clone(&self.client), self.lane, true, door);
-        Session { db: self.db, no_touch: self.no_touch, now, ..part }
+        let is_internal = self.is_internal || part.is_internal;
+        Session { db: self.db, no_touch: self.no_touch, is_internal, now, ..part }
     }
 
     /// Whether the reply to the request just run is sent; moves `CLIENT REPLY SKIP` on by one request.

@@ -58,6 +58,7 @@ impl ClusterState {
             }
             Change::Rebalance => self.rebalance(),
             Change::SetGroups { text, over } => self.set_groups(text, over),
+            Change::CallIn { groups, memories } => self.call_in(groups, memories),
             Change::SetKeeper { number } => self.set_keeper(number),
         }
     }
@@ -279,6 +280,13 @@ impl ClusterState {
         }
         self.groups = Some(GroupsText { version: version + 1, text });
         Ok(true)
+    }
+
+    fn call_in(&mut self, groups: Vec<String>, memories: Vec<(String, String)>) -> Effect {
+        if groups.is_empty() && memories.is_empty() {
+            return Ok(false);
+        }
+        Arc::make_mut(&mut self.called_in).add(groups, memories).map(|()| true)
     }
 
     fn set_keeper(&mut self, number: Option<NodeNumber>) -> Effect {

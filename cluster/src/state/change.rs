@@ -37,6 +37,8 @@ pub enum Change {
     Rebalance,
     /// The groups are replaced: those of version `over` (0: there were none), or whichever there are.
     SetGroups { text: String, over: Option<u64> },
+    /// Nothing that was loaded for these groups so far is to be served any more, and this is to be remembered of feeds of changes, by their names.
+    CallIn { groups: Vec<String>, memories: Vec<(String, String)> },
     /// Another node reads the feed of changes.
     SetKeeper { number: Option<NodeNumber> },
 }

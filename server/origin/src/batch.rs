@@ -53,6 +53,15 @@ pub(crate) struct Batcher {
     pub(crate) clock: Arc<WindowClock>,
     pub(crate) arrivals: Arrivals,
     pub(crate) limits: BatchLimits,
+    pub(crate) whom: Whom,
+}
+
+/// Who may be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whom {
+    Anybody,
+    /// What a replica says may be older than what is wanted.
+    Primary,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -103,6 +112,7 @@ impl Batcher {
                         group: Arc::clone(&self.group),
                         targets: Arc::clone(&self.targets),
                         limits: self.limits,
+                        whom: self.whom,
                     };
                     queries.spawn(query.run(batch, lease));
                 }
@@ -152,7 +162,12 @@ impl Batcher {
     /// Waits for a target that may be asked; the batch grows meanwhile.
     async fn lease(&mut self, batch: &mut Batch) -> Result<Lease, Arc<str>> {
         let targets = Arc::clone(&self.targets);
-        let lease = targets.lease();
+        let lease = async {
+            match self.whom {
+                Whom::Anybody => targets.lease().await,
+                Whom::Primary => targets.lease_of_primary().await,
+            }
+        };
         tokio::pin!(lease);
         loop {
             let has_room = batch.len() < self.limits.max_keys;
@@ -241,6 +256,7 @@ struct BatchQuery {
     group: Arc<GroupLoad>,
     targets: Arc<Targets>,
     limits: BatchLimits,
+    whom: Whom,
 }
 
 /// What asking one target led to.
@@ -279,7 +295,7 @@ impl BatchQuery {
 
     /// A lease on a target that was not tried yet, if there is one in time.
     async fn another_lease(&self, tried: &[TargetId], deadline: Instant) -> Option<Lease> {
-        while tried.len() < self.targets.len() && Instant::now() < deadline {
+        while self.whom == Whom::Anybody && tried.len() < self.targets.len() && Instant::now() < deadline {
             let freed = self.targets.freed();
             tokio::pin!(freed);
             freed.as_mut().enable();

@@ -35,14 +35,7 @@ const SETTINGS: [&str; 15] = [
 
 /// Reads the `[[group]]` tables of `text`, which may be a groups file or a whole configuration file; other keys at the
 /// top are left to whoever knows them. `file` is only how faults name it.
-///
-/// Groups with change feeds are refused, for callers that do nothing about changes.
 pub fn parse_groups(text: &str, file: &str) -> Result<Vec<GroupConfig>, Vec<Fault>> {
-    parse_groups_for(text, file, Abilities::default())
-}
-
-/// The same for callers that follow change feeds.
-pub fn parse_groups_with_feeds(text: &str, file: &str) -> Result<Vec<GroupConfig>, Vec<Fault>> {
     parse_groups_for(text, file, Abilities { feeds: true, writes: false })
 }
 

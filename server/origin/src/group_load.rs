@@ -18,7 +18,7 @@ const PLAN_LIFETIME: Duration = Duration::from_secs(60);
 /// One group, as far as loading goes.
 #[derive(Debug)]
 pub(crate) struct GroupLoad {
-    name: Arc<str>,
+    pub(crate) name: Arc<str>,
     load: LoadQuery,
     plan: Mutex<Option<(Instant, Arc<Plan>)>>,
     said_unbatched: AtomicBool,

@@ -100,7 +100,7 @@ mod tests {
 
     use super::*;
     use crate::group::Shape;
-    use crate::group_file::parse_groups_with_feeds;
+    use crate::group_file::parse_groups;
     use crate::invalidation::{Invalidation, TableName};
     use crate::pattern::KeyPattern;
 
@@ -147,7 +147,7 @@ mod tests {
                 group.feed = feed;
             }
             let text = group.to_toml();
-            let read = parse_groups_with_feeds(&text, "").map_err(|faults| TestCaseError::fail(format!("{faults:?}\n{text}")))?;
+            let read = parse_groups(&text, "").map_err(|faults| TestCaseError::fail(format!("{faults:?}\n{text}")))?;
             prop_assert_eq!(read.len(), 1);
             prop_assert!(read[0].is_defined_as(&group));
             prop_assert_eq!(&read[0].name, &group.name);

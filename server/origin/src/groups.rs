@@ -2,7 +2,8 @@
 //!
 //! **Invariant.** *A group's id stands for one definition (name, key, query and shape) for as long as the origin lives.* A group whose
 //! definition changes gets an id that nothing had before, and one whose other rules change keeps its id. So whoever keeps an id across a
-//! load learns by [`crate::Origin::rules`] whether what was loaded is still what the key's group says.
+//! load learns by [`crate::Origin::rules`] whether what was loaded is still what the key's group says. A group
+//! of which all that was loaded is called in gets a new id as well ([`crate::Origin::call_in`]).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ pub struct Groups {
 #[derive(Debug, Clone)]
 pub struct Rules {
     pub group: Arc<Group>,
-    /// Its [`GroupConfig::fingerprint`].
+    /// Its [`GroupConfig::fingerprint`], and how often what was loaded by it has been called in.
     pub definition: u16,
 }
 
@@ -43,6 +44,8 @@ pub(crate) struct Served {
     /// `None` if it has no statement for writes.
     pub(crate) writes: Option<Arc<GroupWrites>>,
     pub(crate) queue: Arc<Queue>,
+    /// Of loads that only the primary may answer. The same one where there is no replica.
+    pub(crate) primary_queue: Arc<Queue>,
 }
 
 /// The way to a group's batcher, which ends when this is closed.
@@ -68,8 +71,28 @@ impl Queue {
 }
 
 impl Rules {
-    pub(crate) fn of(group: GroupConfig) -> Self {
-        Rules { definition: group.fingerprint(), group: Arc::new(group) }
+    /// `generation` tells how often what the group had loaded was called in, which no entry from before survives.
+    pub(crate) fn of(group: GroupConfig, generation: u16) -> Self {
+        Rules { definition: group.fingerprint().wrapping_add(generation), group: Arc::new(group) }
+    }
+}
+
+impl Served {
+    pub(crate) fn name(&self) -> &str {
+        &self.rules.group.name
+    }
+
+    /// The same, by another id and other rules.
+    pub(crate) fn with(&self, id: GroupId, rules: Rules) -> Served {
+        let (load, writes) = (Arc::clone(&self.load), self.writes.clone());
+        let (queue, primary_queue) = (Arc::clone(&self.queue), Arc::clone(&self.primary_queue));
+        Served { id, rules, load, writes, queue, primary_queue }
+    }
+
+    /// Ends its batchers once they are done with what was sent to them.
+    pub(crate) fn close(&self) {
+        self.queue.close();
+        self.primary_queue.close();
     }
 }
 

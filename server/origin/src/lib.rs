@@ -61,7 +61,7 @@ pub use feed::{
     FeedView, Gap, MAX_BYTES_OF_CHANGE, MAX_KEYS_OF_CHANGE, MAX_KEYS_OF_TRANSACTION, Position, feed_sql,
 };
 pub use group::{Feed, Group, GroupConfig, GroupId, MAX_GROUPS, Refresh, Shape, WriteStrategy};
-pub use group_file::{Abilities, parse_groups, parse_groups_for, parse_groups_with_feeds};
+pub use group_file::{Abilities, parse_groups, parse_groups_for};
 pub use group_text::{length, to_toml};
 pub use groups::{Groups, Rules};
 pub use invalidation::{Invalidation, InvalidationError, TableName};

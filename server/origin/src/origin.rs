@@ -1,6 +1,6 @@
 //! The origin: which group has a key, and loading it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use crate::batch::{Arrivals, BatchLimits, Batcher, Request};
+use crate::batch::{Arrivals, BatchLimits, Batcher, Request, Whom};
 use crate::check::{self, Checked};
 use crate::config::OriginConfig;
 use crate::fault::Fault;
@@ -49,10 +49,12 @@ pub struct Origin {
 }
 
 /// Whoever changes the groups holds them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Batchers {
     tasks: JoinSet<()>,
     next_id: u32,
+    /// How often what a group had loaded was called in, by the group's name.
+    generations: HashMap<String, u16>,
     is_closed: bool,
 }
 
@@ -95,7 +97,7 @@ impl Origin {
             has_groups: AtomicBool::new(false),
             waiting: Arc::new(WaitingLoads::new(config.max_waiting_loads)),
             clock: Arc::new(clock),
-            batchers: tokio::sync::Mutex::new(Batchers { tasks: JoinSet::new(), next_id: 0, is_closed: false }),
+            batchers: tokio::sync::Mutex::new(Batchers::default()),
             keepers: tokio::sync::Mutex::new(keepers),
             config,
             targets,
@@ -130,13 +132,10 @@ impl Origin {
         let writes = writes.collect::<Result<Vec<_>, _>>()?;
         let served = groups.into_iter().zip(loads).zip(writes).map(|((group, load), writes)| {
             match (load, before.alike(&group)) {
-                (None, Some(alike)) => Arc::new(Served {
-                    id: alike.id,
-                    rules: Rules::of(group),
-                    load: Arc::clone(&alike.load),
-                    writes,
-                    queue: Arc::clone(&alike.queue),
-                }),
+                (None, Some(alike)) => {
+                    let rules = Rules::of(group, batchers.generation(alike.name()));
+                    Arc::new(Served { writes, ..alike.with(alike.id, rules) })
+                }
                 (load, _) => {
                     let load = load.unwrap_or_else(|| unreachable!("what is like nothing before has got its load"));
                     Arc::new(self.serve(&mut batchers, group, load, writes))
@@ -151,7 +150,7 @@ impl Origin {
         self.groups.store(Arc::new(after));
         // Only now: what is loaded by a new group from here on is older than the gap by which a feed begins to tell of it.
         self.told_groups.send_replace(Arc::new(told));
-        gone.iter().for_each(|served| served.queue.close());
+        gone.iter().for_each(|served| served.close());
         while batchers.tasks.try_join_next().is_some() {}
         Ok(())
     }
@@ -163,20 +162,57 @@ impl Origin {
         load: Arc<GroupLoad>,
         writes: Option<Arc<GroupWrites>>,
     ) -> Served {
+        let queue = self.gather(batchers, &load, Whom::Anybody);
+        let primary_queue = match self.targets.len() {
+            1 => Arc::clone(&queue),
+            _ => self.gather(batchers, &load, Whom::Primary),
+        };
+        let rules = Rules::of(group, batchers.generation(&load.name));
+        Served { id: batchers.new_id(), rules, load, writes, queue, primary_queue }
+    }
+
+    /// Has a group's loads gathered that come by the queue.
+    fn gather(&self, batchers: &mut Batchers, load: &Arc<GroupLoad>, whom: Whom) -> Arc<Queue> {
         let OriginConfig { batch_window, batch_max, load_timeout, max_waiting_loads, .. } = self.config;
         // The cap on waiting loads holds for all groups together, so no queue ever has more than that.
         let (sender, queue) = mpsc::channel(max_waiting_loads);
         let batcher = Batcher {
-            group: Arc::clone(&load),
+            group: Arc::clone(load),
             targets: Arc::clone(&self.targets),
             clock: Arc::clone(&self.clock),
             arrivals: Arrivals::new(queue),
             limits: BatchLimits { window: batch_window, max_keys: batch_max, load_timeout },
+            whom,
         };
         batchers.tasks.spawn(batcher.run());
-        let id = GroupId(batchers.next_id);
-        batchers.next_id += 1;
-        Served { id, rules: Rules::of(group), load, writes, queue: Arc::new(Queue::new(sender)) }
+        Arc::new(Queue::new(sender))
+    }
+
+    /// From now on nothing counts that was loaded for a group before its generation was this one; groups that are not named are of generation
+    /// 0. Their entries are not of the present [`Rules::definition`] any more, and their loads under way not of the present [`GroupId`].
+    /// Tells whether a group that is served is concerned.
+    pub async fn call_in(&self, generations: HashMap<String, u16>) -> bool {
+        let mut batchers = self.batchers.lock().await;
+        let former = std::mem::replace(&mut batchers.generations, generations);
+        let before = self.groups.load_full();
+        let is_same = |batchers: &Batchers, name: &str| {
+            former.get(name).copied().unwrap_or_default() == batchers.generation(name)
+        };
+        if before.iter().all(|group| is_same(&batchers, &group.name)) {
+            return false;
+        }
+        let mut after = Vec::with_capacity(before.len());
+        for served in before.all() {
+            after.push(match is_same(&batchers, served.name()) {
+                true => Arc::clone(served),
+                false => {
+                    let rules = Rules::of((*served.rules.group).clone(), batchers.generation(served.name()));
+                    Arc::new(served.with(batchers.new_id(), rules))
+                }
+            });
+        }
+        self.groups.store(Arc::new(Groups::new(before.version(), after)));
+        true
     }
 
     /// Follows the changes of the primary's rows, as the groups with this feed name them; whenever groups are replaced, as the new ones do.
@@ -243,6 +279,18 @@ impl Origin {
         let loads = keys.into_iter().map(|(group, key)| self.prepare(&groups, group, key, &mut messages)).collect();
         send(messages);
         loads
+    }
+
+    /// Begins a load that only the primary may answer.
+    pub fn begin_at_primary(&self, group: GroupId, key: Bytes) -> PendingLoad {
+        let mut messages = Messages::new();
+        let groups = self.groups.load();
+        let load = self.prepare(&groups, group, key, &mut messages);
+        let queue = groups.served(group).map(|served| Arc::clone(&served.primary_queue));
+        for ((_, message), queue) in messages.into_values().zip(queue) {
+            queue.send(message);
+        }
+        load
     }
 
     /// Puts what is to be asked into the message to the group's batcher.
@@ -319,10 +367,21 @@ impl Origin {
     pub async fn close(&self) {
         let mut batchers = self.batchers.lock().await;
         batchers.is_closed = true;
-        self.groups.load().all().iter().for_each(|served| served.queue.close());
+        self.groups.load().all().iter().for_each(|served| served.close());
         while batchers.tasks.join_next().await.is_some() {}
         self.keepers.lock().await.shutdown().await;
         self.targets.close().await;
+    }
+}
+
+impl Batchers {
+    fn generation(&self, group: &str) -> u16 {
+        self.generations.get(group).copied().unwrap_or_default()
+    }
+
+    fn new_id(&mut self) -> GroupId {
+        self.next_id += 1;
+        GroupId(self.next_id - 1)
     }
 }
 

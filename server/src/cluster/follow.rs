@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Instant;
 
 use forebay_cluster::membership::Membership;
 use forebay_cluster::state::{ClusterState, Slot};
@@ -75,6 +76,7 @@ fn become_what(
         if role.serves() && !before.owns() {
             // Its former owner may have had other groups.
             groups::suspect(node, keyspace, slot);
+            node.freshness.memory.taken_over(slot, Instant::now());
         }
     };
     if old.is_some_and(|old| self::is_alone(old) != is_alone) {

@@ -1,15 +1,30 @@
 //! FOREBAY.*: what only a read-through cache can be asked.
 
 use forebay_cluster::{Node, SLOT_COUNT};
-use forebay_origin::Rules;
+use forebay_origin::{Rules, Xid};
 use forebay_resp::Reply;
 use forebay_store::{Access, Key, Keyspace, Presence};
 
 use super::call::{Call, Flow};
 use super::error::CommandError;
-use super::spec::{Categories, Flags, KeySpec, KeyUse, Spec};
+use super::spec::{Categories, Flags, KeySpec, KeyUse, Merge, Spec};
+use crate::freshness::{self, Told};
+
+/// What nodes ask each other, and no client.
+const OF_NODES: Flags = Flags::FAST.union(Flags::INTERNAL);
 
 pub(super) const TABLE: &[Spec] = &[
+    Spec::new("forebay.changed", -4, OF_NODES.union(Flags::WRITE).union(Flags::HELD_BY_ALL), Categories::KEYSPACE)
+        .keys(&[KeySpec::range(KeyUse::RM.union(KeyUse::DELETE), 3, -1, 1)])
+        .on_keys(changed)
+        .split(Merge::Sum)
+        .docs(
+            "generic",
+            "7.2.0",
+            "O(N), N being the number of keys",
+            "The database has changed keys.",
+            "transaction unix-time-milliseconds key [key ...]",
+        ),
     Spec::new("forebay.explain", 2, Flags::READONLY.union(Flags::FAST), Categories::KEYSPACE)
         .keys(&[KeySpec::one(KeyUse::RO)])
         .on_keys(explain)
@@ -33,6 +48,7 @@ pub(super) const TABLE: &[Spec] = &[
     Spec::new("forebay.invalidate", -2, Flags::WRITE.union(Flags::FAST), Categories::KEYSPACE)
         .keys(&[KeySpec::range(KeyUse::RM.union(KeyUse::DELETE), 1, -1, 1)])
         .on_keys(invalidate)
+        .split(Merge::Sum)
         .docs(
             "generic",
             "7.2.0",
@@ -40,6 +56,10 @@ pub(super) const TABLE: &[Spec] = &[
             "Takes keys out of the cache, known absence included, so that the next read asks the origin.",
             "key [key ...]",
         ),
+    Spec::new("forebay.reached", 2, OF_NODES.union(Flags::READONLY), Categories::empty())
+        .on_node(reached)
+        .everywhere(Merge::AllOk)
+        .docs("cluster", "7.2.0", "O(1)", "Tells whether this is known of what was agreed on.", "epoch"),
     Spec::new("forebay.topology", 1, Flags::READONLY.union(Flags::LOADING).union(Flags::STALE), Categories::empty())
         .on_node(topology)
         .docs(
@@ -135,6 +155,27 @@ impl Facts {
             }
         }
     }
+}
+
+fn changed(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), CommandError> {
+    let told = match (call.is(1, "-"), call.is(2, "-")) {
+        (is_unknown, has_no_time) => Told {
+            xid: if is_unknown { None } else { Some(Xid(call.integer(1)? as u64)) },
+            committed_at: if has_no_time { None } else { Some(call.integer(2)?) },
+        },
+    };
+    let dropped = call.keys.iter().filter(|key| freshness::apply(call.node, keyspace, key, told)).count();
+    call.reply.integer(dropped as i64);
+    Ok(())
+}
+
+fn reached(call: &mut Call<'_>) -> Result<Flow, CommandError> {
+    let epoch = call.integer(1)?;
+    if (call.node.topology.load().epoch() as i64) < epoch {
+        return Err(CommandError::text("CLUSTERDOWN the node is not as far"));
+    }
+    call.reply.simple("OK");
+    Ok(Flow::Continue)
 }
 
 fn invalidate(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), CommandError> {

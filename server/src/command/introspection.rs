@@ -66,14 +66,14 @@ pub(super) const TABLE: &[Spec] = &[Spec::new("command", -1, ANY_TIME, Categorie
     .docs("server", "2.8.13", "O(N) where N is the total number of commands", "Tells about all commands.", "")];
 
 fn all(call: &mut Call<'_>) -> Result<Flow, CommandError> {
-    let commands: Vec<_> = Table::get().commands().collect();
+    let commands: Vec<_> = Table::get().of_clients().collect();
     call.reply.array(commands.len());
     commands.into_iter().for_each(|command| describe(call.reply, command));
     Ok(Flow::Continue)
 }
 
 fn count(call: &mut Call<'_>) -> Result<Flow, CommandError> {
-    call.reply.integer(Table::get().commands().count() as i64);
+    call.reply.integer(Table::get().of_clients().count() as i64);
     Ok(Flow::Continue)
 }
 
@@ -94,7 +94,7 @@ fn info(call: &mut Call<'_>) -> Result<Flow, CommandError> {
 fn list(call: &mut Call<'_>) -> Result<Flow, CommandError> {
     let filter = Filter::parse(call)?;
     let names: Vec<_> =
-        Table::get().all().filter(|command| filter.admits(command)).map(|command| command.full_name).collect();
+        Table::get().all().filter(|command| !command.is_of_nodes() && filter.admits(command)).map(|command| command.full_name).collect();
     call.reply.array(names.len());
     names.into_iter().for_each(|name| call.reply.bulk(name.as_bytes()));
     Ok(Flow::Continue)

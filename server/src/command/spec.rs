@@ -40,6 +40,10 @@ bitflags::bitflags! {
         const SENTINEL = 1 << 20;
         /// Refused unless the process was started with leave for it (`--enable-debug-command`).
         const PROTECTED = 1 << 21;
+        /// For nodes alone: to a client there is no such command.
+        const INTERNAL = 1 << 23;
+        /// Answered only when all copies that the cluster counts on hold what was done, whatever `--min-acks` says.
+        const HELD_BY_ALL = 1 << 24;
         /// Of use to developers of the server alone (`COMMAND DOCS` says `syscmd`).
         const SYSCMD = 1 << 22;
     }

@@ -7,7 +7,7 @@ use forebay_resp::Args;
 use super::FAMILIES;
 use super::error::CommandError;
 use super::names::NameIndex;
-use super::spec::{Run, Spec};
+use super::spec::{Flags, Run, Spec};
 
 /// Characters of each argument, and of all of them, that "unknown command" shows (Redis' limit).
 const SHOWN_OF_UNKNOWN: usize = 128;
@@ -65,6 +65,11 @@ impl Table {
     /// Every top-level command, in the order of the families.
     pub fn commands(&self) -> impl Iterator<Item = &Command> {
         self.commands.iter()
+    }
+
+    /// Those that clients may know of.
+    pub fn of_clients(&self) -> impl Iterator<Item = &Command> {
+        self.commands().filter(|command| !command.is_of_nodes())
     }
 
     /// Every command, each container before its subcommands: in the order of the ids.
@@ -171,6 +176,11 @@ impl Command {
         self.full_name.len() != self.spec.name.len()
     }
 
+    /// Whether only nodes may ask for it.
+    pub fn is_of_nodes(&self) -> bool {
+        self.spec.flags.contains(Flags::INTERNAL)
+    }
+
     fn subcommand(&self, name: &[u8]) -> Result<&Command, CommandError> {
         self.subcommands
             .iter()
@@ -207,7 +217,7 @@ fn unknown(args: Args<'_>) -> CommandError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::spec::{Find, Flags, Load};
+    use crate::command::spec::{Find, Load};
 
     #[test]
     fn names_are_lower_case_and_short_enough_to_be_found() {

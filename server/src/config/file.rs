@@ -1,6 +1,6 @@
 //! The configuration file.
 
-use forebay_origin::{Fault, GroupConfig, Lines, Span, nearest};
+use forebay_origin::{Fault, GroupConfig, Lines, Span, nearest, parse_groups};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -34,7 +34,7 @@ impl ConfigFile {
         let mut groups = Vec::new();
         if errors.is_empty() {
             values = read_values(document.get_ref(), &lines, faults);
-            match task.parse_groups(&text, &name) {
+            match parse_groups(&text, &name) {
                 Ok(read) => groups = read,
                 Err(wrong) => faults.extend(wrong),
             }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use forebay_cluster::discovery::Discovery;
 use forebay_cluster::{NodeId, PeerTlsFiles};
-use forebay_origin::{Fault, GroupConfig, OriginConfig, parse_groups, parse_groups_with_feeds};
+use forebay_origin::{Fault, GroupConfig, OriginConfig, parse_groups};
 use forebay_store::EvictionPolicy;
 
 use crate::ecs;
@@ -97,14 +97,6 @@ impl Task {
             (Task::Frontend, "direct-port") => "off",
             (Task::Frontend, "data-dir") => "",
             _ => setting.default,
-        }
-    }
-
-    /// Reads groups. A node does nothing about changed rows yet, and refuses groups that name tables; `check` says what is needed for that.
-    fn parse_groups(&self, text: &str, file: &str) -> Result<Vec<GroupConfig>, Vec<Fault>> {
-        match self {
-            Task::Check => parse_groups_with_feeds(text, file),
-            _ => parse_groups(text, file),
         }
     }
 
@@ -445,7 +437,7 @@ fn read_groups(reader: &mut Reader<'_>, has_origin: bool) -> Vec<GroupConfig> {
     let path = reader.optional("groups", parse::path);
     if let Some(path) = path {
         let text = read_file(&path, "--groups", &mut reader.faults);
-        match text.map(|text| reader.command_line.task.parse_groups(&text, &path.display().to_string())) {
+        match text.map(|text| parse_groups(&text, &path.display().to_string())) {
             Some(Ok(more)) => groups.extend(more),
             Some(Err(faults)) => reader.faults.extend(faults),
             None => {}

@@ -24,8 +24,8 @@ impl Engine {
         clock: &mut Instant,
         failed: bool,
     ) {
-        if session.door == Door::Peer {
-            // Its client's node counts it.
+        if session.is_internal {
+            // Its client's node counts it; what nodes ask for themselves nobody does.
             return;
         }
         let ended = self.node.clock.instant();
@@ -38,7 +38,9 @@ impl Engine {
 
     /// Answers an error to a request that a gate stopped.
     pub(super) fn reject(&self, session: &Session, command: &Command, error: &CommandError, reply: &mut Reply) {
-        self.node.telemetry.lanes.lane(session.lane).rejected(command.id);
+        if session.door == Door::Peer || !session.is_internal {
+            self.node.telemetry.lanes.lane(session.lane).rejected(command.id);
+        }
         self.answer_error(error, reply);
     }
 

@@ -17,12 +17,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use forebay_origin::{GroupId, LoadError, Origin, PendingLoad};
+use forebay_origin::{GroupId, LoadError, Loaded, Origin, PendingLoad, Rules};
 use forebay_store::{Fence, FillOutcome, Key, Presence, UnixMillis};
 use smallvec::SmallVec;
 use tokio::runtime::Handle;
@@ -141,10 +141,11 @@ impl Flights {
     }
 
     fn take_off(&self, ready: SmallVec<[Ready; 1]>) {
+        let began = Instant::now();
         let loads = self.inner.origin().begin(ready.iter().map(|ready| (ready.group, ready.flight.key.clone())));
         for (Ready { flight, group, fence }, load) in ready.into_iter().zip(loads) {
             let inner = Arc::clone(&self.inner);
-            let asked = Asked { group, fence, load };
+            let asked = Asked { group, fence, load, began };
             self.tracker.spawn_on(async move { inner.fly(&flight, asked).await }, &self.background);
         }
     }
@@ -169,6 +170,8 @@ struct Asked {
     group: GroupId,
     fence: Fence,
     load: PendingLoad,
+    /// Before anything was asked.
+    began: Instant,
 }
 
 impl Departures<'_> {
@@ -273,12 +276,14 @@ impl Inner {
         let key = self.key_of(flight);
         let group = self.group_of(&key)?;
         let fence = self.begin_load(&key, Departure::IfMissing, self.node.clock.unix_millis())?;
-        let load = self.origin().begin([(group, flight.key.clone())]).pop()?;
-        Some(Asked { group, fence, load })
+        let began = Instant::now();
+        // A replica may have been late, and be so again.
+        let load = self.origin().begin_at_primary(group, flight.key.clone());
+        Some(Asked { group, fence, load, began })
     }
 
     async fn one_round(&self, flight: &Arc<Flight>, asked: Asked) -> Outcome {
-        let Asked { group, fence, load } = asked;
+        let Asked { group, fence, load, began } = asked;
         let key = self.key_of(flight);
         self.node.telemetry.loads.loads.fetch_add(1, Relaxed);
         match load.result().await {
@@ -297,7 +302,14 @@ impl Inner {
                     return Outcome::Replaced;
                 };
                 let rules = fill::rules(&group_now, &loaded, now).kept_if(room);
-                let stored = fill::store(&mut keyspace, &key, &loaded, rules, &fence);
+                let stored = match self.has_seen_all(&group_now, flight, key.slot(), &loaded, began) {
+                    true => fill::store(&mut keyspace, &key, &loaded, rules, &fence),
+                    false => {
+                        self.node.freshness.counts.late.fetch_add(1, Relaxed);
+                        let _late = keyspace.end_load(&key, &fence);
+                        FillOutcome::Fenced
+                    }
+                };
                 if let (Some(member), FillOutcome::Stored) = (self.node.member(), stored) {
                     member.replication.record_fill(&mut keyspace, &key);
                 }
@@ -318,6 +330,13 @@ impl Inner {
                 Outcome::Failed(Arc::new(error))
             }
         }
+    }
+
+    /// Whether a load has seen every change of its key that is known, or may have been forgotten ([`crate::freshness`]). Called under the lock of
+    /// the key's shard.
+    fn has_seen_all(&self, group: &Rules, flight: &Flight, slot: u16, loaded: &Loaded, began: Instant) -> bool {
+        let memory = &self.node.freshness.memory;
+        group.group.invalidated_by.is_empty() || memory.admits(slot, &flight.key, loaded, began, Instant::now())
     }
 
     fn origin(&self) -> &Origin {

@@ -63,6 +63,9 @@ pub(super) enum Passage {
 #[inline]
 pub(super) fn pass(node: &Node, session: &Session, command: &Command) -> Passage {
     let flags = command.spec.flags;
+    if flags.contains(Flags::INTERNAL) && !session.is_internal {
+        return Passage::Refused(CommandError::from(format!("ERR unknown command '{}'", command.full_name)));
+    }
     if flags.contains(Flags::PROTECTED) && !may_debug(node, session) {
         return Passage::Refused(CommandError::text(
             "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a local \

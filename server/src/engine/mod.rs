@@ -159,7 +159,8 @@ impl Engine {
             for take_back in &told.take_backs {
                 take_back.over().await;
             }
-            member.replication.acknowledged(&told.recorded, usize::from(member.min_acks) - 1).await;
+            let copies = if told.by_all { told.recorded.told() } else { usize::from(member.min_acks) - 1 };
+            member.replication.acknowledged(&told.recorded, copies).await;
         };
         tokio::time::timeout(ACKNOWLEDGE, held).await.is_ok()
     }
@@ -462,6 +463,10 @@ fn record(
     keys: &[Key<'_>],
     keyspace: &mut Keyspace<'_>,
 ) {
+    let by_all = request.command.spec.flags.contains(Flags::HELD_BY_ALL);
+    if by_all {
+        session.told.get_or_insert_default().unacknowledged.by_all = true;
+    }
     if keyspace.has_changed() {
         let write = Write { spec: request.command.spec, args: request.args, keys };
         let recorded = member.replication.record(keyspace, &write);
@@ -469,11 +474,11 @@ fn record(
             return;
         }
         let told = session.told.get_or_insert_default();
-        if member.min_acks > 1 {
+        if member.min_acks > 1 || by_all {
             told.unacknowledged.recorded.absorb(&recorded);
         }
         told.written.absorb(&recorded);
-    } else if member.min_acks > 1 {
+    } else if member.min_acks > 1 || by_all {
         // A value that too few hold might be gone when its owner is, after somebody has seen it.
         let told = session.told.get_or_insert_default();
         keys.iter().for_each(|key| member.replication.seen(key.slot(), &mut told.unacknowledged.recorded));

@@ -116,7 +116,9 @@ impl Part {
     /// The request for this part alone.
     fn arguments<'a>(&self, args: Args<'a>, units: &[Unit]) -> SmallVec<[&'a [u8]; 16]> {
         let of_keys = self.keys.iter().flat_map(|&key| units[key].first..units[key].first + units[key].count);
-        std::iter::once(0).chain(of_keys).filter_map(|at| args.get(at)).collect()
+        // What stands before the keys goes with each part.
+        let before = 0..units.first().map_or(1, |unit| unit.first);
+        before.chain(of_keys).filter_map(|at| args.get(at)).collect()
     }
 }
 

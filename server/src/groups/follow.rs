@@ -1,5 +1,6 @@
 //! Using what the cluster has agreed on.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use forebay_cluster::SLOT_COUNT;
@@ -29,6 +30,7 @@ impl Follower {
 
     /// Makes the groups of a state this node's, if they are not yet. What cannot be used is told, and changes nothing.
     pub async fn take(&mut self, state: &ClusterState) {
+        self.call_in(state).await;
         let Some(agreed) = state.groups().filter(|agreed| agreed.version != self.taken) else { return };
         self.taken = agreed.version;
         // What was found out about the former ones is of no interest any more.
@@ -44,6 +46,15 @@ impl Follower {
             }
         };
         self.node.groups.tell(Told { version: agreed.version, faults });
+    }
+
+    /// What was loaded by former generations of groups is not served any more.
+    async fn call_in(&self, state: &ClusterState) {
+        let Some(origin) = &self.node.origin else { return };
+        let generations = state.called_in().generations().map(|(group, times)| (group.to_owned(), times as u16));
+        if origin.call_in(generations.collect()).await {
+            suspect_all(&self.node);
+        }
     }
 
     /// Waits until the databases have been asked about the groups that were taken over last. For ever, if nobody asks.
@@ -66,12 +77,25 @@ impl Follower {
         }
         origin.replace(groups.clone(), agreed.version).await?;
         // Not before: see the invariant.
-        for slot in 0..SLOT_COUNT {
-            suspect(&self.node, &mut self.node.store.lock(slot, self.node.clock.unix_millis()), slot);
-        }
+        suspect_all(&self.node);
         info!(version = agreed.version, groups = groups.len(), "the agreed groups are used");
         self.check.spawn(check(Arc::clone(&self.node), Arc::clone(origin), agreed.version, groups));
         Ok(())
+    }
+}
+
+/// As an agreement on a new generation of these groups, at a node that is alone.
+pub async fn call_in_alone(node: &Node, groups: &BTreeSet<String>) {
+    let Some(origin) = &node.origin else { return };
+    let generations = node.groups.call_in(groups);
+    if origin.call_in(generations).await {
+        suspect_all(node);
+    }
+}
+
+fn suspect_all(node: &Node) {
+    for slot in 0..SLOT_COUNT {
+        suspect(node, &mut node.store.lock(slot, node.clock.unix_millis()), slot);
     }
 }
 

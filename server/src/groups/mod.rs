@@ -21,18 +21,20 @@ mod desk;
 mod follow;
 mod sweep;
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
 use forebay_origin::Fault;
 use forebay_store::Keyspace;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::node::Node;
 
 pub use desk::GroupsDesk;
-pub use follow::Follower;
+pub use follow::{Follower, call_in_alone};
 pub use sweep::{look_through, look_through_keys};
 
 /// The longest text of groups that is agreed on, in bytes: it is in the Raft log and in every state.
@@ -45,6 +47,8 @@ pub struct Agreement {
     /// Slots have become suspect.
     suspected: Notify,
     dropped: AtomicU64,
+    /// How often what a group had loaded was called in, at a node that is alone.
+    generations: Mutex<HashMap<String, u16>>,
 }
 
 /// What has become of the groups that were agreed on.
@@ -64,6 +68,16 @@ impl Agreement {
     /// Entries that were dropped since they had been loaded by a definition which is no more.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Relaxed)
+    }
+
+    /// One more generation of each of these.
+    fn call_in(&self, groups: &BTreeSet<String>) -> HashMap<String, u16> {
+        let mut generations = self.generations.lock();
+        for group in groups {
+            let generation = generations.entry(group.clone()).or_default();
+            *generation = generation.wrapping_add(1);
+        }
+        generations.clone()
     }
 
     fn tell(&self, told: Told) {

@@ -62,6 +62,11 @@ impl Recorded {
         self.fewest == 0
     }
 
+    /// How many copies, besides the owner's, were told, where the fewest were.
+    pub fn told(&self) -> usize {
+        usize::from(self.fewest.saturating_sub(1))
+    }
+
     /// Adds what was recorded later, for one who waits for both.
     pub fn absorb(&mut self, later: &Recorded) {
         if later.is_empty() {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use forebay_origin::{
     AffectedKeys, Change, ChangeFeed, Feed, FeedConfig, FeedEvent, FeedMemory, FeedState, Gap, GroupConfig, Origin,
-    OriginConfig, Snapshot, Xid, parse_groups_with_feeds,
+    OriginConfig, Snapshot, Xid, parse_groups,
 };
 use forebay_test_postgres::TestPostgres;
 
@@ -54,7 +54,7 @@ pub(crate) struct Shop {
 }
 
 pub(crate) fn groups(text: &str) -> Vec<GroupConfig> {
-    parse_groups_with_feeds(text, "groups.toml").unwrap_or_else(|faults| panic!("{faults:#?}"))
+    parse_groups(text, "groups.toml").unwrap_or_else(|faults| panic!("{faults:#?}"))
 }
 
 impl Shop {

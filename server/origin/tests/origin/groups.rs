@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forebay_origin::{Feed, Refresh, Shape, WriteStrategy, parse_groups, parse_groups_with_feeds};
+use forebay_origin::{Feed, Refresh, Shape, WriteStrategy, parse_groups, parse_groups};
 use proptest::prelude::*;
 
 const WHOLE_FILE: &str = r#"
@@ -116,7 +116,7 @@ fn tables_that_cannot_invalidate_a_groups_keys_are_faults() {
     let with = |settings: &str| {
         let text =
             format!("[[group]]\nname = 'a'\nkey = 'a:{{x}}:{{y}}'\nload = 'SELECT $1, $2'\nas = 'hash'\n{settings}\n");
-        parse_groups_with_feeds(&text, "g")
+        parse_groups(&text, "g")
     };
     let group = with("invalidated_by = ['Friends(b, a)', 'scores']").unwrap().remove(0);
     assert_eq!(group.invalidated_by, ["friends(b,a)".parse().unwrap(), "scores".parse().unwrap()]);

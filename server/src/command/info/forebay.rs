@@ -22,8 +22,9 @@ pub(super) fn forebay(report: &mut Report<'_>) {
         ("refreshed", counts.refreshed.load(Relaxed)),
         ("failed_loads", counts.failed.load(Relaxed)),
         ("waiting", counts.waiting.load(Relaxed)),
-        ("feed_lag_ms", 0),
+        ("feed_lag_ms", report.node.freshness.lag_ms()),
     ]);
+    freshness(report);
     if let Some(cluster) = &report.node.cluster {
         report.field("forwarded_requests", cluster.forwarded.load(Relaxed));
     }
@@ -48,6 +49,28 @@ pub(super) fn forebay(report: &mut Report<'_>) {
     groups(report);
     if let Some(status) = status {
         origin(report, &status);
+    }
+}
+
+/// What was done about changes of the database, and how the feeds do of which this node is the keeper.
+fn freshness(report: &mut Report<'_>) {
+    let counts = &report.node.freshness.counts;
+    report.fields([
+        ("changed_keys", counts.changed.load(Relaxed)),
+        ("invalidated_entries", counts.dropped.load(Relaxed)),
+        ("survived_changes", counts.survived.load(Relaxed)),
+        ("late_fills", counts.late.load(Relaxed)),
+        ("last_change_delay_ms", counts.last_delay_ms.load(Relaxed)),
+    ]);
+    for (feed, status) in report.node.freshness.feeds() {
+        let mut tell = |what: &str, value: &dyn std::fmt::Display| report.field(&format!("feed_{}{what}", feed.as_str()), value);
+        tell("", &status.state.as_str());
+        tell("_retained_bytes", &status.retained_bytes);
+        tell("_transactions", &status.counts.transactions);
+        tell("_gaps", &status.counts.gaps);
+        tell("_interruptions", &status.counts.interruptions);
+        tell("_fault", &status.faults.first().map(one_line).unwrap_or_default());
+        tell("_last_error", &status.last_error.replace(['\r', '\n'], " "));
     }
 }
 

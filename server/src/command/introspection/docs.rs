@@ -12,7 +12,7 @@ use super::describe::{number, statuses, text};
 pub(super) fn docs(call: &mut Call<'_>) -> Result<Flow, CommandError> {
     let table = Table::get();
     let commands: Vec<_> = match call.args.len() {
-        2 => table.commands().collect(),
+        2 => table.of_clients().collect(),
         _ => call.args.iter().skip(2).filter_map(|name| table.by_full_name(name)).collect(),
     };
     call.reply.map(commands.len());

@@ -1,0 +1,90 @@
+//! Freshness in a cluster: whichever node dies, also the one that follows the database, what was changed is taken out everywhere.
+
+use std::time::Duration;
+
+use forebay_redis_tests::cluster::nodes::{Cluster, ClusterOptions};
+use forebay_redis_tests::connection::Connection;
+use forebay_redis_tests::database::Database;
+use forebay_redis_tests::process::eventually;
+use forebay_redis_tests::reply::Reply;
+
+/// How long a condition may take to come about.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const ROWS: usize = 200;
+
+const GROUPS: &str = r#"
+[[group]]
+name = "thing"
+key = "thing:{id}"
+load = "SELECT name FROM things WHERE id = $1"
+as = "string"
+invalidated_by = ["things(id)"]
+"#;
+
+#[test]
+fn a_change_is_seen_at_every_node_and_costs_one_load() {
+    let (database, cluster) = start();
+    let mut clients: Vec<Connection> = cluster.nodes.iter().map(|node| node.connect()).collect();
+    await_all(&mut clients, "thing");
+    database.forget();
+    database.sql("UPDATE things SET name = 'new ' || id");
+    await_all(&mut clients, "new");
+    let loads = database.rows("FROM things");
+    println!("{loads} loads of {ROWS} changed keys by three nodes");
+    assert_eq!(loads, ROWS as u64);
+    let names: Vec<String> = (1..=ROWS).map(|id| format!("thing:{id}")).collect();
+    cluster.await_equal_copies(&names, PATIENCE);
+}
+
+#[test]
+fn the_death_of_any_node_loses_no_change() {
+    let (database, mut cluster) = start();
+    for victim in 0..3 {
+        let before = format!("round {victim}");
+        database.sql(&format!("UPDATE things SET name = '{before} ' || id"));
+        let mut clients: Vec<Connection> = cluster.nodes.iter().map(|node| node.connect()).collect();
+        await_all(&mut clients, &before);
+        let after = format!("death of {victim}");
+        cluster.nodes[victim].kill();
+        // Whether the keeper has died or another: nobody tells of this until the others know.
+        database.sql(&format!("UPDATE things SET name = '{after} ' || id"));
+        let mut clients: Vec<Connection> = cluster.running().map(|node| node.connect()).collect();
+        await_all(&mut clients, &after);
+        cluster.nodes[victim].restart();
+        cluster.await_settled();
+        let mut clients: Vec<Connection> = cluster.nodes.iter().map(|node| node.connect()).collect();
+        await_all(&mut clients, &after);
+    }
+}
+
+fn start() -> (Database, Cluster) {
+    let database = Database::start(&format!(
+        "CREATE TABLE things (id int PRIMARY KEY, name text NOT NULL); \
+         INSERT INTO things SELECT n, 'thing ' || n FROM generate_series(1, {ROWS}) n;"
+    ));
+    let cluster = Cluster::start(ClusterOptions::default().in_front_of(&database.url(), GROUPS));
+    let follows = || {
+        cluster.nodes.iter().any(|node| match node.connect().command("INFO forebay") {
+            Reply::Bulk(text) => String::from_utf8_lossy(&text).contains("feed_wal:following"),
+            _ => false,
+        })
+    };
+    assert!(eventually(PATIENCE, follows), "nobody follows the database");
+    (database, cluster)
+}
+
+/// Waits until every node gives every row as it is now.
+fn await_all(clients: &mut [Connection], name: &str) {
+    for client in clients {
+        for id in 1..=ROWS {
+            let (line, expected) = (format!("GET thing:{id}"), Reply::bulk(&format!("{name} {id}")));
+            let mut last = Reply::NilBulk;
+            let is_there = || {
+                last = client.command(&line);
+                last == expected
+            };
+            assert!(eventually(PATIENCE, is_there), "{line} -> {last}, and not {expected}");
+        }
+    }
+}

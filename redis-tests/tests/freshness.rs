@@ -1,0 +1,246 @@
+//! Freshness: what the database has replaced is taken out of the cache, and nothing else is.
+
+use std::thread;
+use std::time::Duration;
+
+use forebay_redis_tests::connection::Connection;
+use forebay_redis_tests::database::Database;
+use forebay_redis_tests::process::eventually;
+use forebay_redis_tests::reply::Reply;
+use forebay_redis_tests::server::{Forebay, ForebayOptions};
+
+/// How long a condition may take to come about.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const SCHEMA: &str = "
+CREATE TABLE products (id int PRIMARY KEY, name text NOT NULL);
+INSERT INTO products SELECT n, 'product ' || n FROM generate_series(1, 500) n;
+CREATE TABLE prices (id int PRIMARY KEY, product_id int, price int);
+ALTER TABLE prices REPLICA IDENTITY FULL;
+INSERT INTO prices SELECT n, n, n * 10 FROM generate_series(1, 100) n;
+CREATE TABLE scores (player text PRIMARY KEY, points int);
+INSERT INTO scores VALUES ('ann', 3), ('bob', 2);
+";
+
+const GROUPS: &str = r#"
+[[group]]
+name = "product"
+key = "product:{id}"
+load = "SELECT name FROM products WHERE id = $1"
+as = "string"
+invalidated_by = ["products(id)"]
+
+[[group]]
+name = "offer"
+key = "offer:{id}"
+load = "SELECT name, price FROM products p JOIN prices ON product_id = p.id WHERE p.id = $1"
+as = "hash"
+invalidated_by = ["products(id)", "prices(product_id)"]
+
+[[group]]
+name = "board"
+key = "board:{rank}"
+load = "SELECT player FROM scores ORDER BY points DESC, player OFFSET $1::bigint LIMIT 1"
+as = "string"
+invalidated_by = ["scores"]
+
+[[group]]
+name = "slow"
+key = "slow:{id}"
+load = "SELECT name FROM products WHERE id = $1 AND (SELECT pg_sleep(1)) IS NOT NULL"
+as = "string"
+invalidated_by = ["products(id)"]
+"#;
+
+#[test]
+fn changed_rows_are_seen_and_others_stay() {
+    let database = Database::start(SCHEMA);
+    let server = start(&database, GROUPS, &[]);
+    let mut client = server.connect();
+    for id in 1..=20 {
+        assert_eq!(client.command(&format!("GET product:{id}")), Reply::bulk(&format!("product {id}")));
+    }
+    assert_eq!(client.command("GET product:1000"), Reply::NilBulk);
+    assert_eq!(client.command("HGET offer:7 price"), Reply::bulk("70"));
+    database.forget();
+
+    database.sql("UPDATE products SET name = 'new ' || id WHERE id IN (7, 8)");
+    await_reply(&mut client, "GET product:7", &Reply::bulk("new 7"));
+    await_reply(&mut client, "GET product:8", &Reply::bulk("new 8"));
+    await_reply(&mut client, "HGET offer:7 name", &Reply::bulk("new 7"));
+    database.sql("INSERT INTO products VALUES (1000, 'late')");
+    await_reply(&mut client, "GET product:1000", &Reply::bulk("late"));
+    database.sql("DELETE FROM products WHERE id = 9");
+    await_reply(&mut client, "GET product:9", &Reply::NilBulk);
+    database.sql("UPDATE products SET id = 1001 WHERE id = 10");
+    await_reply(&mut client, "GET product:10", &Reply::NilBulk);
+    assert_eq!(client.command("GET product:1001"), Reply::bulk("product 10"));
+    database.sql("UPDATE prices SET price = 5 WHERE product_id = 7");
+    await_reply(&mut client, "HGET offer:7 price", &Reply::bulk("5"));
+    // A client's value goes as well: the key is the database's.
+    client.command("SET product:11 mine");
+    database.sql("UPDATE products SET name = 'theirs' WHERE id = 11");
+    await_reply(&mut client, "GET product:11", &Reply::bulk("theirs"));
+    // What was rolled back was never there, whatever was rolled back to.
+    database.sql(
+        "BEGIN; UPDATE products SET name = 'never' WHERE id = 12; ROLLBACK; \
+         BEGIN; SAVEPOINT a; UPDATE products SET name = 'never' WHERE id = 13; ROLLBACK TO a; \
+         UPDATE products SET name = 'twice' WHERE id = 14; COMMIT",
+    );
+    await_reply(&mut client, "GET product:14", &Reply::bulk("twice"));
+
+    for id in (1..=20).filter(|id| ![7, 8, 9, 10, 11, 14].contains(id)) {
+        assert_eq!(client.command(&format!("GET product:{id}")), Reply::bulk(&format!("product {id}")));
+    }
+    // 7, 8, offer 7, 1000, 9, 10, 1001, offer 7 again, 11 and 14; absent rows are no rows.
+    let asked = database.asked("FROM products");
+    println!("{asked} loads for 10 changes");
+    assert_eq!(asked, 10);
+    database.sql("TRUNCATE products CASCADE");
+    for id in 1..=20 {
+        await_reply(&mut client, &format!("GET product:{id}"), &Reply::NilBulk);
+    }
+}
+
+#[test]
+fn any_change_of_a_table_may_concern_every_key() {
+    let database = Database::start(SCHEMA);
+    let server = start(&database, GROUPS, &[]);
+    let mut client = server.connect();
+    assert_eq!(client.command("GET board:0"), Reply::bulk("ann"));
+    assert_eq!(client.command("GET board:1"), Reply::bulk("bob"));
+    assert_eq!(client.command("GET product:1"), Reply::bulk("product 1"));
+    database.forget();
+    database.sql("UPDATE scores SET points = 9 WHERE player = 'bob'");
+    await_reply(&mut client, "GET board:0", &Reply::bulk("bob"));
+    await_reply(&mut client, "GET board:1", &Reply::bulk("ann"));
+    assert_eq!(client.command("GET product:1"), Reply::bulk("product 1"));
+    assert_eq!(database.asked("FROM products"), 0, "another group's key was loaded again");
+}
+
+#[test]
+fn triggers_tell_as_well() {
+    let database = Database::start(SCHEMA);
+    let groups = GROUPS.replace("as = \"string\"", "as = \"string\"\nfeed = \"notify\"").replace("as = \"hash\"", "as = \"hash\"\nfeed = \"notify\"");
+    let server = start(&database, &groups, &[]);
+    let mut client = server.connect();
+    assert_eq!(client.command("GET product:1"), Reply::bulk("product 1"));
+    assert_eq!(client.command("GET board:0"), Reply::bulk("ann"));
+    database.sql("UPDATE products SET name = 'new' WHERE id = 1; UPDATE scores SET points = 9 WHERE player = 'bob'");
+    await_reply(&mut client, "GET product:1", &Reply::bulk("new"));
+    await_reply(&mut client, "GET board:0", &Reply::bulk("bob"));
+    // Whoever listens is cut off: what is told meanwhile is told to nobody.
+    database.sql(
+        "UPDATE products SET name = 'unheard' WHERE id = 1; \
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ILIKE '%listen%' AND pid <> pg_backend_pid(); \
+         UPDATE products SET name = 'after' WHERE id = 1",
+    );
+    await_reply(&mut client, "GET product:1", &Reply::bulk("after"));
+}
+
+/// The load has read the row before it was changed, and comes back after the change was told of.
+#[test]
+fn a_load_under_way_does_not_bury_a_change() {
+    let database = Database::start(SCHEMA);
+    let server = start(&database, GROUPS, &[]);
+    let mut waiting = server.connect();
+    let waiter = thread::spawn(move || waiting.command("GET slow:7"));
+    database.await_running("pg_sleep");
+    database.sql("UPDATE products SET name = 'new 7' WHERE id = 7");
+    assert_eq!(waiter.join().expect("no panic"), Reply::bulk("new 7"), "the change was known before the load was back");
+    let mut client = server.connect();
+    assert_eq!(client.command("GET slow:7"), Reply::bulk("new 7"));
+    assert!(figure(&mut client, "late_fills") > 0, "the load was not late");
+}
+
+#[test]
+fn a_late_replica_is_found_out() {
+    let database = Database::start(SCHEMA);
+    let standby = database.standby();
+    let server = start(&database, GROUPS, &["--origin-replica", &standby.url()]);
+    let mut client = server.connect();
+    assert_eq!(client.command("GET product:7"), Reply::bulk("product 7"));
+    standby.sql("SELECT pg_wal_replay_pause()");
+    database.sql("UPDATE products SET name = 'new ' || id");
+    for id in 1..=50 {
+        // The first one may be asked before the change is known.
+        await_reply(&mut client, &format!("GET product:{id}"), &Reply::bulk(&format!("new {id}")));
+    }
+    assert_eq!(standby.sql("SELECT name FROM products WHERE id = 7"), "product 7", "the replica is to be behind");
+    assert!(figure(&mut client, "late_fills") > 0, "the replica was not asked");
+    standby.sql("SELECT pg_wal_replay_resume()");
+    database.catch_up(&standby);
+    for id in 1..=50 {
+        assert_eq!(client.command(&format!("GET product:{id}")), Reply::bulk(&format!("new {id}")));
+    }
+}
+
+/// The database forgets what it kept for us: nobody knows what was changed, so all that was loaded is loaded anew.
+#[test]
+fn a_lost_slot_makes_everything_suspect() {
+    let database = Database::start(SCHEMA);
+    let server = start(&database, GROUPS, &[]);
+    let mut client = server.connect();
+    for id in 1..=20 {
+        assert_eq!(client.command(&format!("GET product:{id}")), Reply::bulk(&format!("product {id}")));
+    }
+    let gaps = figure(&mut client, "feed_wal_gaps");
+    let drop_slot = "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active_pid IS NOT NULL; \
+                     SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots";
+    assert!(eventually(PATIENCE, || database.try_sql(drop_slot).is_ok()), "the slot is in use all the time");
+    database.sql("UPDATE products SET name = 'new ' || id");
+    for id in 1..=20 {
+        await_reply(&mut client, &format!("GET product:{id}"), &Reply::bulk(&format!("new {id}")));
+    }
+    assert!(figure(&mut client, "feed_wal_gaps") > gaps);
+}
+
+/// The feed goes on where it was, and what was changed meanwhile is told of.
+#[test]
+fn a_restart_of_the_database_loses_nothing() {
+    let mut database = Database::start(SCHEMA);
+    let server = start(&database, GROUPS, &[]);
+    let mut client = server.connect();
+    assert_eq!(client.command("GET product:1"), Reply::bulk("product 1"));
+    assert_eq!(client.command("GET product:2"), Reply::bulk("product 2"));
+    database.stop();
+    assert_eq!(client.command("GET product:1"), Reply::bulk("product 1"), "what is known is served");
+    database.start_again();
+    database.sql("UPDATE products SET name = 'new' WHERE id = 1");
+    await_reply(&mut client, "GET product:1", &Reply::bulk("new"));
+    assert_eq!(client.command("GET product:2"), Reply::bulk("product 2"));
+}
+
+fn start(database: &Database, groups: &str, args: &[&str]) -> Forebay {
+    let config = format!("origin = \"{}\"\n{groups}", database.url());
+    let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+    let options = ForebayOptions { args, config: Some(config), ..ForebayOptions::default() };
+    let server = Forebay::start(options).unwrap_or_else(|error| panic!("{error}"));
+    let mut client = server.connect();
+    let feed = if groups.contains("notify") { "feed_notify:following" } else { "feed_wal:following" };
+    let follows = || info(&mut client).contains(feed);
+    assert!(eventually(PATIENCE, follows), "the feed is not followed");
+    server
+}
+
+fn info(client: &mut Connection) -> String {
+    match client.command("INFO forebay") {
+        Reply::Bulk(text) => String::from_utf8_lossy(&text).into_owned(),
+        reply => panic!("{reply}"),
+    }
+}
+
+fn figure(client: &mut Connection, name: &str) -> u64 {
+    let info = info(client);
+    let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.and_then(|figure| figure.trim().parse().ok()).unwrap_or_else(|| panic!("no {name} in {info}"))
+}
+
+fn await_reply(client: &mut Connection, line: &str, expected: &Reply) {
+    let mut last = Reply::NilBulk;
+    let is_there = || {
+        last = client.command(line);
+        last == *expected
+    };
+    assert!(eventually(PATIENCE, is_there), "{line} -> {last}, and not {expected}");
+}

@@ -1,0 +1,195 @@
+//! What a node remembers of changes and loads of the keys that it owns.
+//!
+//! All of it is looked at and changed under the lock of the key's shard; the locks here are taken under that one, and no other under them.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use forebay_cluster::SLOT_COUNT;
+use forebay_origin::{Loaded, Snapshot, TargetId, Xid};
+use foldhash::fast::RandomState;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+/// Slots whose memory is one part, with one lock.
+const SLOTS_OF_PART: u16 = 64;
+
+/// Keys of a part whose changes are remembered, and as many whose loads are. The oldest are forgotten first.
+const MAX_KEYS: usize = 1024;
+
+/// How long a change or a load is remembered. Changes are told again within this time, and replicas are rarely further behind.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
+/// Transactions of one key; of more, the newest stand for all: whoever sees them all need not have seen the others, so there is a floor.
+const MAX_CHANGES_OF_KEY: usize = 8;
+
+/// What the replica of a database is; 0 is the primary.
+const PRIMARY: TargetId = TargetId(0);
+
+/// Changes and loads of all slots.
+pub struct Memory {
+    parts: Box<[Mutex<Part>]>,
+}
+
+struct Part {
+    floors: [Floor; SLOTS_OF_PART as usize],
+    changed: Aged<SmallVec<[Xid; 2]>>,
+    /// The snapshots by which entries were loaded.
+    loaded: Aged<Arc<Snapshot>>,
+}
+
+/// What is asked of a fill beside what is remembered of its key.
+#[derive(Clone, Copy, Default)]
+enum Floor {
+    /// Nothing was forgotten.
+    #[default]
+    None,
+    /// What had been changed before `since` is not known, but was seen by whoever asked the primary from then on, and by every snapshot below
+    /// which all had ended up to `xid`. `None`: that is to be learnt from the next load at the primary.
+    Forgotten { since: Instant, xid: Option<Xid> },
+}
+
+/// What is remembered of keys, for a while.
+struct Aged<T> {
+    by_key: HashMap<Bytes, (T, Instant), RandomState>,
+    /// In the order in which they were remembered; a key that was remembered again stands there twice.
+    order: VecDeque<(Bytes, Instant)>,
+}
+
+impl Memory {
+    fn part(&self, slot: u16) -> &Mutex<Part> {
+        &self.parts[usize::from(slot / SLOTS_OF_PART)]
+    }
+
+    /// A transaction has changed the key. Tells whether the entry that is there, if there is one, was loaded after that.
+    pub fn changed(&self, slot: u16, key: &[u8], xid: Xid, now: Instant) -> bool {
+        let mut part = self.part(slot).lock();
+        part.remember(slot, key, xid, now);
+        part.loaded.get(key).is_some_and(|(snapshot, at)| snapshot.sees(xid) && part.floor(slot).is_before(*at))
+    }
+
+    /// The key was changed by nobody knows whom: replicas may not have seen it.
+    pub fn changed_somehow(&self, slot: u16, now: Instant) {
+        self.part(slot).lock().floors[place(slot)] = Floor::Forgotten { since: now, xid: None };
+    }
+
+    /// Whether what was loaded may be stored, by a load that began then: then it is remembered what it has seen.
+    pub fn admits(&self, slot: u16, key: &Bytes, loaded: &Loaded, began: Instant, now: Instant) -> bool {
+        // Nobody was asked, or who knows nothing of transactions.
+        let (Some(target), Some(snapshot)) = (loaded.target, &loaded.snapshot) else { return true };
+        let mut part = self.part(slot).lock();
+        if part.changed.get(key).is_some_and(|(xids, _)| !xids.iter().all(|xid| snapshot.sees(*xid))) {
+            return false;
+        }
+        let admitted = part.floors[place(slot)].admits(target, snapshot, began);
+        if admitted {
+            part.loaded.put(key.clone(), Arc::clone(snapshot), now, drop);
+        }
+        admitted
+    }
+
+    /// The slot has come to be this node's, which knows nothing of what was changed before.
+    pub fn taken_over(&self, slot: u16, now: Instant) {
+        self.part(slot).lock().floors[place(slot)] = Floor::Forgotten { since: now, xid: None };
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Memory { parts: (0..SLOT_COUNT / SLOTS_OF_PART).map(|_| Mutex::new(Part::new())).collect() }
+    }
+}
+
+fn place(slot: u16) -> usize {
+    usize::from(slot % SLOTS_OF_PART)
+}
+
+impl Part {
+    fn new() -> Part {
+        let floors = [Floor::None; SLOTS_OF_PART as usize];
+        Part { floors, changed: Aged::default(), loaded: Aged::default() }
+    }
+
+    fn floor(&self, slot: u16) -> Floor {
+        self.floors[place(slot)]
+    }
+
+    fn remember(&mut self, slot: u16, key: &[u8], xid: Xid, now: Instant) {
+        let mut xids = self.changed.get(key).map(|(xids, _)| xids.clone()).unwrap_or_default();
+        if !xids.contains(&xid) {
+            xids.push(xid);
+        }
+        if xids.len() > MAX_CHANGES_OF_KEY {
+            let oldest = xids.remove(0);
+            self.floors[place(slot)].raise(oldest, now);
+        }
+        let Part { floors, changed, .. } = self;
+        let forget = |(key, xids): (Bytes, SmallVec<[Xid; 2]>)| {
+            let floor = &mut floors[place(forebay_cluster::slot_of(&key))];
+            xids.into_iter().for_each(|xid| floor.raise(xid, now));
+        };
+        changed.put(Bytes::copy_from_slice(key), xids, now, forget);
+    }
+}
+
+impl Floor {
+    /// A transaction is forgotten.
+    fn raise(&mut self, xid: Xid, now: Instant) {
+        *self = match *self {
+            Floor::None => Floor::Forgotten { since: now, xid: Some(xid) },
+            // Who does not know the height yet will learn one that is above this.
+            Floor::Forgotten { xid: None, .. } => Floor::Forgotten { since: now, xid: None },
+            Floor::Forgotten { xid: Some(known), .. } => Floor::Forgotten { since: now, xid: Some(known.max(xid)) },
+        };
+    }
+
+    fn admits(&mut self, target: TargetId, snapshot: &Snapshot, began: Instant) -> bool {
+        let Floor::Forgotten { since, xid } = self else { return true };
+        if target == PRIMARY && began >= *since {
+            // All that had been committed by then is below it.
+            xid.get_or_insert(Xid(snapshot.xmax().0.saturating_sub(1)));
+            return true;
+        }
+        xid.is_some_and(|xid| snapshot.xmin() > xid)
+    }
+
+    /// Whether what was remembered at that time is still known.
+    fn is_before(self, at: Instant) -> bool {
+        match self {
+            Floor::None => true,
+            Floor::Forgotten { since, .. } => since <= at,
+        }
+    }
+}
+
+impl<T> Default for Aged<T> {
+    fn default() -> Self {
+        Aged { by_key: HashMap::default(), order: VecDeque::new() }
+    }
+}
+
+impl<T> Aged<T> {
+    fn get(&self, key: &[u8]) -> Option<&(T, Instant)> {
+        self.by_key.get(key)
+    }
+
+    /// Remembers something of a key in place of what was remembered, and forgets what is too old or too much.
+    fn put(&mut self, key: Bytes, what: T, now: Instant, mut forget: impl FnMut((Bytes, T))) {
+        self.by_key.insert(key.clone(), (what, now));
+        self.order.push_back((key, now));
+        // A key that is remembered again and again must not fill the order.
+        while self.by_key.len() > MAX_KEYS
+            || self.order.len() > 4 * MAX_KEYS
+            || self.order.front().is_some_and(|(_, at)| now.duration_since(*at) > REMEMBERED)
+        {
+            let Some((key, at)) = self.order.pop_front() else { return };
+            if self.by_key.get(&key).is_some_and(|(_, known)| *known == at) {
+                if let Some((key, (what, _))) = self.by_key.remove_entry(&key) {
+                    forget((key, what));
+                }
+            }
+        }
+    }
+}
