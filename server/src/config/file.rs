@@ -4,7 +4,6 @@ use forebay_origin::{Fault, GroupConfig, Lines, Span, nearest, parse_groups};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::Task;
 use super::setting::{SETTINGS, Setting};
 
 /// The key of the group tables, which the origin reads.
@@ -27,7 +26,7 @@ pub(super) struct FileValue {
 
 impl ConfigFile {
     /// Reads a file; `name` is how faults call it.
-    pub(super) fn parse(name: String, text: String, task: &Task, faults: &mut Vec<Fault>) -> ConfigFile {
+    pub(super) fn parse(name: String, text: String, faults: &mut Vec<Fault>) -> ConfigFile {
         let lines = Lines::new(&text, &name);
         let (document, errors) = DeTable::parse_recoverable(&text);
         let mut values = Vec::new();

@@ -247,7 +247,7 @@ impl Invocation {
         let path = config_path(&command_line, environment);
         let file = path.as_ref().and_then(|path| {
             let text = read_file(path, &CONFIG_FILE.flag(), &mut faults)?;
-            Some(ConfigFile::parse(path.display().to_string(), text, &command_line.task, &mut faults))
+            Some(ConfigFile::parse(path.display().to_string(), text, &mut faults))
         });
         let mut reader = Reader { command_line: &command_line, environment, file, faults };
         let config = Config::read(&mut reader, path);
