@@ -47,7 +47,7 @@ invalidated_by = ["scores"]
 [[group]]
 name = "slow"
 key = "slow:{id}"
-load = "SELECT name FROM products WHERE id = $1 AND (SELECT pg_sleep(1)) IS NOT NULL"
+load = "SELECT name FROM products WHERE id = $1 AND (SELECT pg_sleep(0.5)) IS NOT NULL"
 as = "string"
 invalidated_by = ["products(id)"]
 "#;
@@ -70,7 +70,7 @@ fn changed_rows_are_seen_and_others_stay() {
     await_reply(&mut client, "HGET offer:7 name", &Reply::bulk("new 7"));
     database.sql("INSERT INTO products VALUES (1000, 'late')");
     await_reply(&mut client, "GET product:1000", &Reply::bulk("late"));
-    database.sql("DELETE FROM products WHERE id = 9");
+    database.sql("DELETE FROM ONLY products WHERE id = 9");
     await_reply(&mut client, "GET product:9", &Reply::NilBulk);
     database.sql("UPDATE products SET id = 1001 WHERE id = 10");
     await_reply(&mut client, "GET product:10", &Reply::NilBulk);
