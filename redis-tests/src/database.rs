@@ -86,9 +86,10 @@ impl Database {
         calls.parse().expect("a sum is a number")
     }
 
-    /// How many rows the statements that contain `part` gave since the last [`Database::forget`]: with one row for each key, the keys loaded.
+    /// How many rows the loads that contain `part` found since the last [`Database::forget`]. Each statement gives one row more, with its
+    /// snapshot.
     pub fn rows(&self, part: &str) -> u64 {
-        let rows = self.sql(&format!("SELECT coalesce(sum(rows), 0) FROM pg_stat_statements {}", of(part)));
+        let rows = self.sql(&format!("SELECT coalesce(sum(rows - calls), 0) FROM pg_stat_statements {}", of(part)));
         rows.parse().expect("a sum is a number")
     }
 

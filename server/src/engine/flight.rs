@@ -10,6 +10,10 @@
 //! - *No request is answered by a load that began before a write which the request could know of.* A voided load is repeated
 //!   ([`Flight::round`] rises before the fence of the new round is taken); a request that joined in the round that was voided last
 //!   does not use its result and starts over.
+//! - *No value is seen while a copy that may become the owner's has an older one.* Whoever loads has first found the key missing: the copies
+//!   have been told that it is gone, or never had it. What a load brought is stored only when they have dealt with that
+//!   ([`Inner::is_gone_elsewhere`]), so an owner that dies afterwards leaves nothing older to its successor. It is mostly so long before the
+//!   origin has answered.
 //! - *Nothing is stored or told that was loaded by a group which is not the key's any more.* Groups are replaced as one value, and only then
 //!   are slots made suspect and looked through, each under its shard's lock ([`crate::groups`]). A landing flight asks under that lock whether
 //!   its group is still the key's: if it was told so, the slot is looked through later; if not, the load is repeated by the group that
@@ -33,6 +37,7 @@ use super::fill::{self, Landed, Outcome};
 use super::gates;
 use crate::command::error::CommandError;
 use crate::node::Node;
+use crate::replication::Recorded;
 
 /// Flights under way at the same time; a request for one more is refused.
 const MAX_FLIGHTS: usize = 100_000;
@@ -143,9 +148,9 @@ impl Flights {
     fn take_off(&self, ready: SmallVec<[Ready; 1]>) {
         let began = Instant::now();
         let loads = self.inner.origin().begin(ready.iter().map(|ready| (ready.group, ready.flight.key.clone())));
-        for (Ready { flight, group, fence }, load) in ready.into_iter().zip(loads) {
+        for (Ready { flight, group, begun }, load) in ready.into_iter().zip(loads) {
             let inner = Arc::clone(&self.inner);
-            let asked = Asked { group, fence, load, began };
+            let asked = Asked { group, begun, load, began };
             self.tracker.spawn_on(async move { inner.fly(&flight, asked).await }, &self.background);
         }
     }
@@ -162,13 +167,20 @@ pub(super) struct Departures<'f> {
 struct Ready {
     flight: Arc<Flight>,
     group: GroupId,
+    begun: Begun,
+}
+
+/// What was noted when a load began, under the lock of the key's shard.
+struct Begun {
     fence: Fence,
+    /// What the holders of copies had been told of the slot by then: that the key is gone, if it was there.
+    told: Recorded,
 }
 
 /// One round of a flight.
 struct Asked {
     group: GroupId,
-    fence: Fence,
+    begun: Begun,
     load: PendingLoad,
     /// Before anything was asked.
     began: Instant,
@@ -209,7 +221,7 @@ impl Departures<'_> {
         let joined = Joined::to(&flight);
         match inner.begin_load(key, departure, now) {
             None => inner.land(&flight, Outcome::Present),
-            Some(fence) => self.ready.push(Ready { flight, group, fence }),
+            Some(begun) => self.ready.push(Ready { flight, group, begun }),
         }
         joined
     }
@@ -243,13 +255,30 @@ impl Inner {
     }
 
     /// Begins a load, unless the store has something that it must not replace.
-    fn begin_load(&self, key: &Key<'_>, departure: Departure, now: UnixMillis) -> Option<Fence> {
+    fn begin_load(&self, key: &Key<'_>, departure: Departure, now: UnixMillis) -> Option<Begun> {
         let mut keyspace = self.node.store.lock(key.slot(), now);
         let is_due = match departure {
             Departure::IfMissing => keyspace.presence(key) == Presence::Missing,
             Departure::ToRefresh => keyspace.peek(key).is_none_or(|entry| entry.fill().is_some()),
         };
-        is_due.then(|| keyspace.begin_load(key))
+        is_due.then(|| {
+            let mut told = Recorded::default();
+            if let Some(member) = self.node.member() {
+                member.replication.seen(key.slot(), &mut told);
+            }
+            Begun { fence: keyspace.begin_load(key), told }
+        })
+    }
+
+    /// Waits until no copy that may become the owner's holds what the key was before the load. False if this node is not the owner any more.
+    ///
+    /// # Errors
+    /// When a holder does not answer for too long, and is still one.
+    async fn is_gone_elsewhere(&self, told: &Recorded) -> Result<bool, LoadError> {
+        let Some(member) = self.node.member().filter(|_| !told.is_empty()) else { return Ok(true) };
+        let limit = self.load_timeout();
+        let gone = tokio::time::timeout(limit, member.replication.held_by_all(told)).await;
+        gone.map_err(|_| LoadError::Timeout { limit })
     }
 
     /// Loads, and fills the store through the fence; repeats both when the fence has closed meanwhile, unless that was because a client
@@ -275,23 +304,27 @@ impl Inner {
     fn ask_again(&self, flight: &Flight) -> Option<Asked> {
         let key = self.key_of(flight);
         let group = self.group_of(&key)?;
-        let fence = self.begin_load(&key, Departure::IfMissing, self.node.clock.unix_millis())?;
+        let begun = self.begin_load(&key, Departure::IfMissing, self.node.clock.unix_millis())?;
         let began = Instant::now();
         // A replica may have been late, and be so again.
         let load = self.origin().begin_at_primary(group, flight.key.clone());
-        Some(Asked { group, fence, load, began })
+        Some(Asked { group, begun, load, began })
     }
 
     async fn one_round(&self, flight: &Arc<Flight>, asked: Asked) -> Outcome {
-        let Asked { group, fence, load, began } = asked;
+        let Asked { group, begun: Begun { fence, told }, load, began } = asked;
         let key = self.key_of(flight);
         self.node.telemetry.loads.loads.fetch_add(1, Relaxed);
-        match load.result().await {
-            Ok(loaded) => {
+        let loaded = match load.result().await {
+            Ok(loaded) => self.is_gone_elsewhere(&told).await.map(|is_gone| (loaded, is_gone)),
+            Err(error) => Err(error),
+        };
+        match loaded {
+            Ok((loaded, is_gone)) => {
                 let now = self.node.clock.unix_millis();
                 let room = gates::make_room(&self.node, now);
                 let mut keyspace = self.node.store.lock(key.slot(), now);
-                if !self.node.roles.get(key.slot()).serves() {
+                if !is_gone || !self.node.roles.get(key.slot()).serves() {
                     // The slot has moved away meanwhile. Who waits will ask its owner.
                     let _kept_out = keyspace.end_load(&key, &fence);
                     return Outcome::Present;

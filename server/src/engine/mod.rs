@@ -159,10 +159,13 @@ impl Engine {
             for take_back in &told.take_backs {
                 take_back.over().await;
             }
-            let copies = if told.by_all { told.recorded.told() } else { usize::from(member.min_acks) - 1 };
-            member.replication.acknowledged(&told.recorded, copies).await;
+            if told.by_all && !member.replication.held_by_all(&told.recorded).await {
+                return false;
+            }
+            member.replication.acknowledged(&told.recorded, usize::from(member.min_acks) - 1).await;
+            true
         };
-        tokio::time::timeout(ACKNOWLEDGE, held).await.is_ok()
+        tokio::time::timeout(ACKNOWLEDGE, held).await.unwrap_or(false)
     }
 
     /// Begins the loads that the later requests of a batch will need, so that all of a pipeline's loads are under way, in shared queries,

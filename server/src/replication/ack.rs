@@ -1,6 +1,7 @@
 //! Whether changes are held by copies: for `min-acks`, WAIT and handing slots over.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use forebay_cluster::NodeNumber;
 use forebay_cluster::state::SlotSet;
@@ -18,6 +19,13 @@ pub struct Recorded {
     fewest: u8,
 }
 
+/// Among so many of the newest marks one of the same slot and peer is looked for, to be replaced; one that is further back stays, and is
+/// asked about in vain.
+const LATELY: usize = 16;
+
+/// Between two looks at whether a holder that does not answer is still counted among the replicas.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// One slot's last record to one peer.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
@@ -25,6 +33,15 @@ struct Mark {
     peer: NodeNumber,
     /// 0 if it was not on its way: then the peer has it with whatever it is told next of the slot.
     ticket: u64,
+}
+
+/// How a mark stands.
+enum Held {
+    /// The peer holds it, or cannot become owner without taking the slot anew.
+    Holds,
+    Waited,
+    /// The slot is another node's.
+    Lost,
 }
 
 /// A peer that is to take slots over does not hold all of them.
@@ -62,11 +79,6 @@ impl Recorded {
         self.fewest == 0
     }
 
-    /// How many copies, besides the owner's, were told, where the fewest were.
-    pub fn told(&self) -> usize {
-        usize::from(self.fewest.saturating_sub(1))
-    }
-
     /// Adds what was recorded later, for one who waits for both.
     pub fn absorb(&mut self, later: &Recorded) {
         if later.is_empty() {
@@ -74,8 +86,9 @@ impl Recorded {
         }
         self.note_copies(usize::from(later.fewest) - 1);
         for mark in &later.marks {
-            match self.marks.iter_mut().find(|known| known.peer == mark.peer) {
-                // A peer deals with records in their order, so that the last one's stands for all.
+            // A peer deals with records in their order, but what it holds of one slot tells nothing of another, which it may have refused.
+            let lately = self.marks.len().saturating_sub(LATELY);
+            match self.marks[lately..].iter_mut().find(|known| (known.slot, known.peer) == (mark.slot, mark.peer)) {
                 Some(known) if mark.ticket == 0 || known.ticket <= mark.ticket => *known = *mark,
                 Some(_) => {}
                 None => self.marks.push(*mark),
@@ -122,6 +135,27 @@ impl Replication {
             }
         }
         usize::from(recorded.fewest.saturating_sub(1)).saturating_sub(without.len())
+    }
+
+    /// Waits until every copy that may become the owner's successor holds all of that. False if this node is no longer the owner, whose successor
+    /// then may not hold it. The caller sets a limit: a holder that does not answer is waited for as long as the cluster counts it among
+    /// the replicas.
+    pub async fn held_by_all(&self, recorded: &Recorded) -> bool {
+        let wake = Arc::new(Notify::new());
+        for mark in &recorded.marks {
+            loop {
+                match self.state_of(mark) {
+                    Held::Holds => break,
+                    Held::Lost => return false,
+                    Held::Waited => {
+                        self.wake_after(mark, &wake);
+                        // Who changes what is counted tells nobody, so it is looked at again now and then.
+                        let _heard = tokio::time::timeout(LOOK_AGAIN, wake.notified()).await;
+                    }
+                }
+            }
+        }
+        true
     }
 
     /// Waits until so many copies hold all of that. For ever, if there are not so many: the caller sets a limit, and may ask
@@ -185,6 +219,17 @@ impl Replication {
     fn is_held(&self, mark: &Mark) -> bool {
         let mut log = self.log(mark.slot).lock();
         log.target(mark.peer).is_some_and(|target| target.in_sync && target.has_dealt_with(mark.ticket))
+    }
+
+    fn state_of(&self, mark: &Mark) -> Held {
+        let mut log = self.log(mark.slot).lock();
+        if !log.is_owner() {
+            return Held::Lost;
+        }
+        match log.target(mark.peer) {
+            Some(target) if target.in_sync && !target.has_dealt_with(mark.ticket) => Held::Waited,
+            _ => Held::Holds,
+        }
     }
 
     /// Has somebody woken when the mark may have come to be held; not before something is heard of the peer.
