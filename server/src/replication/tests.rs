@@ -216,6 +216,52 @@ fn what_copies_hold_is_known() {
     });
 }
 
+#[test]
+fn all_that_count_are_waited_for_and_no_others() {
+    run(async {
+        let (mut stage, slot) = (Stage::new(3, 3), slot_of(b"{a}"));
+        stage.settle(&slots()).await;
+        let owner = stage.owner(slot);
+        let ill = stage.other(slot);
+        stage.cut((owner.number, ill.number));
+        turns(3_000).await;
+        let recorded = owner.execute(&SET, 0, &[b"set", b"{a}1", b"v"]);
+        let waits = tokio::select! {
+            _ = owner.replication.held_by_all(&recorded) => false,
+            () = turns(20_000) => true,
+        };
+        assert!(waits, "the one that was cut off is still counted");
+        let down = |number: NodeNumber, incarnation| forebay_cluster::state::Change::Down { number, incarnation };
+        stage.state.apply(down(ill.number, ill.incarnation));
+        owner.learn(&stage.state);
+        assert!(owner.replication.held_by_all(&recorded).await, "it cannot become owner any more");
+        stage.state.apply(down(owner.number, owner.incarnation));
+        owner.learn(&stage.state);
+        assert!(!owner.replication.held_by_all(&recorded).await, "another is the owner now");
+    });
+}
+
+/// What a peer holds of one slot tells nothing of another.
+#[test]
+fn every_slot_that_was_written_counts() {
+    run(async {
+        let (mut stage, slots) = (Stage::new(2, 2), [slot_of(b"{a}"), slot_of(b"{b}")]);
+        stage.settle(&slots).await;
+        let [first, second] = slots;
+        let owner = stage.owner(first);
+        let peer = stage.other(first).number;
+        let mut recorded = Recorded::default();
+        recorded.note(first, peer, None);
+        recorded.note_copies(1);
+        owner.replication.log(first).lock().target(peer).unwrap().refuse(u64::MAX);
+        let mut later = Recorded::default();
+        later.note(second, peer, Some(0));
+        later.note_copies(1);
+        recorded.absorb(&later);
+        assert_eq!(owner.replication.copies(&recorded), 0, "slot {first} was refused");
+    });
+}
+
 /// A connection is given up at one end, and what is on its way arrives at the other one behind what its successor has brought.
 #[test]
 fn what_a_former_feed_still_brings_changes_nothing() {
