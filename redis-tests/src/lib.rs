@@ -5,6 +5,7 @@
 //! - [`reply`] is a reply as a value that keeps what the wire said;
 //! - [`text`] is the notation that commands and replies are written and printed in;
 //! - [`expectation`] is what a case says of a reply;
+//! - [`checker`] tells whether what the database has replaced is served, under faults;
 //! - [`cases`] reads the files under `cases/`, [`conformance`] runs them;
 //! - [`differential`] makes random commands and compares two servers;
 //! - [`database`] is a private Postgres that tells what it was asked;
@@ -19,6 +20,7 @@
 //! `README.md` of this directory tells how to write a case and how to run one file.
 
 pub mod cases;
+pub mod checker;
 pub mod cluster;
 pub mod conformance;
 pub mod connection;

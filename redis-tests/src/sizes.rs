@@ -48,6 +48,11 @@ pub fn fault() -> Duration {
     Duration::from_secs(number("FOREBAY_FAULT_SECONDS", 8))
 }
 
+/// How long the checker reads, writes and makes trouble.
+pub fn check_time() -> Duration {
+    Duration::from_secs(number("FOREBAY_CHECK_SECONDS", 20))
+}
+
 /// The seed of all clients; printed by each test that asks, so that a failure can be repeated.
 pub fn seed() -> u64 {
     thread_local!(static PRINTED: Cell<bool> = const { Cell::new(false) });

@@ -276,7 +276,7 @@ fn id(which: &str, user: Option<&str>) -> u32 {
 }
 
 /// Where a program of PostgreSQL is.
-fn program(name: &str) -> PathBuf {
+pub fn program(name: &str) -> PathBuf {
     let named = std::env::var_os("POSTGRES_BIN").map(PathBuf::from);
     let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
         .map(|entries| entries.flatten().map(|entry| entry.path().join("bin")).collect())

@@ -15,6 +15,7 @@ use super::call::{Call, Flow};
 use super::error::CommandError;
 use super::help;
 use super::spec::{Categories, Flags, Spec};
+use crate::freshness::Guard;
 use crate::settings::Settings;
 use crate::size::parse_size;
 
@@ -56,6 +57,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     takes("digest", 2, 2, digest::digest),
     takes("digest-value", 2, usize::MAX, digest::digest_value),
     takes("error", 3, 3, error),
+    takes("guard", 4, 4, guard),
     takes("help", 2, 2, explain),
     takes("htstats", 3, 4, inspect::table_statistics),
     takes("htstats-key", 3, 4, inspect::table_statistics_of_key),
@@ -92,6 +94,7 @@ fn explain(call: &mut Call<'_>) -> Result<Flow, CommandError> {
             ("DIGEST", "Tell a signature of all that is stored."),
             ("DIGEST-VALUE <key> [<key> ...]", "Tell signatures of the values of these keys."),
             ("ERROR <string>", "Answer this error."),
+            ("GUARD <name> <0|1>", "Take away, or give back, one of the things that keep old values out."),
             ("HTSTATS <dbid>", "Tell how many keys a database has, and how many of them expire."),
             ("HTSTATS-KEY <key>", "Tell how many fields the hash table at the key has."),
             ("LISTPACK <key>", "Tell whether the value at the key is compact."),
@@ -129,6 +132,16 @@ fn nothing_to_do(call: &mut Call<'_>) -> Result<Flow, CommandError> {
 fn set_switch(call: &mut Call<'_>, switch: fn(&Settings) -> &AtomicBool, inverted: bool) -> Result<Flow, CommandError> {
     let on = call.integer(2).is_ok_and(|number| number != 0);
     switch(&call.node.settings).store(on != inverted, Relaxed);
+    call.reply.ok();
+    Ok(Flow::Continue)
+}
+
+fn guard(call: &mut Call<'_>) -> Result<Flow, CommandError> {
+    let Some(guard) = Guard::ALL.into_iter().find(|guard| call.is(2, guard.as_str())) else {
+        let names: Vec<&str> = Guard::ALL.iter().map(|guard| guard.as_str()).collect();
+        return Err(CommandError::from(format!("ERR the guards are {}", names.join(", "))));
+    };
+    call.node.freshness.guards.set(guard, call.integer(3)? != 0);
     call.reply.ok();
     Ok(Flow::Continue)
 }

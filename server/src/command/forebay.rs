@@ -158,11 +158,9 @@ impl Facts {
 }
 
 fn changed(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), CommandError> {
-    let told = match (call.is(1, "-"), call.is(2, "-")) {
-        (is_unknown, has_no_time) => Told {
-            xid: if is_unknown { None } else { Some(Xid(call.integer(1)? as u64)) },
-            committed_at: if has_no_time { None } else { Some(call.integer(2)?) },
-        },
+    let told = Told {
+        xid: if call.is(1, "-") { None } else { Some(Xid(call.integer(1)? as u64)) },
+        committed_at: if call.is(2, "-") { None } else { Some(call.integer(2)?) },
     };
     let dropped = call.keys.iter().filter(|key| freshness::apply(call.node, keyspace, key, told)).count();
     call.reply.integer(dropped as i64);

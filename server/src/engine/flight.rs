@@ -36,6 +36,7 @@ use tokio_util::task::TaskTracker;
 use super::fill::{self, Landed, Outcome};
 use super::gates;
 use crate::command::error::CommandError;
+use crate::freshness::{Freshness, Guard, Load};
 use crate::node::Node;
 use crate::replication::Recorded;
 
@@ -275,7 +276,8 @@ impl Inner {
     /// # Errors
     /// When a holder does not answer for too long, and is still one.
     async fn is_gone_elsewhere(&self, told: &Recorded) -> Result<bool, LoadError> {
-        let Some(member) = self.node.member().filter(|_| !told.is_empty()) else { return Ok(true) };
+        let waits = !told.is_empty() && self.node.freshness.guards.has(Guard::Copies);
+        let Some(member) = self.node.member().filter(|_| waits) else { return Ok(true) };
         let limit = self.load_timeout();
         let gone = tokio::time::timeout(limit, member.replication.held_by_all(told)).await;
         gone.map_err(|_| LoadError::Timeout { limit })
@@ -368,8 +370,9 @@ impl Inner {
     /// Whether a load has seen every change of its key that is known, or may have been forgotten ([`crate::freshness`]). Called under the lock of
     /// the key's shard.
     fn has_seen_all(&self, group: &Rules, flight: &Flight, slot: u16, loaded: &Loaded, began: Instant) -> bool {
-        let memory = &self.node.freshness.memory;
-        group.group.invalidated_by.is_empty() || memory.admits(slot, &flight.key, loaded, began, Instant::now())
+        let Freshness { memory, guards, .. } = &self.node.freshness;
+        let load = Load { loaded, began };
+        group.group.invalidated_by.is_empty() || memory.admits(slot, &flight.key, load, guards, Instant::now())
     }
 
     fn origin(&self) -> &Origin {

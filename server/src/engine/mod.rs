@@ -36,6 +36,7 @@ use crate::command::call::{Call, Flow};
 use crate::command::error::CommandError;
 use crate::command::spec::{Flags, InvalidKeyCount, Load, Run};
 use crate::command::table::{Command, Table};
+use crate::freshness::Guard;
 use crate::groups;
 use crate::hot::Found;
 use crate::node::Node;
@@ -148,7 +149,7 @@ impl Engine {
 
     /// Whether what the session's requests were answered is still true: this node, or its process, may have stood still since.
     pub fn still_owns(&self, session: &mut Session) -> bool {
-        !std::mem::take(&mut session.by_lease) || self.node.has_lease()
+        !std::mem::take(&mut session.by_lease) || self.node.has_lease() || !self.node.freshness.guards.has(Guard::Lease)
     }
 
     /// Waits until enough copies hold what a session's requests have written or seen, and nobody holds what it was before. False if that
@@ -156,10 +157,11 @@ impl Engine {
     pub(crate) async fn acknowledged(&self, told: &Unacknowledged) -> bool {
         let Some(member) = self.node.member() else { return true };
         let held = async {
-            for take_back in &told.take_backs {
+            let guards = &self.node.freshness.guards;
+            for take_back in told.take_backs.iter().filter(|_| guards.has(Guard::TakeBacks)) {
                 take_back.over().await;
             }
-            if told.by_all && !member.replication.held_by_all(&told.recorded).await {
+            if told.by_all && guards.has(Guard::Copies) && !member.replication.held_by_all(&told.recorded).await {
                 return false;
             }
             member.replication.acknowledged(&told.recorded, usize::from(member.min_acks) - 1).await;

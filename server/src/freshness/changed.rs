@@ -6,6 +6,7 @@ use std::time::Instant;
 use forebay_origin::Xid;
 use forebay_store::{Key, Keyspace, Presence, UnixMillis};
 
+use super::Guard;
 use crate::node::Node;
 
 /// What is told of a change, beside its keys.
@@ -36,7 +37,7 @@ pub fn apply(node: &Node, keyspace: &mut Keyspace<'_>, key: &Key<'_>, told: Told
         }
     };
     let is_there = keyspace.presence(key) != Presence::Missing || keyspace.filled_by(key).is_some();
-    if survives && is_there {
+    if (survives || !freshness.guards.has(Guard::Drop)) && is_there {
         freshness.count(|counts| &counts.survived);
         return false;
     }

@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
+use super::Guard;
 use crate::clients::Client;
 use crate::engine::Engine;
 use crate::groups;
@@ -206,6 +207,9 @@ impl Desk {
                 }
                 FeedEvent::Gap(Gap { groups, reason, memory, .. }) => {
                     warn!(feed = feed.as_str(), ?groups, "changes may have been missed, what was loaded before is called in: {reason}");
+                    if !desk.engine.node().freshness.guards.has(Guard::Gaps) {
+                        return None;
+                    }
                     desk.call_in(groups.iter().map(|group| group.to_string()), memory.map(|memory| (feed, memory))).await;
                     None
                 }
@@ -283,7 +287,10 @@ impl Desk {
     }
 
     async fn run_until_done(&self, args: &[&[u8]]) {
-        until_done(|| self.run(args)).await;
+        match self.engine.node().freshness.guards.has(Guard::Retell) {
+            true => until_done(|| self.run(args)).await,
+            false => drop(self.run(args).await),
+        }
     }
 
     /// Runs one of the nodes' own commands, wherever it belongs.

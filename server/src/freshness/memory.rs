@@ -13,6 +13,8 @@ use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+use super::{Guard, Guards};
+
 /// Slots whose memory is one part, with one lock.
 const SLOTS_OF_PART: u16 = 64;
 
@@ -28,6 +30,13 @@ const MAX_CHANGES_OF_KEY: usize = 8;
 /// What the replica of a database is; 0 is the primary.
 const PRIMARY: TargetId = TargetId(0);
 
+/// What a load has brought, and when it began.
+#[derive(Clone, Copy)]
+pub struct Load<'l> {
+    pub loaded: &'l Loaded,
+    pub began: Instant,
+}
+
 /// Changes and loads of all slots.
 pub struct Memory {
     parts: Box<[Mutex<Part>]>,
@@ -35,6 +44,8 @@ pub struct Memory {
 
 struct Part {
     floors: [Floor; SLOTS_OF_PART as usize],
+    /// What replicas must have seen: the height of the newest load that is forgotten.
+    loads: [Xid; SLOTS_OF_PART as usize],
     changed: Aged<SmallVec<[Xid; 2]>>,
     /// The snapshots by which entries were loaded.
     loaded: Aged<Arc<Snapshot>>,
@@ -76,16 +87,20 @@ impl Memory {
     }
 
     /// Whether what was loaded may be stored, by a load that began then: then it is remembered what it has seen.
-    pub fn admits(&self, slot: u16, key: &Bytes, loaded: &Loaded, began: Instant, now: Instant) -> bool {
+    pub fn admits(&self, slot: u16, key: &Bytes, load: Load<'_>, guards: &Guards, now: Instant) -> bool {
         // Nobody was asked, or who knows nothing of transactions.
-        let (Some(target), Some(snapshot)) = (loaded.target, &loaded.snapshot) else { return true };
+        let (Some(target), Some(snapshot)) = (load.loaded.target, &load.loaded.snapshot) else { return true };
         let mut part = self.part(slot).lock();
-        if part.changed.get(key).is_some_and(|(xids, _)| !xids.iter().all(|xid| snapshot.sees(*xid))) {
-            return false;
-        }
-        let admitted = part.floors[place(slot)].admits(target, snapshot, began);
+        // The primary's loads see more and more, one after the other. A replica may be behind what was seen of the key before any change of it was
+        // told of, and what was seen may have been evicted since.
+        let sees_changes = part.changed.get(key).is_none_or(|(xids, _)| xids.iter().all(|xid| snapshot.sees(*xid)));
+        let sees_loads = target == PRIMARY || part.is_newer_than_loads(slot, key, snapshot);
+        let is_above = part.floors[place(slot)].admits(target, snapshot, load.began);
+        let passes = |guard, passed| passed || !guards.has(guard);
+        let admitted =
+            passes(Guard::Changes, sees_changes) && passes(Guard::Loads, sees_loads) && passes(Guard::Floor, is_above);
         if admitted {
-            part.loaded.put(key.clone(), Arc::clone(snapshot), now, drop);
+            part.remember_load(key.clone(), snapshot, now);
         }
         admitted
     }
@@ -109,7 +124,8 @@ fn place(slot: u16) -> usize {
 impl Part {
     fn new() -> Part {
         let floors = [Floor::None; SLOTS_OF_PART as usize];
-        Part { floors, changed: Aged::default(), loaded: Aged::default() }
+        let loads = [Xid(0); SLOTS_OF_PART as usize];
+        Part { floors, loads, changed: Aged::default(), loaded: Aged::default() }
     }
 
     fn floor(&self, slot: u16) -> Floor {
@@ -131,6 +147,19 @@ impl Part {
             xids.into_iter().for_each(|xid| floor.raise(xid, now));
         };
         changed.put(Bytes::copy_from_slice(key), xids, now, forget);
+    }
+
+    fn is_newer_than_loads(&self, slot: u16, key: &[u8], snapshot: &Snapshot) -> bool {
+        let sees_what_is_known = self.loaded.get(key).is_none_or(|(before, _)| snapshot.covers(before));
+        sees_what_is_known && snapshot.xmin() >= self.loads[place(slot)]
+    }
+
+    fn remember_load(&mut self, key: Bytes, snapshot: &Arc<Snapshot>, now: Instant) {
+        let Part { loads, loaded, .. } = self;
+        loaded.put(key, Arc::clone(snapshot), now, |(key, snapshot)| {
+            let height = &mut loads[place(forebay_cluster::slot_of(&key))];
+            *height = (*height).max(snapshot.xmax());
+        });
     }
 }
 

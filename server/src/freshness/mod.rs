@@ -24,6 +24,7 @@
 //! second load.
 
 mod changed;
+mod guards;
 mod keeper;
 mod memory;
 
@@ -33,14 +34,17 @@ use forebay_origin::{Feed, FeedStatus, FeedView};
 use parking_lot::Mutex;
 
 pub use changed::{Told, apply};
+pub use guards::{Guard, Guards};
 pub use keeper::keep;
-pub use memory::Memory;
+pub use memory::{Load, Memory};
 
 /// A node's part in keeping what it serves fresh.
 #[derive(Default)]
 pub struct Freshness {
     pub memory: Memory,
     pub counts: Counts,
+    /// All there, but in tests.
+    pub guards: Guards,
     /// The feeds that this node follows as the keeper.
     followed: Mutex<Vec<(Feed, FeedView)>>,
 }

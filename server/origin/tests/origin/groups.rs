@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forebay_origin::{Feed, Refresh, Shape, WriteStrategy, parse_groups, parse_groups};
+use forebay_origin::{Feed, Refresh, Shape, WriteStrategy, parse_groups};
 use proptest::prelude::*;
 
 const WHOLE_FILE: &str = r#"

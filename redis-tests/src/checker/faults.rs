@@ -1,0 +1,197 @@
+//! What happens to a cluster and to its database while it is read and written.
+
+use std::thread;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng};
+
+use super::guard::Mutation;
+use crate::cluster::nodes::Cluster;
+use crate::database::Database;
+use crate::process::eventually;
+
+/// How long a cluster may take to settle behind a fault.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The node that comes and goes; the others are there from the start.
+pub const GUEST: usize = 3;
+
+/// One thing that happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A node is killed, and comes back.
+    Kill,
+    /// A node stands still for a while, perhaps longer than its lease.
+    Pause,
+    /// A node ends in order, so that its slots are handed over, and comes back.
+    Restart,
+    /// A fourth node joins, or is drained and leaves.
+    JoinOrLeave,
+    /// The replica of the database stands still.
+    LateReplica,
+    /// The connection of the feed is cut.
+    CutFeed,
+    /// The feed says nothing for a while.
+    SlowFeed,
+    /// The slot of the feed is dropped: nobody knows what was committed until there is another.
+    DropSlot,
+    /// Who listens for notifications is cut off.
+    CutListener,
+    /// The database crashes and starts again.
+    RestartDatabase,
+    /// There is no memory for all keys.
+    Pressure,
+    /// Nothing.
+    Calm,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Fault; 12] = [
+        Fault::Kill,
+        Fault::Pause,
+        Fault::Restart,
+        Fault::JoinOrLeave,
+        Fault::LateReplica,
+        Fault::CutFeed,
+        Fault::SlowFeed,
+        Fault::DropSlot,
+        Fault::CutListener,
+        Fault::RestartDatabase,
+        Fault::Pressure,
+        Fault::Calm,
+    ];
+}
+
+/// Who makes faults.
+pub struct Troublemaker<'t> {
+    pub cluster: &'t mut Cluster,
+    pub database: &'t mut Database,
+    pub replica: &'t Database,
+    pub mutation: Option<Mutation>,
+    pub random: StdRng,
+}
+
+impl<'t> Troublemaker<'t> {
+    pub fn new(
+        cluster: &'t mut Cluster,
+        database: &'t mut Database,
+        replica: &'t Database,
+        mutation: Option<Mutation>,
+        seed: u64,
+    ) -> Self {
+        Self { cluster, database, replica, mutation, random: StdRng::seed_from_u64(seed) }
+    }
+
+    /// Makes one happen, and has it end.
+    ///
+    /// # Panics
+    /// When the cluster does not get over it.
+    pub fn make(&mut self, fault: Fault) {
+        let node = self.random.random_range(0..GUEST);
+        let while_ = Duration::from_millis(self.random.random_range(300..3_000));
+        match fault {
+            Fault::Calm => thread::sleep(while_),
+            Fault::Kill => {
+                self.cluster.nodes[node].kill();
+                thread::sleep(while_);
+                self.come_back(node);
+            }
+            Fault::Pause => {
+                self.cluster.nodes[node].pause();
+                thread::sleep(while_ * 2);
+                self.cluster.nodes[node].resume();
+                self.settle();
+            }
+            Fault::Restart => {
+                self.cluster.nodes[node].terminate();
+                self.cluster.nodes[node].await_end();
+                self.come_back(node);
+            }
+            Fault::JoinOrLeave => self.join_or_leave(),
+            Fault::LateReplica => {
+                self.replica.sql("SELECT pg_wal_replay_pause()");
+                thread::sleep(while_);
+                self.replica.sql("SELECT pg_wal_replay_resume()");
+            }
+            Fault::CutFeed => self.cut("backend_type = 'walsender' AND application_name LIKE 'forebay%'"),
+            Fault::SlowFeed => self.slow_feed(while_),
+            Fault::DropSlot => self.drop_slot(),
+            Fault::CutListener => self.cut("query ILIKE '%listen%' AND pid <> pg_backend_pid()"),
+            Fault::RestartDatabase => {
+                self.database.stop();
+                thread::sleep(while_ / 3);
+                self.database.start_again();
+            }
+            Fault::Pressure => self.press(while_),
+        }
+    }
+
+    fn come_back(&mut self, node: usize) {
+        self.cluster.nodes[node].restart();
+        self.settle();
+    }
+
+    /// Waits until the cluster has settled, and takes away again what a test does without, from nodes that are new.
+    fn settle(&mut self) {
+        if let Some(mutation) = self.mutation {
+            mutation.take_away(self.cluster);
+        }
+        self.cluster.await_settled();
+    }
+
+    fn join_or_leave(&mut self) {
+        if self.cluster.nodes.len() == GUEST {
+            self.cluster.add();
+        } else if self.cluster.nodes[GUEST].is_started() {
+            let id = self.cluster.nodes[GUEST].connect().command("CLUSTER MYID");
+            let id = String::from_utf8_lossy(id.text().expect("an id")).into_owned();
+            self.cluster.command(0, &["drain", &id]).unwrap_or_else(|words| panic!("drain: {words}"));
+            self.cluster.await_settled_with(GUEST);
+            self.cluster.nodes[GUEST].terminate();
+            self.cluster.nodes[GUEST].await_end();
+            self.cluster.nodes[GUEST].wipe();
+            return;
+        } else {
+            self.cluster.nodes[GUEST].restart();
+        }
+        self.settle();
+    }
+
+    fn cut(&self, which: &str) {
+        self.database.sql(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {which}"));
+    }
+
+    /// Stops the process of the database that sends the feed.
+    fn slow_feed(&self, while_: Duration) {
+        let pids = self.database.sql("SELECT active_pid FROM pg_replication_slots WHERE slot_type = 'logical' AND active");
+        let signal = |name: &str| {
+            for pid in pids.lines() {
+                let _ = std::process::Command::new("kill").args(["-s", name, pid]).status();
+            }
+        };
+        signal("STOP");
+        thread::sleep(while_);
+        signal("CONT");
+    }
+
+    fn drop_slot(&self) {
+        let statement = "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots \
+                         WHERE slot_type = 'logical' AND active_pid IS NOT NULL; \
+                         SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_type = 'logical'";
+        assert!(eventually(PATIENCE, || self.database.try_sql(statement).is_ok()), "the slot is in use all the time");
+    }
+
+    /// Takes memory away and gives it back.
+    fn press(&self, while_: Duration) {
+        let all = |words: &str| {
+            for node in self.cluster.running() {
+                node.connect().command(words);
+            }
+        };
+        all("CONFIG SET maxmemory 1");
+        thread::sleep(while_);
+        all("CONFIG SET maxmemory 0");
+    }
+}

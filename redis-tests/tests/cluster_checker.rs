@@ -1,0 +1,71 @@
+//! What the database has replaced is not served, whatever happens; and the checker that says so finds it when one guard is missing.
+
+use std::time::Duration;
+
+use forebay_redis_tests::checker::faults::Fault;
+use forebay_redis_tests::checker::guard::{MUTATIONS, Mutation};
+use forebay_redis_tests::checker::{self, Check, cache_aside};
+use forebay_redis_tests::sizes;
+
+/// Time in which a missing guard must be found.
+const MUST_SHOW: Duration = Duration::from_secs(120);
+
+fn the_check() -> Check {
+    Check {
+        seed: sizes::seed(),
+        lasts: sizes::check_time(),
+        keys: 300,
+        readers: 12,
+        writers: 8,
+        rate: 120.0,
+        faults: faults(),
+        mutation: None,
+    }
+}
+
+/// All faults, or those that `FOREBAY_FAULTS` names.
+fn faults() -> Vec<Fault> {
+    let named = std::env::var("FOREBAY_FAULTS").ok();
+    let is_meant = |fault: &Fault| named.as_ref().is_none_or(|named| named.split(',').any(|name| name == format!("{fault:?}")));
+    Fault::ALL.into_iter().filter(is_meant).collect()
+}
+
+#[test]
+fn nothing_that_was_replaced_is_served() {
+    let check = the_check();
+    println!("seed {}", check.seed);
+    let report = checker::check(&check);
+    println!("Forebay: {report}");
+    assert!(!report.is_red(), "seed {}", check.seed);
+    assert!(report.reads > 1_000 && report.commits > 100, "there was too little to see");
+}
+
+#[test]
+fn cache_aside_leaves_stale_keys_behind() {
+    let check = the_check();
+    println!("seed {}", check.seed);
+    let report = cache_aside::check(&check);
+    println!("redis-server with cache-aside: {report}");
+    assert!(report.is_red(), "seed {}: it was right by chance", check.seed);
+}
+
+#[test]
+fn each_guard_is_needed() {
+    let only = std::env::var("FOREBAY_GUARD").ok();
+    let mut green = Vec::new();
+    println!("| without | what happened | found after | by |\n| --- | --- | ---: | --- |");
+    for mutation in MUTATIONS.iter().filter(|mutation| only.as_ref().is_none_or(|only| only == mutation.guard)) {
+        let report = checker::check(&without(*mutation));
+        let found = report.faults.iter().chain(&report.different).next();
+        let by = found.map_or("NOT FOUND", String::as_str);
+        println!("| {} | {:?} | {:.0?} | {by} |", mutation.guard, mutation.faults, report.took);
+        if found.is_none() {
+            green.push(mutation.guard);
+        }
+    }
+    assert!(green.is_empty(), "nobody noticed that these were missing: {green:?}");
+}
+
+fn without(mutation: Mutation) -> Check {
+    Check { faults: mutation.faults.to_vec(), mutation: Some(mutation), lasts: MUST_SHOW, ..the_check() }
+}
