@@ -1,13 +1,14 @@
 # Everything runs from a fresh Debian machine with Rust: what is missing is installed first, servers
 # are started on free ports and ended again.
 
-.PHONY: help setup check build test test-upstream show show-cluster show-cloudmap fuzz bench
+.PHONY: help setup check build test test-upstream show show-cluster show-cloudmap show-freshness fuzz bench
 
 help:
 	@echo "make test            install what is missing, check the style, run all tests"
 	@echo "make test-upstream   run Redis' own test suite against Forebay (UNIT=type/string for one unit)"
 	@echo "make show            herds, outages, hostile clients, restarts, waves and pressure in full size, with their figures"
 	@echo "make show-cluster    clusters under deaths, sleeps, partitions, joins, drains and restarts in full size, with their figures"
+	@echo "make show-freshness  look for old values for ten minutes, and for each thing that keeps them out once without it"
 	@echo "make show-cloudmap   build with discovery by AWS Cloud Map, and have nodes find each other by a stand-in for it"
 	@echo "make bench           measure Forebay beside redis-server and memcached (ARGS='compare --only get', benches/README.md)"
 	@echo "make fuzz            feed ten million frames to the decoder (FRAMES=… for another number)"
@@ -33,8 +34,9 @@ EVERY_DAY = every_key_is_answered_by_every_node the_replies_of_a_pipeline_come_i
 	one_missing_key_is_one_query_whoever_asks a_port_in_use_is_named a_node_that_waits_for_others_ends_in_order \
 	the_second_of_two_nodes_with_one_identity_is_turned_away a_node_without_a_certificate_is_refused_in_words_at_both_ends \
 	nodes_find_each_other_by_addresses_and_one_more_appears a_killed_node_loses_no_write_that_two_have_acknowledged \
-	moves_keep_the_registers_linearizable all_are_killed_and_started_again
-EVERY_DAY_IN = cluster_clients cluster_bad_input cluster_tls cluster_discovery cluster_faults cluster_moves
+	moves_keep_the_registers_linearizable all_are_killed_and_started_again \
+	a_change_is_seen_at_every_node_and_costs_one_load nothing_that_was_replaced_is_served
+EVERY_DAY_IN = cluster_clients cluster_bad_input cluster_tls cluster_discovery cluster_faults cluster_moves cluster_freshness cluster_checker
 empty =
 ONE_OF_EVERY_DAY = ($(subst $(empty) $(empty),|,$(strip $(EVERY_DAY))))
 
@@ -67,6 +69,12 @@ show-cluster:
 	cargo build --release -p forebay
 	FOREBAY_BIN="$${CARGO_TARGET_DIR:-target}/release/forebay" FOREBAY_HERD=9000 FOREBAY_ROUNDS=7 FOREBAY_CLIENTS=60 FOREBAY_ANSWERS=20000 FOREBAY_KEYS=100000 FOREBAY_FAULT_SECONDS=10 FOREBAY_FILLING=1000000 FOREBAY_CLAIMS=1 \
 		cargo test -p forebay-redis-tests --features cluster $(SHOW_CLUSTER:%=--test %) -- --nocapture --test-threads=1
+
+show-freshness:
+	redis-tests/scripts/setup
+	cargo build --release -p forebay
+	FOREBAY_BIN="$${CARGO_TARGET_DIR:-target}/release/forebay" FOREBAY_CHECK_SECONDS=600 \
+		cargo test -p forebay-redis-tests --features cluster --test cluster_checker --test cluster_freshness -- --nocapture --test-threads=1
 
 # The SDK of AWS takes long to build, so nothing else does it.
 show-cloudmap:

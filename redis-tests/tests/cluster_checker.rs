@@ -26,7 +26,8 @@ fn the_check() -> Check {
 /// All faults, or those that `FOREBAY_FAULTS` names.
 fn faults() -> Vec<Fault> {
     let named = std::env::var("FOREBAY_FAULTS").ok();
-    let is_meant = |fault: &Fault| named.as_ref().is_none_or(|named| named.split(',').any(|name| name == format!("{fault:?}")));
+    let is_meant =
+        |fault: &Fault| named.as_ref().is_none_or(|named| named.split(',').any(|name| name == format!("{fault:?}")));
     Fault::ALL.into_iter().filter(is_meant).collect()
 }
 

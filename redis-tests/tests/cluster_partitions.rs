@@ -153,12 +153,12 @@ fn bad_weather_costs_time_only() {
     registers.add(WRITERS, &cluster.addresses());
     registers.await_writes(ENOUGH, PATIENCE);
     let [delay, jitter, pause] = [10, 10, 200].map(Duration::from_millis);
-    cluster.weather(Conditions { delay, jitter, lost_in_a_million: 5000, pause });
+    cluster.weather(Conditions { delay, jitter, lost_in_a_million: 5000, pause, is_cut: false });
     registers.await_writes(ENOUGH, PATIENCE);
     cluster.weather(Conditions::default());
     registers.await_writes(ENOUGH, PATIENCE);
     assert_eq!(cluster.nodes[0].view(), owners, "slots have other holders than before");
-    let stormy = Conditions { delay, jitter, lost_in_a_million: 1000, pause };
+    let stormy = Conditions { delay, jitter, lost_in_a_million: 1000, pause, is_cut: false };
     cluster.weather(stormy);
     cluster.nodes[1].kill();
     registers.await_writes(ENOUGH, PATIENCE);

@@ -121,7 +121,9 @@ fn any_change_of_a_table_may_concern_every_key() {
 #[test]
 fn triggers_tell_as_well() {
     let database = Database::start(SCHEMA);
-    let groups = GROUPS.replace("as = \"string\"", "as = \"string\"\nfeed = \"notify\"").replace("as = \"hash\"", "as = \"hash\"\nfeed = \"notify\"");
+    let groups = GROUPS
+        .replace("as = \"string\"", "as = \"string\"\nfeed = \"notify\"")
+        .replace("as = \"hash\"", "as = \"hash\"\nfeed = \"notify\"");
     let server = start(&database, &groups, &[]);
     let mut client = server.connect();
     assert_eq!(client.command("GET product:1"), Reply::bulk("product 1"));

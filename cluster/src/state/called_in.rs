@@ -57,12 +57,16 @@ mod tests {
         let mut called_in = CalledIn::default();
         let call_in = |called_in: &mut CalledIn, groups: &[&str], memory: &[(&str, &str)]| {
             let groups = groups.iter().map(|group| (*group).to_owned()).collect();
-            called_in.add(groups, memory.iter().map(|(feed, memory)| ((*feed).to_owned(), (*memory).to_owned())).collect())
+            called_in
+                .add(groups, memory.iter().map(|(feed, memory)| ((*feed).to_owned(), (*memory).to_owned())).collect())
         };
         call_in(&mut called_in, &["a", "b"], &[("wal", "one")]).expect("little");
         call_in(&mut called_in, &["b"], &[("wal", "two"), ("notify", "three")]).expect("little");
         assert_eq!(called_in.generations().collect::<Vec<_>>(), [("a", 1), ("b", 2)]);
-        assert_eq!((called_in.memory("wal"), called_in.memory("notify"), called_in.memory("kafka")), (Some("two"), Some("three"), None));
+        assert_eq!(
+            (called_in.memory("wal"), called_in.memory("notify"), called_in.memory("kafka")),
+            (Some("two"), Some("three"), None)
+        );
         let before = called_in.clone();
         assert!(call_in(&mut called_in, &["c"], &[("wal", &"x".repeat(MAX_MEMORY + 1))]).is_err());
         assert_eq!(called_in, before);

@@ -5,19 +5,19 @@
 
 use std::net::SocketAddr;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng};
 
+use super::faults::Fault;
 use super::psql::Psql;
 use super::readers::{self, GROUPS, Seen};
 use super::truth::{self, TABLES, Truth, Version};
 use super::writers::{Writers, Writing};
-use super::faults::Fault;
 use super::{Check, QUIET, Report};
 use crate::connection::Connection;
 use crate::database::Database;

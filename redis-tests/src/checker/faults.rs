@@ -8,6 +8,7 @@ use rand::{RngExt as _, SeedableRng};
 
 use super::guard::Mutation;
 use crate::cluster::nodes::Cluster;
+use crate::cluster::weather::Conditions;
 use crate::database::Database;
 use crate::process::eventually;
 
@@ -16,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The node that comes and goes; the others are there from the start.
 pub const GUEST: usize = 3;
+
+/// How long nodes do not hear each other; shorter than a lease.
+const CUT: Duration = Duration::from_millis(300);
 
 /// One thing that happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +30,10 @@ pub enum Fault {
     Pause,
     /// A node ends in order, so that its slots are handed over, and comes back.
     Restart,
+    /// The same while the replica of the database stands still: the new owners knew nothing of what was changed before.
+    LateMove,
+    /// The node that follows the database is cut off from the others for a moment, which it outlives by its lease, and is killed then.
+    CutAndKill,
     /// A fourth node joins, or is drained and leaves.
     JoinOrLeave,
     /// The replica of the database stands still.
@@ -42,16 +50,20 @@ pub enum Fault {
     RestartDatabase,
     /// There is no memory for all keys.
     Pressure,
+    /// The feed says nothing, the replica stands still, and there is no memory for all keys.
+    Blindness,
     /// Nothing.
     Calm,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 12] = [
+    pub const ALL: [Fault; 15] = [
         Fault::Kill,
         Fault::Pause,
         Fault::Restart,
+        Fault::LateMove,
+        Fault::CutAndKill,
         Fault::JoinOrLeave,
         Fault::LateReplica,
         Fault::CutFeed,
@@ -60,6 +72,7 @@ impl Fault {
         Fault::CutListener,
         Fault::RestartDatabase,
         Fault::Pressure,
+        Fault::Blindness,
         Fault::Calm,
     ];
 }
@@ -104,19 +117,26 @@ impl<'t> Troublemaker<'t> {
                 self.cluster.nodes[node].resume();
                 self.settle();
             }
-            Fault::Restart => {
-                self.cluster.nodes[node].terminate();
-                self.cluster.nodes[node].await_end();
+            Fault::Restart => self.restart(node),
+            Fault::LateMove => {
+                self.replica.sql("SELECT pg_wal_replay_pause()");
+                thread::sleep(while_);
+                self.restart(node);
+                self.replica.sql("SELECT pg_wal_replay_resume()");
+            }
+            Fault::CutAndKill => {
+                let node = self.keeper().unwrap_or(node);
+                self.cluster.weather(Conditions { is_cut: true, ..Conditions::default() });
+                thread::sleep(CUT);
+                self.cluster.nodes[node].kill();
+                self.cluster.weather(Conditions::default());
+                thread::sleep(while_);
                 self.come_back(node);
             }
             Fault::JoinOrLeave => self.join_or_leave(),
-            Fault::LateReplica => {
-                self.replica.sql("SELECT pg_wal_replay_pause()");
-                thread::sleep(while_);
-                self.replica.sql("SELECT pg_wal_replay_resume()");
-            }
+            Fault::LateReplica => self.late_replica(|| thread::sleep(while_)),
             Fault::CutFeed => self.cut("backend_type = 'walsender' AND application_name LIKE 'forebay%'"),
-            Fault::SlowFeed => self.slow_feed(while_),
+            Fault::SlowFeed => self.slow_feed(|| thread::sleep(while_)),
             Fault::DropSlot => self.drop_slot(),
             Fault::CutListener => self.cut("query ILIKE '%listen%' AND pid <> pg_backend_pid()"),
             Fault::RestartDatabase => {
@@ -124,8 +144,22 @@ impl<'t> Troublemaker<'t> {
                 thread::sleep(while_ / 3);
                 self.database.start_again();
             }
-            Fault::Pressure => self.press(while_),
+            Fault::Pressure => self.press(|| thread::sleep(while_)),
+            Fault::Blindness => self.late_replica(|| self.slow_feed(|| self.press(|| thread::sleep(while_)))),
         }
+    }
+
+    /// The node that follows the database.
+    fn keeper(&self) -> Option<usize> {
+        let follows =
+            |node: &usize| self.cluster.nodes[*node].info("forebay", "feed_wal").as_deref() == Some("following");
+        (0..GUEST).find(follows)
+    }
+
+    fn restart(&mut self, node: usize) {
+        self.cluster.nodes[node].terminate();
+        self.cluster.nodes[node].await_end();
+        self.come_back(node);
     }
 
     fn come_back(&mut self, node: usize) {
@@ -163,16 +197,23 @@ impl<'t> Troublemaker<'t> {
         self.database.sql(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {which}"));
     }
 
+    fn late_replica(&self, meanwhile: impl FnOnce()) {
+        self.replica.sql("SELECT pg_wal_replay_pause()");
+        meanwhile();
+        self.replica.sql("SELECT pg_wal_replay_resume()");
+    }
+
     /// Stops the process of the database that sends the feed.
-    fn slow_feed(&self, while_: Duration) {
-        let pids = self.database.sql("SELECT active_pid FROM pg_replication_slots WHERE slot_type = 'logical' AND active");
+    fn slow_feed(&self, meanwhile: impl FnOnce()) {
+        let pids =
+            self.database.sql("SELECT active_pid FROM pg_replication_slots WHERE slot_type = 'logical' AND active");
         let signal = |name: &str| {
             for pid in pids.lines() {
                 let _ = std::process::Command::new("kill").args(["-s", name, pid]).status();
             }
         };
         signal("STOP");
-        thread::sleep(while_);
+        meanwhile();
         signal("CONT");
     }
 
@@ -184,14 +225,14 @@ impl<'t> Troublemaker<'t> {
     }
 
     /// Takes memory away and gives it back.
-    fn press(&self, while_: Duration) {
+    fn press(&self, meanwhile: impl FnOnce()) {
         let all = |words: &str| {
             for node in self.cluster.running() {
                 node.connect().command(words);
             }
         };
         all("CONFIG SET maxmemory 1");
-        thread::sleep(while_);
+        meanwhile();
         all("CONFIG SET maxmemory 0");
     }
 }

@@ -17,9 +17,9 @@ pub struct Mutation {
 pub const MUTATIONS: &[Mutation] = &[
     Mutation { guard: "drop", faults: &[Fault::Calm] },
     Mutation { guard: "changes", faults: &[Fault::Pressure, Fault::LateReplica] },
-    Mutation { guard: "loads", faults: &[Fault::Pressure, Fault::SlowFeed, Fault::LateReplica] },
-    Mutation { guard: "floor", faults: &[Fault::Restart, Fault::Kill, Fault::LateReplica] },
-    Mutation { guard: "copies", faults: &[Fault::Pause, Fault::Kill] },
+    Mutation { guard: "loads", faults: &[Fault::Blindness] },
+    Mutation { guard: "floor", faults: &[Fault::LateMove] },
+    Mutation { guard: "copies", faults: &[Fault::CutAndKill] },
     Mutation { guard: "take-backs", faults: &[Fault::Calm] },
     Mutation { guard: "retell", faults: &[Fault::Kill, Fault::Pause] },
     Mutation { guard: "gaps", faults: &[Fault::DropSlot, Fault::CutListener] },

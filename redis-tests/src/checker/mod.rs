@@ -105,12 +105,11 @@ impl std::fmt::Display for Report {
 pub fn check(check: &Check) -> Report {
     let mut database = Database::start(&truth::schema(check.keys));
     let replica = database.standby();
-    let mut cluster = Cluster::start(options(&database, &replica));
+    let mut cluster = Cluster::start(options(check, &database, &replica));
     if let Some(mutation) = check.mutation {
         mutation.take_away(&cluster);
     }
-    let nodes: Vec<SocketAddr> =
-        (0..=GUEST).map(|node| socket(cluster.network.address(node), PORTS.resp)).collect();
+    let nodes: Vec<SocketAddr> = (0..=GUEST).map(|node| socket(cluster.network.address(node), PORTS.resp)).collect();
     let mut report = Report::default();
     let began = Instant::now();
     while began.elapsed() < check.lasts && !report.is_red() {
@@ -126,12 +125,11 @@ pub fn check(check: &Check) -> Report {
     report
 }
 
-fn options(database: &Database, replica: &Database) -> ClusterOptions {
-    let groups = format!(
-        r#"
+fn options(check: &Check, database: &Database, replica: &Database) -> ClusterOptions {
+    let groups = r#"
 [[group]]
 name = "item"
-key = "item:{{id}}"
+key = "item:{id}"
 load = "SELECT version || '.' || xid FROM items WHERE id = $1"
 as = "string"
 absent_ttl = "1d"
@@ -139,7 +137,7 @@ invalidated_by = ["items(id)"]
 
 [[group]]
 name = "row"
-key = "row:{{id}}"
+key = "row:{id}"
 load = "SELECT version, xid FROM items WHERE id = $1"
 as = "hash"
 absent_ttl = "1d"
@@ -147,15 +145,15 @@ invalidated_by = ["items(id)"]
 
 [[group]]
 name = "note"
-key = "note:{{id}}"
+key = "note:{id}"
 load = "SELECT version || '.' || xid FROM notes WHERE id = $1"
 as = "string"
 absent_ttl = "1d"
 invalidated_by = ["notes(id)"]
 feed = "notify"
-"#
-    );
-    let mut options = ClusterOptions::with("--hot-key-reads 50").in_front_of(&database.url(), &groups);
+"#;
+    let mut options = ClusterOptions::with("--hot-key-reads 50").in_front_of(&database.url(), groups);
+    options.has_weather = check.faults.contains(&Fault::CutAndKill);
     options.args.extend(["--origin-replica".to_owned(), replica.url()]);
     options
 }
@@ -219,7 +217,7 @@ fn read_at_last(connection: &mut Connection, node: SocketAddr, group: usize, id:
             versions = read.unwrap_or_default();
             !versions.is_empty()
         }
-        Err(()) => {
+        Err(_) => {
             *connection = Connection::open(node).expect("the node answers");
             false
         }
@@ -229,8 +227,9 @@ fn read_at_last(connection: &mut Connection, node: SocketAddr, group: usize, id:
 }
 
 fn rows(url: &str, table: &str) -> Vec<Option<Version>> {
-    let query =
-        format!("SELECT t.version, t.xid FROM counters LEFT JOIN {table} t USING (id) WHERE name = '{table}' ORDER BY id");
+    let query = format!(
+        "SELECT t.version, t.xid FROM counters LEFT JOIN {table} t USING (id) WHERE name = '{table}' ORDER BY id"
+    );
     let rows = Psql::open(url).run(&query).expect("the database answers");
     let row = |row: &String| {
         let (number, transaction) = row.split_once('|').expect("two columns");

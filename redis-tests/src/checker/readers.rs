@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng};
 
 use super::truth::{Truth, Version};
-use crate::connection::Connection;
+use crate::connection::{Connection, ReplyError};
 use crate::reply::Reply;
 
 /// How long a reply may take; what comes later was not seen.
@@ -37,6 +37,9 @@ pub struct Reading {
     /// Whether a session has seen a value that is older than what it had seen.
     pub has_gone_back: AtomicBool,
 }
+
+/// What was read of several keys; `None`: nothing.
+pub type Versions = Vec<Option<Version>>;
 
 /// What a session has seen: of each group and key every value that differed from the one before.
 pub type Seen = HashMap<(usize, u32), Vec<Option<Version>>>;
@@ -134,7 +137,7 @@ impl<'s> Session<'s> {
     }
 
     /// Asks a node, whichever it is.
-    fn ask(&mut self, group: usize, ids: &[u32]) -> Option<Vec<Option<Version>>> {
+    fn ask(&mut self, group: usize, ids: &[u32]) -> Option<Versions> {
         let node = self.any_node()?;
         let connection = self.connections[node].as_mut()?;
         let versions = read(connection, group, ids);
@@ -167,11 +170,11 @@ pub fn note(seen: &mut Seen, group: usize, id: u32, version: Option<Version>) ->
 ///
 /// # Errors
 /// When the connection is of no use any more.
-pub fn read(connection: &mut Connection, group: usize, ids: &[u32]) -> Result<Option<Vec<Option<Version>>>, ()> {
+pub fn read(connection: &mut Connection, group: usize, ids: &[u32]) -> Result<Option<Versions>, ReplyError> {
     let keys = ids.iter().map(|id| format!("{}:{id}", GROUPS[group].0));
     if GROUPS[group].0 == "row" {
         let versions = keys.map(|key| Ok(version_of_hash(&ask(connection, &["HMGET", &key, "version", "xid"])?)));
-        return versions.collect::<Result<Option<Vec<_>>, ()>>();
+        return versions.collect::<Result<Option<Versions>, ReplyError>>();
     }
     let args: Vec<String> = std::iter::once("MGET".to_owned()).chain(keys).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
@@ -181,8 +184,8 @@ pub fn read(connection: &mut Connection, group: usize, ids: &[u32]) -> Result<Op
     }
 }
 
-fn ask(connection: &mut Connection, args: &[&str]) -> Result<Reply, ()> {
-    connection.call(args).map(|raw| Reply::parse(&raw)).map_err(|_| ())
+fn ask(connection: &mut Connection, args: &[&str]) -> Result<Reply, ReplyError> {
+    connection.call(args).map(|raw| Reply::parse(&raw))
 }
 
 /// The outer `None`: there was an error.

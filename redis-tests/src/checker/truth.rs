@@ -21,7 +21,7 @@ pub struct Version {
 const MISSING: u32 = 10;
 
 fn is_there_first(id: u32) -> bool {
-    id % MISSING > 0
+    !id.is_multiple_of(MISSING)
 }
 
 /// The tables with `keys` rows each, and the journal.
@@ -67,10 +67,13 @@ pub fn schema(keys: u32) -> String {
     )
 }
 
+/// The changes of a key, with their numbers.
+type Changes = Vec<(u64, Option<Version>)>;
+
 /// All that readers may have seen.
 pub struct Truth {
     /// By table and id: the changes that came to be seen, in their order. `None`: the row was not there.
-    by_key: HashMap<(usize, u32), Vec<(u64, Option<Version>)>>,
+    by_key: HashMap<(usize, u32), Changes>,
     /// Transactions that have changed rows.
     pub commits: usize,
 }
@@ -85,13 +88,14 @@ impl Truth {
         let rows = Psql::open(url)
             .run("SELECT name, id, max(version), xid, (array_agg(gone ORDER BY version DESC))[1] FROM journal GROUP BY name, id, xid ORDER BY 3")
             .expect("the database answers");
-        let mut by_key: HashMap<(usize, u32), Vec<(u64, Option<Version>)>> = HashMap::new();
+        let mut by_key: HashMap<(usize, u32), Changes> = HashMap::new();
         let mut transactions = std::collections::HashSet::new();
         for row in &rows {
             let fields: Vec<&str> = row.split('|').collect();
             let [name, id, number, transaction, gone] = fields[..] else { panic!("{row}") };
             let table = TABLES.iter().position(|table| *table == name).expect("a table of ours");
-            let [id, number, transaction] = [id, number, transaction].map(|text| text.parse::<u64>().expect("a number"));
+            let [id, number, transaction] =
+                [id, number, transaction].map(|text| text.parse::<u64>().expect("a number"));
             transactions.insert(transaction);
             let version = (gone == "f").then_some(Version { number, transaction });
             by_key.entry((table, id as u32)).or_default().push((number, version));

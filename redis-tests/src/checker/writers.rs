@@ -21,6 +21,9 @@ pub struct Writers {
     threads: Vec<JoinHandle<()>>,
 }
 
+/// What is called with the keys of a table that a transaction may have changed.
+pub type Afterwards = dyn Fn(&[(usize, u32)]) + Send + Sync;
+
 /// What a writer is told.
 #[derive(Clone)]
 pub struct Writing {
@@ -29,7 +32,7 @@ pub struct Writing {
     /// Transactions per second of one session.
     pub rate: f64,
     /// Called after each transaction with the keys that it may have changed: what an application with a cache has to do by itself.
-    pub afterwards: Option<Arc<dyn Fn(&[(usize, u32)]) + Send + Sync>>,
+    pub afterwards: Option<Arc<Afterwards>>,
 }
 
 impl Writers {
@@ -90,11 +93,15 @@ fn statements(keys: u32, random: &mut StdRng) -> (String, Vec<(usize, u32)>) {
         // Rows in one order, so that few transactions wait in a circle.
         0..100 => {
             let last = id + 4;
-            let text = format!("UPDATE {name} SET xid = 0 WHERE id IN (SELECT id FROM {name} WHERE id BETWEEN {id} AND {last} ORDER BY id FOR UPDATE)");
+            let text = format!(
+                "UPDATE {name} SET xid = 0 WHERE id IN (SELECT id FROM {name} WHERE id BETWEEN {id} AND {last} ORDER BY id FOR UPDATE)"
+            );
             return (text, (id..=last).map(|id| (table, id)).collect());
         }
         100..150 => format!("BEGIN; {}; ROLLBACK", touch(id)),
-        150..200 => format!("BEGIN; SAVEPOINT a; {}; ROLLBACK TO a; {}; {}; COMMIT", touch(id), touch(other), touch(other)),
+        150..200 => {
+            format!("BEGIN; SAVEPOINT a; {}; ROLLBACK TO a; {}; {}; COMMIT", touch(id), touch(other), touch(other))
+        }
         200..260 => format!("DELETE FROM {name} WHERE id = {id}"),
         260..360 => format!("INSERT INTO {name} VALUES ({id})"),
         360..400 => format!("UPDATE {name} SET id = {other} WHERE id = {id}"),

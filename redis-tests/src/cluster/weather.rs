@@ -20,6 +20,9 @@ const ON_THE_WAY: usize = 1024;
 /// How long a connection to the node itself may take to be made.
 const CONNECTING: Duration = Duration::from_secs(5);
 
+/// Between two looks at whether a cut is over.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// What happens to bytes on their way.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Conditions {
@@ -30,6 +33,8 @@ pub struct Conditions {
     /// How many of a million chunks are held up for `pause`, and with them all that follow.
     pub lost_in_a_million: u32,
     pub pause: Duration,
+    /// Nothing arrives. What is sent is lost, and with it its connection, once it is over.
+    pub is_cut: bool,
 }
 
 /// Proxies before the ports of one node; they end with this value.
@@ -127,11 +132,25 @@ impl Shared {
             if length == 0 {
                 return;
             }
+            if self.waits_out_a_cut() {
+                let _ = source.shutdown(Shutdown::Both);
+                return;
+            }
             last = last.max(Instant::now() + self.lateness(&mut random));
             if chunks.send((last, buffer[..length].to_vec())).is_err() {
                 return;
             }
         }
+    }
+
+    /// Whether there was one.
+    fn waits_out_a_cut(&self) -> bool {
+        let is_cut = || self.conditions.lock().expect("no thread panics with the conditions in hand").is_cut;
+        let was_cut = is_cut();
+        while is_cut() && !self.is_over.load(Ordering::SeqCst) {
+            thread::sleep(LOOK);
+        }
+        was_cut
     }
 
     fn lateness(&self, random: &mut StdRng) -> Duration {
@@ -163,6 +182,25 @@ mod tests {
     use crate::connection::Connection;
 
     #[test]
+    fn what_is_sent_during_a_cut_is_lost() {
+        let network = Network::take(NetworkKind::Loopback);
+        let (inside, outside) = (network.address(0), network.address(1));
+        let silent = TcpListener::bind((inside, PORTS.resp)).expect("the address is ours");
+        let hearing = thread::spawn(move || {
+            let (mut stream, _) = silent.accept()?;
+            let mut heard = Vec::new();
+            stream.read_to_end(&mut heard).map(|_| heard)
+        });
+        let weather = Weather::between(outside, inside, &[PORTS.resp], 1);
+        let mut connection = Connection::open(SocketAddr::from((outside, PORTS.resp))).expect("the proxy accepts");
+        weather.set(Conditions { is_cut: true, ..Conditions::default() });
+        connection.send(b"never heard").expect("the system takes it");
+        drop(connection);
+        weather.set(Conditions::default());
+        assert_eq!(hearing.join().expect("no panic").expect("the end comes through"), b"");
+    }
+
+    #[test]
     fn what_goes_through_comes_late_and_whole() {
         let network = Network::take(NetworkKind::Loopback);
         let (inside, outside) = (network.address(0), network.address(1));
@@ -175,7 +213,7 @@ mod tests {
         let mut connection = Connection::open(SocketAddr::from((outside, PORTS.resp))).expect("the proxy accepts");
         let large = "x".repeat(1 << 20);
         let delay = Duration::from_millis(30);
-        weather.set(Conditions { delay, jitter: delay, lost_in_a_million: 100_000, pause: delay });
+        weather.set(Conditions { delay, jitter: delay, lost_in_a_million: 100_000, pause: delay, is_cut: false });
         let began = Instant::now();
         let echoed = connection.call(&["SET", &large]).expect("what was sent comes back");
         assert!(began.elapsed() >= delay * 2, "it was late in both directions");

@@ -141,7 +141,11 @@ fn guard(call: &mut Call<'_>) -> Result<Flow, CommandError> {
         let names: Vec<&str> = Guard::ALL.iter().map(|guard| guard.as_str()).collect();
         return Err(CommandError::from(format!("ERR the guards are {}", names.join(", "))));
     };
-    call.node.freshness.guards.set(guard, call.integer(3)? != 0);
+    let is_there = call.integer(3)? != 0;
+    call.node.freshness.guards.set(guard, is_there);
+    if let (Guard::TakeBacks, Some(member)) = (guard, call.node.member()) {
+        member.hot.grants.listen(is_there);
+    }
     call.reply.ok();
     Ok(Flow::Continue)
 }

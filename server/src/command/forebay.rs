@@ -1,5 +1,7 @@
 //! FOREBAY.*: what only a read-through cache can be asked.
 
+use std::time::Instant;
+
 use forebay_cluster::{Node, SLOT_COUNT};
 use forebay_origin::{Rules, Xid};
 use forebay_resp::Reply;
@@ -8,7 +10,7 @@ use forebay_store::{Access, Key, Keyspace, Presence};
 use super::call::{Call, Flow};
 use super::error::CommandError;
 use super::spec::{Categories, Flags, KeySpec, KeyUse, Merge, Spec};
-use crate::freshness::{self, Told};
+use crate::freshness::{self, Recollection, Told};
 
 /// What nodes ask each other, and no client.
 const OF_NODES: Flags = Flags::FAST.union(Flags::INTERNAL);
@@ -23,7 +25,7 @@ pub(super) const TABLE: &[Spec] = &[
             "7.2.0",
             "O(N), N being the number of keys",
             "The database has changed keys.",
-            "transaction unix-time-milliseconds key [key ...]",
+            "transaction unix-time-microseconds key [key ...]",
         ),
     Spec::new("forebay.explain", 2, Flags::READONLY.union(Flags::FAST), Categories::KEYSPACE)
         .keys(&[KeySpec::one(KeyUse::RO)])
@@ -77,6 +79,7 @@ fn explain(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), Comma
     let mut facts = Facts::new();
     facts.place(call, key);
     facts.entry(call, keyspace, key);
+    facts.history(call, key);
     facts.write(call.reply);
     Ok(())
 }
@@ -107,6 +110,8 @@ impl Facts {
         let topology = call.node.topology.load();
         self.number("slot", i64::from(key.slot()));
         self.text("owner", topology.owner_of(key.slot()).map_or("", |owner| owner.id.as_str()));
+        let replicas: Vec<&str> = topology.replicas(key.slot()).map(|node| node.id.as_str()).collect();
+        self.text("replicas", replicas.join(" "));
         self.number("epoch", topology.epoch() as i64);
         let Some(origin) = call.node.origin.as_ref().filter(|_| call.session.db == 0) else {
             return;
@@ -143,6 +148,21 @@ impl Facts {
                 self.number("refresh_in_ms", refresh_at - now);
             }
         }
+    }
+
+    /// What is remembered of loads and changes of the key.
+    fn history(&mut self, call: &Call<'_>, key: &Key<'_>) {
+        let Recollection { loaded, changed, has_floor } =
+            call.node.freshness.memory.recall(key.slot(), key.bytes(), Instant::now());
+        if let Some(snapshot) = loaded {
+            self.text("loaded_by_snapshot", snapshot.to_string());
+        }
+        if let Some((transactions, ago)) = changed {
+            let transactions: Vec<String> = transactions.iter().map(Xid::to_string).collect();
+            self.text("changed_by_transactions", transactions.join(" "));
+            self.number("changed_ms_ago", ago.as_millis() as i64);
+        }
+        self.text("older_changes", if has_floor { "forgotten" } else { "known" });
     }
 
     fn write(&self, reply: &mut Reply) {

@@ -93,8 +93,11 @@ fn info(call: &mut Call<'_>) -> Result<Flow, CommandError> {
 
 fn list(call: &mut Call<'_>) -> Result<Flow, CommandError> {
     let filter = Filter::parse(call)?;
-    let names: Vec<_> =
-        Table::get().all().filter(|command| !command.is_of_nodes() && filter.admits(command)).map(|command| command.full_name).collect();
+    let names: Vec<_> = Table::get()
+        .all()
+        .filter(|command| !command.is_of_nodes() && filter.admits(command))
+        .map(|command| command.full_name)
+        .collect();
     call.reply.array(names.len());
     names.into_iter().for_each(|name| call.reply.bulk(name.as_bytes()));
     Ok(Flow::Continue)

@@ -1,10 +1,9 @@
 //! What the owner of a key does when the database has changed it.
 
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use forebay_origin::Xid;
-use forebay_store::{Key, Keyspace, Presence, UnixMillis};
+use forebay_store::{Key, Keyspace, Presence};
 
 use super::Guard;
 use crate::node::Node;
@@ -14,8 +13,8 @@ use crate::node::Node;
 pub struct Told {
     /// The transaction, if it is known.
     pub xid: Option<Xid>,
-    /// When it was committed, by the database's clock.
-    pub committed_at: Option<UnixMillis>,
+    /// When it was committed, by the database's clock, in microseconds of Unix' time.
+    pub committed_at: Option<i64>,
 }
 
 /// Takes out what the store has of the key, unless that was loaded after the change; called under the lock of the key's shard. Tells whether something was.
@@ -25,8 +24,7 @@ pub fn apply(node: &Node, keyspace: &mut Keyspace<'_>, key: &Key<'_>, told: Told
     let freshness = &node.freshness;
     freshness.count(|counts| &counts.changed);
     if let Some(committed_at) = told.committed_at {
-        let delay = u64::try_from(keyspace.now() - committed_at).unwrap_or_default();
-        freshness.counts.last_delay_ms.store(delay, Relaxed);
+        freshness.delays.add(u64::try_from(unix_micros() - committed_at).unwrap_or_default());
     }
     let now = Instant::now();
     let (survives, loads_are_void) = match told.xid {
@@ -52,4 +50,9 @@ pub fn apply(node: &Node, keyspace: &mut Keyspace<'_>, key: &Key<'_>, told: Told
         freshness.count(|counts| &counts.dropped);
     }
     is_there
+}
+
+fn unix_micros() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }

@@ -11,7 +11,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::{Buf, Bytes};
 use forebay_cluster::membership::Membership;
 use forebay_cluster::state::{Applied, Change as Agreed};
-use forebay_origin::{Affected, AffectedKeys, Change, ChangeFeed, Feed, FeedConfig, FeedEvent, FeedMemory, Gap, Origin, Position};
+use forebay_origin::{
+    Affected, AffectedKeys, Change, ChangeFeed, Feed, FeedConfig, FeedEvent, FeedMemory, Gap, Origin, Position,
+};
 use forebay_resp::{Args, Reply};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
@@ -49,7 +51,8 @@ pub async fn keep(engine: Arc<Engine>) -> Infallible {
             tokio::time::sleep(LOOK).await;
             continue;
         };
-        let mut keeper = Keeper { tasks: JoinSet::new(), followed: BTreeSet::new(), desk: Arc::new(Desk::new(&engine)), term };
+        let mut keeper =
+            Keeper { tasks: JoinSet::new(), followed: BTreeSet::new(), desk: Arc::new(Desk::new(&engine)), term };
         while self::term(&engine, alone_since) == Some(term) {
             keeper.follow_what_is_wanted().await;
             tokio::time::sleep(LOOK).await;
@@ -80,7 +83,8 @@ struct Keeper {
 impl Keeper {
     async fn follow_what_is_wanted(&mut self) {
         let Some(origin) = &self.desk.engine.node().origin else { return };
-        let wanted: Vec<Feed> = [Feed::Wal, Feed::Notify, Feed::Kafka].into_iter().filter(|feed| wants(origin, *feed)).collect();
+        let wanted: Vec<Feed> =
+            [Feed::Wal, Feed::Notify, Feed::Kafka].into_iter().filter(|feed| wants(origin, *feed)).collect();
         for feed in wanted {
             if self.followed.insert(feed.as_str()) {
                 let (desk, term) = (Arc::clone(&self.desk), self.term);
@@ -206,11 +210,16 @@ impl Desk {
                     change.position
                 }
                 FeedEvent::Gap(Gap { groups, reason, memory, .. }) => {
-                    warn!(feed = feed.as_str(), ?groups, "changes may have been missed, what was loaded before is called in: {reason}");
+                    warn!(
+                        feed = feed.as_str(),
+                        ?groups,
+                        "changes may have been missed, what was loaded before is called in: {reason}"
+                    );
                     if !desk.engine.node().freshness.guards.has(Guard::Gaps) {
                         return None;
                     }
-                    desk.call_in(groups.iter().map(|group| group.to_string()), memory.map(|memory| (feed, memory))).await;
+                    desk.call_in(groups.iter().map(|group| group.to_string()), memory.map(|memory| (feed, memory)))
+                        .await;
                     None
                 }
             }
@@ -220,7 +229,7 @@ impl Desk {
     async fn tell(&self, change: &Change) {
         let xid = change.xid.map_or_else(|| "-".to_owned(), |xid| xid.to_string());
         let at = change.committed_at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-        let at = at.map_or_else(|| "-".to_owned(), |at| at.as_millis().to_string());
+        let at = at.map_or_else(|| "-".to_owned(), |at| at.as_micros().to_string());
         let mut whole = Vec::new();
         for Affected { group, keys } in &change.affected {
             match keys {
@@ -321,7 +330,9 @@ async fn until_done<T, F: Future<Output = Result<T, String>>>(mut attempt: impl 
     loop {
         match attempt().await {
             Ok(done) => return done,
-            Err(reason) if pause == LONGEST_PAUSE => warn!("a change of the database cannot be told to everybody yet: {reason}"),
+            Err(reason) if pause == LONGEST_PAUSE => {
+                warn!("a change of the database cannot be told to everybody yet: {reason}")
+            }
             Err(_) => {}
         }
         tokio::time::sleep(pause).await;

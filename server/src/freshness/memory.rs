@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use forebay_cluster::SLOT_COUNT;
 use forebay_origin::{Loaded, Snapshot, TargetId, Xid};
-use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
@@ -29,6 +29,17 @@ const MAX_CHANGES_OF_KEY: usize = 8;
 
 /// What the replica of a database is; 0 is the primary.
 const PRIMARY: TargetId = TargetId(0);
+
+/// What is remembered of one key, for whoever asks why it is as it is.
+#[derive(Debug, Default)]
+pub struct Recollection {
+    /// The snapshot by which it was loaded last.
+    pub loaded: Option<Arc<Snapshot>>,
+    /// The transactions that have changed it, the newest last, and how long ago the last of them was told of.
+    pub changed: Option<(SmallVec<[Xid; 2]>, Duration)>,
+    /// What is not remembered any more has to be below what is loaded.
+    pub has_floor: bool,
+}
 
 /// What a load has brought, and when it began.
 #[derive(Clone, Copy)]
@@ -103,6 +114,14 @@ impl Memory {
             part.remember_load(key.clone(), snapshot, now);
         }
         admitted
+    }
+
+    /// What is remembered of a key.
+    pub fn recall(&self, slot: u16, key: &[u8], now: Instant) -> Recollection {
+        let part = self.part(slot).lock();
+        let loaded = part.loaded.get(key).map(|(snapshot, _)| Arc::clone(snapshot));
+        let changed = part.changed.get(key).map(|(xids, at)| (xids.clone(), now.saturating_duration_since(*at)));
+        Recollection { loaded, changed, has_floor: matches!(part.floor(slot), Floor::Forgotten { .. }) }
     }
 
     /// The slot has come to be this node's, which knows nothing of what was changed before.

@@ -24,6 +24,7 @@
 //! second load.
 
 mod changed;
+mod delays;
 mod guards;
 mod keeper;
 mod memory;
@@ -34,15 +35,18 @@ use forebay_origin::{Feed, FeedStatus, FeedView};
 use parking_lot::Mutex;
 
 pub use changed::{Told, apply};
+pub use delays::Delays;
 pub use guards::{Guard, Guards};
 pub use keeper::keep;
-pub use memory::{Load, Memory};
+pub use memory::{Load, Memory, Recollection};
 
 /// A node's part in keeping what it serves fresh.
 #[derive(Default)]
 pub struct Freshness {
     pub memory: Memory,
     pub counts: Counts,
+    /// From the commits of changes to when they came here, by the clocks of the database and of this node.
+    pub delays: Delays,
     /// All there, but in tests.
     pub guards: Guards,
     /// The feeds that this node follows as the keeper.
@@ -60,8 +64,6 @@ pub struct Counts {
     pub survived: AtomicU64,
     /// Loads that had not seen a change, and were repeated.
     pub late: AtomicU64,
-    /// Milliseconds from the last change's commit to when it came here, by two clocks.
-    pub last_delay_ms: AtomicU64,
 }
 
 impl Freshness {
@@ -85,4 +87,3 @@ impl Freshness {
         counter(&self.counts).fetch_add(1, Relaxed);
     }
 }
-

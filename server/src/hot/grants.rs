@@ -44,6 +44,8 @@ struct Table {
     /// By the keys' hashes.
     keys: HashMap<u64, Granted>,
     last_number: u64,
+    /// Changes take nothing back; only in tests, which must notice.
+    is_deaf: bool,
 }
 
 /// A key of which there are, or were, copies.
@@ -180,10 +182,15 @@ impl Grants {
 
     pub(super) fn changed_at(&self, db: u16, name: &[u8], now: Instant) {
         let mut table = self.table.lock();
-        let Table { keys, last_number } = &mut *table;
-        if let Some(granted) = keys.get_mut(&self.hash(db, name)) {
+        let Table { keys, last_number, is_deaf } = &mut *table;
+        if let Some(granted) = keys.get_mut(&self.hash(db, name)).filter(|_| !*is_deaf) {
             self.begin(granted, last_number, now);
         }
+    }
+
+    /// Whether changes of single keys take copies back: always, but in tests.
+    pub fn listen(&self, listens: bool) {
+        self.table.lock().is_deaf = !listens;
     }
 
     /// All keys of the slot have been changed, or those of one database; or are not to be copied any more.
@@ -195,7 +202,7 @@ impl Grants {
 
     pub(super) fn changed_slot_at(&self, slot: u16, db: Option<u16>, now: Instant) {
         let mut table = self.table.lock();
-        let Table { keys, last_number } = &mut *table;
+        let Table { keys, last_number, .. } = &mut *table;
         for granted in keys.values_mut().filter(|granted| granted.slot == slot) {
             if db.is_none_or(|db| db == granted.db) {
                 self.begin(granted, last_number, now);

@@ -4,12 +4,15 @@
 use std::fmt::Display;
 use std::sync::atomic::Ordering::Relaxed;
 
-use forebay_origin::{BATCH_SIZE_BOUNDS, BreakerState, GroupStatus, OriginStatus, Role, TargetStatus};
+use forebay_origin::{
+    BATCH_SIZE_BOUNDS, BreakerState, Feed, FeedState, FeedStatus, GroupStatus, OriginStatus, Role, TargetStatus,
+};
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
 
 use super::lanes::{BUCKETS, CommandTotals};
 use crate::command::table::Table;
+use crate::freshness::Freshness;
 use crate::hot::Hot;
 use crate::memory;
 use crate::node::Node;
@@ -28,6 +31,7 @@ pub fn render(node: &Node) -> prometheus::Result<Vec<u8>> {
     commands(node, &mut families);
     store(node, &mut families);
     loads(node, &mut families);
+    freshness(&node.freshness, &mut families);
     if let Some(member) = node.member() {
         hot(&member.hot, &mut families);
     }
@@ -141,6 +145,42 @@ fn loads(node: &Node, families: &mut Families) {
         families.counter(name, help, count.load(Relaxed));
     }
     families.gauge("forebay_waiting_requests", "Requests that wait for loads.", loads.waiting.load(Relaxed) as f64);
+}
+
+fn freshness(freshness: &Freshness, families: &mut Families) {
+    let counts = &freshness.counts;
+    for (name, help, count) in [
+        ("forebay_changed_keys_total", "Keys that the database was told to have changed.", &counts.changed),
+        ("forebay_invalidated_entries_total", "Entries that were taken out because of that.", &counts.dropped),
+        ("forebay_survived_changes_total", "Entries that had been loaded after the change.", &counts.survived),
+        ("forebay_late_fills_total", "Loads that had not seen a change, and were repeated.", &counts.late),
+    ] {
+        families.counter(name, help, count.load(Relaxed));
+    }
+    let bounds = (0..LONGEST_BOUND).map(|power| (2u64 << power) as f64 / 1e6);
+    let delays = histogram(bounds, &freshness.delays.by_powers(), freshness.delays.sum() as f64 / 1e6);
+    let help = "Time from a commit to when the owner of a changed key was told, by two clocks.";
+    families.histograms("forebay_change_delay_seconds", help, [(Vec::new(), delays)]);
+    let feeds = freshness.feeds();
+    let label = |feed: &Feed| labels_of(&[("feed", feed.as_str())]);
+    let is_followed = |state: FeedState| f64::from(u8::from(state == FeedState::Following));
+    let help = "Whether this node, as the keeper, follows the changes of the database.";
+    families.gauges(
+        "forebay_feed_following",
+        help,
+        feeds.iter().map(|(feed, status)| (label(feed), is_followed(status.state))),
+    );
+    let help = "How long the oldest change has waited that not everybody has dealt with.";
+    let lags = feeds.iter().map(|(feed, status)| (label(feed), status.unconfirmed_for.as_secs_f64()));
+    families.gauges("forebay_feed_lag_seconds", help, lags);
+    let help = "Bytes of write-ahead log that the database keeps for the feed.";
+    let retained = feeds.iter().map(|(feed, status)| (label(feed), status.retained_bytes as f64));
+    families.gauges("forebay_feed_retained_bytes", help, retained);
+    let counts = |count: fn(&FeedStatus) -> u64| feeds.iter().map(move |(feed, status)| (label(feed), count(status)));
+    let help = "Times that changes may have been missed, so that everything was called in.";
+    families.counters("forebay_feed_gaps_total", help, counts(|status| status.counts.gaps));
+    let help = "Times that the connection of a feed was lost.";
+    families.counters("forebay_feed_interruptions_total", help, counts(|status| status.counts.interruptions));
 }
 
 fn hot(hot: &Hot, families: &mut Families) {

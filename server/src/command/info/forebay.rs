@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use forebay_origin::{BreakerState, OriginStatus, Role};
 
 use super::Report;
+use crate::freshness::Freshness;
 use crate::groups::one_line;
 use crate::hot::Hot;
 
@@ -54,16 +55,19 @@ pub(super) fn forebay(report: &mut Report<'_>) {
 
 /// What was done about changes of the database, and how the feeds do of which this node is the keeper.
 fn freshness(report: &mut Report<'_>) {
-    let counts = &report.node.freshness.counts;
+    let Freshness { counts, delays, .. } = &report.node.freshness;
     report.fields([
         ("changed_keys", counts.changed.load(Relaxed)),
         ("invalidated_entries", counts.dropped.load(Relaxed)),
         ("survived_changes", counts.survived.load(Relaxed)),
         ("late_fills", counts.late.load(Relaxed)),
-        ("last_change_delay_ms", counts.last_delay_ms.load(Relaxed)),
+        ("change_delay_p50_us", delays.quantile(0.5)),
+        ("change_delay_p99_us", delays.quantile(0.99)),
+        ("change_delay_max_us", delays.quantile(1.0)),
     ]);
     for (feed, status) in report.node.freshness.feeds() {
-        let mut tell = |what: &str, value: &dyn std::fmt::Display| report.field(&format!("feed_{}{what}", feed.as_str()), value);
+        let mut tell =
+            |what: &str, value: &dyn std::fmt::Display| report.field(&format!("feed_{}{what}", feed.as_str()), value);
         tell("", &status.state.as_str());
         tell("_retained_bytes", &status.retained_bytes);
         tell("_transactions", &status.counts.transactions);
