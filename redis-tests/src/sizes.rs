@@ -53,6 +53,11 @@ pub fn check_time() -> Duration {
     Duration::from_secs(number("FOREBAY_CHECK_SECONDS", 20))
 }
 
+/// Seconds for which a database is away.
+pub fn outage() -> u64 {
+    number("FOREBAY_OUTAGE_SECONDS", 5)
+}
+
 /// The seed of all clients; printed by each test that asks, so that a failure can be repeated.
 pub fn seed() -> u64 {
     thread_local!(static PRINTED: Cell<bool> = const { Cell::new(false) });

@@ -1,8 +1,11 @@
 //! Freshness in a cluster: whichever node dies, also the one that follows the database, what was changed is taken out everywhere.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 use std::time::Duration;
 
 use forebay_redis_tests::cluster::nodes::{Cluster, ClusterOptions};
+use forebay_redis_tests::cluster::roaming::Roaming;
 use forebay_redis_tests::connection::Connection;
 use forebay_redis_tests::database::Database;
 use forebay_redis_tests::process::eventually;
@@ -56,6 +59,52 @@ fn the_death_of_any_node_loses_no_change() {
         let mut clients: Vec<Connection> = cluster.nodes.iter().map(|node| node.connect()).collect();
         await_all(&mut clients, &after);
     }
+}
+
+/// Many clients at all nodes want one key all the time; its row is changed again and again, and its owner is killed.
+#[test]
+fn a_herd_costs_one_load_for_each_change_and_owner() {
+    let (database, mut cluster) = start();
+    let name = "thing:7";
+    let owner = cluster.owned_of(0, &[name.to_owned()]);
+    let owner = if owner.is_empty() {
+        (1..3).find(|node| !cluster.owned_of(*node, &[name.to_owned()]).is_empty())
+    } else {
+        Some(0)
+    };
+    let owner = owner.expect("the key has an owner");
+    await_all(&mut [cluster.nodes[owner].connect()], "thing");
+    let addresses = cluster.addresses();
+    let ends = AtomicBool::new(false);
+    database.forget();
+    let (changes, half) = (40, 20);
+    thread::scope(|scope| {
+        for number in 0..48 {
+            let (addresses, ends) = (&addresses, &ends);
+            scope.spawn(move || {
+                let mut client = Roaming::new(addresses.clone(), number, Duration::from_secs(2));
+                while !ends.load(Relaxed) {
+                    client.call(&["GET", name]);
+                }
+            });
+        }
+        for change in 1..=changes {
+            if change == half {
+                cluster.nodes[owner].kill();
+            }
+            database.sql(&format!("UPDATE things SET name = 'change {change}' WHERE id = 7"));
+            let expected = Reply::bulk(&format!("change {change}"));
+            let is_seen = || {
+                let node = cluster.running().next().expect("two nodes are left");
+                node.connect().command(&format!("GET {name}")) == expected
+            };
+            assert!(eventually(PATIENCE, is_seen), "change {change} is not seen");
+        }
+        ends.store(true, Relaxed);
+    });
+    let loads = database.asked("FROM things");
+    println!("{loads} loads of one key for {changes} changes, with one change of its owner, by 48 clients");
+    assert!(loads <= changes + 1, "{loads}");
 }
 
 fn start() -> (Database, Cluster) {

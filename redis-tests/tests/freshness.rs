@@ -1,13 +1,16 @@
 //! Freshness: what the database has replaced is taken out of the cache, and nothing else is.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
+use forebay_redis_tests::checker::psql::Psql;
 use forebay_redis_tests::connection::Connection;
 use forebay_redis_tests::database::Database;
 use forebay_redis_tests::process::eventually;
 use forebay_redis_tests::reply::Reply;
 use forebay_redis_tests::server::{Forebay, ForebayOptions};
+use forebay_redis_tests::sizes;
 
 /// How long a condition may take to come about.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -211,6 +214,108 @@ fn a_restart_of_the_database_loses_nothing() {
     database.sql("UPDATE products SET name = 'new' WHERE id = 1");
     await_reply(&mut client, "GET product:1", &Reply::bulk("new"));
     assert_eq!(client.command("GET product:2"), Reply::bulk("product 2"));
+}
+
+/// Prints how long changes take from their commit to the owner of their key: one at a time, and while clients read and others write.
+#[test]
+fn how_long_changes_take() {
+    let database = Database::start(SCHEMA);
+    let server = start(&database, GROUPS, &[]);
+    let mut client = server.connect();
+    for id in 1..=100 {
+        client.command(&format!("GET product:{id}"));
+    }
+    let mut writer = Psql::open(&database.url());
+    let changes = 300;
+    for round in 0..changes {
+        let id = round % 100 + 1;
+        writer
+            .run(&format!("UPDATE products SET name = 'round {round}' WHERE id = {id}"))
+            .expect("the database answers");
+        await_reply(&mut client, &format!("GET product:{id}"), &Reply::bulk(&format!("round {round}")));
+    }
+    println!("one at a time: {}", delays(&mut client));
+    let loaded = start(&database, GROUPS, &["--feed-name", "loaded"]);
+    let mut client = loaded.connect();
+    let ends = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut reader = loaded.connect();
+                while !ends.load(Relaxed) {
+                    for id in 1..=100 {
+                        reader.command(&format!("GET product:{id}"));
+                    }
+                }
+            });
+        }
+        for round in 0..20 * changes {
+            let id = round % 100 + 1;
+            writer
+                .run(&format!("UPDATE products SET name = 'again {round}' WHERE id = {id}"))
+                .expect("the database answers");
+        }
+        ends.store(true, Relaxed);
+    });
+    await_reply(&mut client, "GET product:100", &Reply::bulk(&format!("again {}", 20 * changes - 1)));
+    println!("under load: {}", delays(&mut client));
+    assert!(figure(&mut client, "changed_keys") >= 20 * changes);
+}
+
+/// The hot keys do not need the database while it is away, and it is not overrun when it returns.
+#[test]
+fn an_outage_is_not_noticed_by_readers_of_what_is_known() {
+    let mut database = Database::start(SCHEMA);
+    let server = start(&database, GROUPS, &["--origin-pool-size", "4"]);
+    let mut client = server.connect();
+    for id in 1..=100 {
+        client.command(&format!("GET product:{id}"));
+    }
+    let ends = AtomicBool::new(false);
+    let (asked, answered) = (AtomicU64::new(0), AtomicU64::new(0));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut reader = server.connect();
+                while !ends.load(Relaxed) {
+                    for id in 1..=100 {
+                        let reply = reader.command(&format!("GET product:{id}"));
+                        asked.fetch_add(1, Relaxed);
+                        answered.fetch_add(u64::from(matches!(reply, Reply::Bulk(_))), Relaxed);
+                    }
+                }
+            });
+        }
+        database.stop();
+        let before = asked.load(Relaxed);
+        let lasts = Duration::from_secs(sizes::outage());
+        assert!(!eventually(lasts, || ends.load(Relaxed)), "nobody ends it");
+        println!("{} reads in {lasts:?} without a database", asked.load(Relaxed) - before);
+        database.start_again();
+        let watch = database.watch_connections();
+        database.sql("UPDATE products SET name = 'after ' || id");
+        for id in 1..=100 {
+            await_reply(&mut client, &format!("GET product:{id}"), &Reply::bulk(&format!("after {id}")));
+        }
+        ends.store(true, Relaxed);
+        let most = watch.end().into_iter().max().unwrap_or_default();
+        println!("at most {most} connections when it was back");
+        // Four for loads and one for the feed, besides what looks after the feed.
+        assert!(most <= 8, "{most} connections");
+    });
+    let (asked, answered) = (asked.into_inner(), answered.into_inner());
+    println!("{answered} of {asked} reads were answered");
+    assert!(answered as f64 >= asked as f64 * 0.999, "{} were not", asked - answered);
+}
+
+fn delays(client: &mut Connection) -> String {
+    let figures =
+        ["p50", "p99", "max"].map(|which| figure(client, &format!("change_delay_{which}_us")) as f64 / 1_000.0);
+    let [half, most, all] = figures;
+    format!(
+        "{} changes, commit to owner: p50 {half} ms, p99 {most} ms, at most {all} ms",
+        figure(client, "changed_keys")
+    )
 }
 
 fn start(database: &Database, groups: &str, args: &[&str]) -> Forebay {

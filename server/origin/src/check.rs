@@ -53,7 +53,7 @@ pub async fn examine(config: OriginConfig, groups: Vec<GroupConfig>) -> Checked 
         let faults = match (check_target(target, &groups, &blueprint.loads).await, target.role()) {
             (Ok(faults), Role::Replica) => faults,
             (Ok(mut faults), Role::Primary) => {
-                match feed::examine(&config.url, &groups).await {
+                match feed::examine(&config, &groups).await {
                     Ok(examined) => {
                         faults.extend(examined.faults);
                         (checked.advice, checked.feed_sql) = (examined.advice, examined.sql);

@@ -29,6 +29,10 @@ pub struct OriginConfig {
     pub idle_timeout: Duration,
     /// A connection is closed at this age, so that load balancers and certificates can change behind it.
     pub max_lifetime: Duration,
+    /// [`FeedConfig::name`](crate::FeedConfig::name).
+    pub feed_name: String,
+    /// [`FeedConfig::max_retained`](crate::FeedConfig::max_retained), in bytes.
+    pub feed_max_retained: u64,
 }
 
 impl OriginConfig {
@@ -45,6 +49,8 @@ impl OriginConfig {
             breaker: BreakerConfig::default(),
             idle_timeout: Duration::from_secs(300),
             max_lifetime: Duration::from_secs(1800),
+            feed_name: "forebay".to_owned(),
+            feed_max_retained: 4 << 30,
         }
     }
 

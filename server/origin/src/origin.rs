@@ -215,6 +215,12 @@ impl Origin {
         true
     }
 
+    /// How feeds are followed here, by a keeper of this term.
+    pub fn feed_config(&self, term: u64, memory: Option<crate::FeedMemory>) -> FeedConfig {
+        let OriginConfig { feed_name, feed_max_retained, .. } = &self.config;
+        FeedConfig { name: feed_name.clone(), max_retained: *feed_max_retained, ..FeedConfig::new(term, memory) }
+    }
+
     /// Follows the changes of the primary's rows, as the groups with this feed name them; whenever groups are replaced, as the new ones do.
     /// There is to be one follower in a cluster: who follows with a higher term displaces the others.
     ///

@@ -419,6 +419,8 @@ fn read_origin(reader: &mut Reader<'_>) -> Option<OriginConfig> {
     origin.max_waiting_loads = reader.value("origin-max-waiting", parse::at_least_one);
     origin.idle_timeout = reader.value("origin-idle-timeout", parse::time_above_zero);
     origin.max_lifetime = reader.value("origin-max-lifetime", parse::time_above_zero);
+    origin.feed_name = reader.value("feed-name", parse::feed_name);
+    origin.feed_max_retained = reader.value("feed-max-retained", parse::size_above_zero);
     if origin.batch_window >= origin.load_timeout {
         reader.refuse(
             "origin-batch-window",

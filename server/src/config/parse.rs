@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use forebay_cluster::NodeId;
 use forebay_cluster::discovery::Discovery;
-use forebay_origin::parse_duration;
+use forebay_origin::{is_feed_name, parse_duration};
 use forebay_store::EvictionPolicy;
 
 use super::LogFormat;
@@ -21,6 +21,21 @@ const MOST_DATABASES: u16 = 1024;
 
 pub(super) fn text(text: &str) -> Result<String, Complaint> {
     Ok(text.to_owned())
+}
+
+pub(super) fn size_above_zero(text: &str) -> Result<u64, Complaint> {
+    match size(text)? {
+        0 => Err(Complaint::new("it is 0", "")),
+        size => Ok(size),
+    }
+}
+
+pub(super) fn feed_name(text: &str) -> Result<String, Complaint> {
+    let hint = "write lower case letters, digits and `_`, at most 40 of them, beginning with a letter";
+    match is_feed_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err(Complaint::new(format!("`{text}` cannot be the name of a replication slot"), hint)),
+    }
 }
 
 pub(super) fn path(text: &str) -> Result<PathBuf, Complaint> {

@@ -206,6 +206,22 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting::new(Topic::Origin, "origin-max-lifetime", "TIME", "30m", "A connection is replaced at this age")
         .of_nodes(NO_LOADS),
     Setting::new(
+        Topic::Origin,
+        "feed-name",
+        "NAME",
+        "forebay",
+        "What publication, slots and triggers in the database are called; each cluster at one database needs its own",
+    )
+    .of_nodes(NO_LOADS),
+    Setting::new(
+        Topic::Origin,
+        "feed-max-retained",
+        "SIZE",
+        "4gb",
+        "Most write-ahead log that the database keeps for us; beyond it everything is loaded anew",
+    )
+    .of_nodes(NO_LOADS),
+    Setting::new(
         Topic::Access,
         "requirepass",
         "PASSWORD",

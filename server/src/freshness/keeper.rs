@@ -11,9 +11,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::{Buf, Bytes};
 use forebay_cluster::membership::Membership;
 use forebay_cluster::state::{Applied, Change as Agreed};
-use forebay_origin::{
-    Affected, AffectedKeys, Change, ChangeFeed, Feed, FeedConfig, FeedEvent, FeedMemory, Gap, Origin, Position,
-};
+use forebay_origin::{Affected, AffectedKeys, Change, ChangeFeed, Feed, FeedEvent, FeedMemory, Gap, Origin, Position};
 use forebay_resp::{Args, Reply};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
@@ -114,7 +112,7 @@ async fn follow(desk: &Arc<Desk>, feed: Feed, term: u64) {
     let Some(origin) = desk.engine.node().origin.clone() else { return };
     let mut told = None;
     loop {
-        match origin.follow(feed, FeedConfig::new(term, desk.memory(feed))) {
+        match origin.follow(feed, origin.feed_config(term, desk.memory(feed))) {
             Ok(followed) => {
                 desk.engine.node().freshness.follows(feed, Some(followed.view()));
                 deal_with_all(desk, feed, followed).await;

@@ -7,7 +7,6 @@ use sqlx::postgres::PgConnection;
 use sqlx::{ConnectOptions, Row};
 
 use super::address::Address;
-use super::config::FeedConfig;
 use super::notify::triggers::Triggers;
 use super::outlet::is_wanted;
 use super::tables::{Survey, Table};
@@ -25,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What a database says of the feeds that groups have.
 #[derive(Debug, Default)]
 pub(crate) struct Examined {
+    /// The name of the feeds.
+    name: String,
     /// What keeps them from telling of everything.
     pub(crate) faults: Vec<Fault>,
     /// What makes them tell of more than was changed.
@@ -39,13 +40,14 @@ pub(crate) struct Examined {
 /// # Errors
 /// When the primary cannot be asked.
 pub async fn feed_sql(config: &OriginConfig, groups: &[GroupConfig]) -> Result<String, Fault> {
-    let examined = examine(&config.url, groups).await;
+    let examined = examine(config, groups).await;
     examined.map(|examined| examined.sql).map_err(|error| Fault::unplaced("origin", error.to_string(), ""))
 }
 
 /// Looks at the primary and at the tables that groups with feeds name.
-pub(crate) async fn examine(url: &str, groups: &[GroupConfig]) -> Result<Examined, SessionError> {
-    let mut examined = Examined::default();
+pub(crate) async fn examine(config: &OriginConfig, groups: &[GroupConfig]) -> Result<Examined, SessionError> {
+    let url = config.url.as_str();
+    let mut examined = Examined { name: config.feed_name.clone(), ..Examined::default() };
     if url.starts_with("sqlite:") {
         let told = groups.iter().filter(|group| group.change_feed().is_some());
         let hint = "leave it out and set a ttl";
@@ -79,7 +81,7 @@ impl Examined {
         let survey = Survey::make(connection, groups, feed).await?;
         self.faults.extend(survey.faults.iter().cloned());
         self.advice.extend(survey.advice.iter().cloned());
-        let rights = Rights::ask(connection).await?;
+        let rights = Rights::ask(connection, &self.name).await?;
         match feed {
             Feed::Wal => self.look_at_wal(connection, &survey, &rights).await,
             Feed::Notify => self.look_at_triggers(connection, &survey, &rights).await,
@@ -94,7 +96,7 @@ impl Examined {
         rights: &Rights,
     ) -> Result<(), SessionError> {
         self.faults.extend(server_fault(connection).await?);
-        let name = FeedConfig::new(0, None).name;
+        let name = self.name.clone();
         if !survey.tables.is_empty() {
             let publication = Publication::look_up(connection, &name, &survey.tables).await?;
             self.comment("what the feed \"wal\" reads; it makes this itself if its user owns the tables");
@@ -145,7 +147,7 @@ impl Examined {
         survey: &Survey,
         rights: &Rights,
     ) -> Result<(), SessionError> {
-        let name = FeedConfig::new(0, None).name;
+        let name = self.name.clone();
         for (table, columns) in &survey.tables {
             let triggers = Triggers::of(&name, table, columns);
             self.comment(&format!(
@@ -199,7 +201,7 @@ struct Rights {
 }
 
 impl Rights {
-    async fn ask(connection: &mut PgConnection) -> Result<Rights, SessionError> {
+    async fn ask(connection: &mut PgConnection, feed: &str) -> Result<Rights, SessionError> {
         let sql = "SELECT r.rolname::text AS name, r.rolsuper OR r.rolreplication OR EXISTS ( \
                    SELECT FROM pg_catalog.pg_roles g WHERE g.rolname = 'rds_replication' AND pg_has_role(g.oid, 'MEMBER')) AS replicates, \
                    has_database_privilege(current_database(), 'CREATE') AS creates, \
@@ -207,7 +209,7 @@ impl Rights {
                    (SELECT count(*) FROM pg_catalog.pg_replication_slots WHERE slot_name ~ ('^' || $1 || '_[0-9a-f]{8}$')) AS own_slots, \
                    current_setting('max_replication_slots')::int8 AS max_slots \
                    FROM pg_catalog.pg_roles r WHERE r.rolname = current_user";
-        let asked = sqlx::query(sql).bind(FeedConfig::new(0, None).name).fetch_one(connection).await;
+        let asked = sqlx::query(sql).bind(feed).fetch_one(connection).await;
         let row = asked.map_err(session_error)?;
         let read = || {
             Ok(Rights {

@@ -46,16 +46,21 @@ use crate::group::Feed;
 /// The longest name of a feed. The names of slots and of connections, with their terms, are longer, and Postgres cuts what is beyond 63 bytes.
 const LONGEST_NAME: usize = 40;
 
+/// Whether a feed can have that name: lower case letters, digits and `_`, at most 40 of them, beginning with a letter or `_`.
+pub fn is_feed_name(name: &str) -> bool {
+    let is_sign = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let begins = name.as_bytes().first().is_some_and(|first| !first.is_ascii_digit());
+    begins && name.len() <= LONGEST_NAME && name.bytes().all(is_sign)
+}
+
 /// Follows the changes of the database at `url`.
 ///
 /// # Errors
 /// When there is no such feed there.
 pub(crate) fn follow(url: &str, feed: Feed, config: FeedConfig, groups: GroupsWatch) -> Result<ChangeFeed, Fault> {
     let refuse = |problem: String, hint: &str| Err(Fault::unplaced("feed", problem, hint));
-    let is_sign = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     let name = &config.name;
-    if name.is_empty() || name.len() > LONGEST_NAME || !name.bytes().all(is_sign) || name.as_bytes()[0].is_ascii_digit()
-    {
+    if !is_feed_name(name) {
         return refuse(
             format!("`{name}` cannot be the name of a replication slot"),
             "write lower case letters, digits and `_`, at most 40 of them, beginning with a letter",
