@@ -215,6 +215,11 @@ impl Origin {
         true
     }
 
+    /// Tells when transactions of the primary are seen; `None` where there are no snapshots.
+    pub fn visibility(&self) -> Option<feed::Visibility> {
+        feed::Visibility::of(&self.config.url, &self.config.feed_name)
+    }
+
     /// How feeds are followed here, by a keeper of this term.
     pub fn feed_config(&self, term: u64, memory: Option<crate::FeedMemory>) -> FeedConfig {
         let OriginConfig { feed_name, feed_max_retained, .. } = &self.config;

@@ -11,7 +11,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::{Buf, Bytes};
 use forebay_cluster::membership::Membership;
 use forebay_cluster::state::{Applied, Change as Agreed};
-use forebay_origin::{Affected, AffectedKeys, Change, ChangeFeed, Feed, FeedEvent, FeedMemory, Gap, Origin, Position};
+use forebay_origin::{
+    Affected, AffectedKeys, Change, ChangeFeed, Feed, FeedEvent, FeedMemory, Gap, Origin, Position, Visibility,
+};
 use forebay_resp::{Args, Reply};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
@@ -151,6 +153,8 @@ async fn deal_with_all(desk: &Arc<Desk>, feed: Feed, mut events: ChangeFeed) {
 struct Desk {
     engine: Arc<Engine>,
     client: Arc<Client>,
+    /// Of the primary, if it has snapshots.
+    visibility: Option<Visibility>,
     calling_in: tokio::sync::Mutex<()>,
     to_call_in: Mutex<ToCallIn>,
     /// What a node that is alone remembers of feeds, which ends with what it has loaded.
@@ -171,6 +175,7 @@ impl Desk {
         Desk {
             client: Arc::new(Client::of_peers(engine.node().clock.unix_millis())),
             engine: Arc::clone(engine),
+            visibility: engine.node().origin.as_ref().and_then(|origin| origin.visibility()),
             calling_in: Default::default(),
             to_call_in: Default::default(),
             memories: Default::default(),
@@ -204,6 +209,10 @@ impl Desk {
         async move {
             match event {
                 FeedEvent::Change(change) => {
+                    // Or whoever loads next would read what was there before, and have to load again.
+                    if let (Some(visibility), Some(xid)) = (&desk.visibility, change.xid) {
+                        visibility.wait_for(xid).await;
+                    }
                     desk.tell(&change).await;
                     change.position
                 }

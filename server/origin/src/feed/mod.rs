@@ -25,6 +25,7 @@ mod settling;
 mod status;
 mod tables;
 mod tls;
+mod visibility;
 mod wal;
 
 pub use change::{
@@ -34,6 +35,7 @@ pub use change::{
 pub use config::FeedConfig;
 pub use handle::{ChangeFeed, FeedView};
 pub use status::{FeedCounts, FeedState, FeedStatus};
+pub use visibility::Visibility;
 
 pub use examine::feed_sql;
 
