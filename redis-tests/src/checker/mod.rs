@@ -32,7 +32,7 @@ use crate::process::eventually;
 use faults::{Fault, GUEST, Troublemaker};
 use guard::Mutation;
 use psql::Psql;
-use readers::{GROUPS, Readers};
+use readers::{GROUPS, Readers, Versions};
 use truth::{TABLES, Truth, Version};
 use writers::{Writers, Writing};
 
@@ -41,6 +41,9 @@ const QUIET: Duration = Duration::from_secs(5);
 
 /// How long a node may take to answer when nothing happens any more.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Keys that are compared at once.
+const AT_ONCE: usize = 100;
 
 /// What is checked, and for how long.
 #[derive(Clone, Debug)]
@@ -198,9 +201,10 @@ fn differences(cluster: &Cluster, database: &Database) -> Vec<String> {
     for node in cluster.running() {
         let mut connection = node.connect();
         for (group, (name, table)) in GROUPS.iter().enumerate() {
-            for (id, row) in (1..).zip(&rows[*table]) {
-                let read = read_at_last(&mut connection, node.address(), group, id);
-                if read != *row {
+            let ids: Vec<u32> = (1..).take(rows[*table].len()).collect();
+            for (ids, rows) in ids.chunks(AT_ONCE).zip(rows[*table].chunks(AT_ONCE)) {
+                let read = read_at_last(&mut connection, node.address(), group, ids);
+                for ((id, read), row) in ids.iter().zip(read).zip(rows).filter(|((_, read), row)| read != *row) {
                     different.push(format!("{node}: {name}:{id} is {read:?}, in the database {row:?}"));
                 }
             }
@@ -209,10 +213,10 @@ fn differences(cluster: &Cluster, database: &Database) -> Vec<String> {
     different
 }
 
-/// Reads a key of a node that may have to wait for its database still.
-fn read_at_last(connection: &mut Connection, node: SocketAddr, group: usize, id: u32) -> Option<Version> {
+/// Reads keys of a node that may have to wait for its database still.
+fn read_at_last(connection: &mut Connection, node: SocketAddr, group: usize, ids: &[u32]) -> Versions {
     let mut versions = Vec::new();
-    let is_read = eventually(PATIENCE, || match readers::read(connection, group, &[id]) {
+    let is_read = eventually(PATIENCE, || match readers::read(connection, group, ids) {
         Ok(read) => {
             versions = read.unwrap_or_default();
             !versions.is_empty()
@@ -222,8 +226,8 @@ fn read_at_last(connection: &mut Connection, node: SocketAddr, group: usize, id:
             false
         }
     });
-    assert!(is_read, "{node} does not answer for {}:{id}", GROUPS[group].0);
-    versions[0]
+    assert!(is_read, "{node} does not answer for {}:{ids:?}", GROUPS[group].0);
+    versions
 }
 
 fn rows(url: &str, table: &str) -> Vec<Option<Version>> {

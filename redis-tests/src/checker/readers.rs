@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng};
 
 use super::truth::{Truth, Version};
-use crate::connection::{Connection, ReplyError};
+use crate::connection::{Connection, ReplyError, encode};
 use crate::reply::Reply;
 
 /// How long a reply may take; what comes later was not seen.
@@ -173,19 +173,18 @@ pub fn note(seen: &mut Seen, group: usize, id: u32, version: Option<Version>) ->
 pub fn read(connection: &mut Connection, group: usize, ids: &[u32]) -> Result<Option<Versions>, ReplyError> {
     let keys = ids.iter().map(|id| format!("{}:{id}", GROUPS[group].0));
     if GROUPS[group].0 == "row" {
-        let versions = keys.map(|key| Ok(version_of_hash(&ask(connection, &["HMGET", &key, "version", "xid"])?)));
-        return versions.collect::<Result<Option<Versions>, ReplyError>>();
+        // All at once, as a pipeline.
+        let requests: Vec<u8> = keys.flat_map(|key| encode(&["HMGET", &key, "version", "xid"])).collect();
+        connection.send(&requests)?;
+        let replies = ids.iter().map(|_| connection.read_raw()).collect::<Result<Vec<_>, ReplyError>>()?;
+        return Ok(replies.iter().map(|raw| version_of_hash(&Reply::parse(raw))).collect());
     }
     let args: Vec<String> = std::iter::once("MGET".to_owned()).chain(keys).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    match ask(connection, &args)? {
+    match Reply::parse(&connection.call(&args)?) {
         Reply::Array(values) => Ok(values.iter().map(version_of_string).collect()),
         _ => Ok(None),
     }
-}
-
-fn ask(connection: &mut Connection, args: &[&str]) -> Result<Reply, ReplyError> {
-    connection.call(args).map(|raw| Reply::parse(&raw))
 }
 
 /// The outer `None`: there was an error.
