@@ -11,7 +11,7 @@
 //!   ([`Flight::round`] rises before the fence of the new round is taken); a request that joined in the round that was voided last
 //!   does not use its result and starts over.
 //! - *No value is seen while a copy that may become the owner's has an older one.* Whoever loads has first found the key missing: the copies
-//!   have been told that it is gone, or never had it. What a load brought is stored only when they have dealt with that
+//!   have been told that it is gone, or never had it; what is loaded early is taken out first. What a load brought is stored only when they have dealt with that
 //!   ([`Inner::is_gone_elsewhere`]), so an owner that dies afterwards leaves nothing older to its successor. It is mostly so long before the
 //!   origin has answered.
 //! - *Nothing is stored or told that was loaded by a group which is not the key's any more.* Groups are replaced as one value, and only then
@@ -271,6 +271,21 @@ impl Inner {
         })
     }
 
+    /// Takes out what a load is to replace that came early, where copies have it too and changes are followed.
+    fn let_go(&self, key: &Key<'_>, group: GroupId, mut told: Recorded) -> Recorded {
+        let rules = self.origin().rules(group, key.bytes());
+        let is_followed = rules.is_some_and(|rules| !rules.group.invalidated_by.is_empty());
+        if let Some(member) = self.node.member().filter(|_| is_followed && !told.is_empty()) {
+            let mut keyspace = self.node.store.lock(key.slot(), self.node.clock.unix_millis());
+            if keyspace.peek(key).is_some_and(|entry| entry.fill().is_some()) {
+                keyspace.discard(key);
+                member.replication.record_eviction(key.slot(), key.db(), key.bytes());
+                member.replication.seen(key.slot(), &mut told);
+            }
+        }
+        told
+    }
+
     /// Waits until no copy that may become the owner's holds what the key was before the load. False if this node is not the owner any more.
     ///
     /// # Errors
@@ -318,7 +333,10 @@ impl Inner {
         let key = self.key_of(flight);
         self.node.telemetry.loads.loads.fetch_add(1, Relaxed);
         let loaded = match load.result().await {
-            Ok(loaded) => self.is_gone_elsewhere(&told).await.map(|is_gone| (loaded, is_gone)),
+            Ok(loaded) => {
+                let told = self.let_go(&key, group, told);
+                self.is_gone_elsewhere(&told).await.map(|is_gone| (loaded, is_gone))
+            }
             Err(error) => Err(error),
         };
         match loaded {

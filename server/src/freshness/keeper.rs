@@ -23,6 +23,7 @@ use tracing::{error, info, warn};
 
 use super::Guard;
 use crate::clients::Client;
+use crate::cluster::Member;
 use crate::engine::Engine;
 use crate::groups;
 use crate::session::{Door, Session};
@@ -47,12 +48,14 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 pub async fn keep(engine: Arc<Engine>) -> Infallible {
     let alone_since = engine.node().clock.unix_millis() as u64;
     loop {
-        let Some(term) = term(&engine, alone_since) else {
+        let may_begin = |_: &u64| engine.node().member().is_none_or(Member::is_ready);
+        let Some(term) = term(&engine, alone_since).filter(may_begin) else {
             tokio::time::sleep(LOOK).await;
             continue;
         };
         let mut keeper =
             Keeper { tasks: JoinSet::new(), followed: BTreeSet::new(), desk: Arc::new(Desk::new(&engine)), term };
+        // A lease that is lost for a moment ends nothing: what is told meanwhile waits, and listening anew would be a gap.
         while self::term(&engine, alone_since) == Some(term) {
             keeper.follow_what_is_wanted().await;
             tokio::time::sleep(LOOK).await;
@@ -65,7 +68,7 @@ pub async fn keep(engine: Arc<Engine>) -> Infallible {
 fn term(engine: &Engine, alone_since: u64) -> Option<u64> {
     let node = engine.node();
     match node.member() {
-        Some(member) => member.membership.leads().filter(|_| member.is_ready()),
+        Some(member) => member.membership.leads(),
         None if node.is_frontend() => None,
         // Nobody else can be; and after a restart the time is a later one.
         None => Some(alone_since),
