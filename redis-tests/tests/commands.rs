@@ -20,9 +20,6 @@ const COMMANDS: &str = "\
 /// Subcommands that Redis 7.2 has and the reference server, 7.0, has not.
 const NEWER: [&str; 2] = ["client|no-touch", "client|setinfo"];
 
-/// Subcommands of families that come later.
-const LATER: [&str; 4] = ["client|caching", "client|getredir", "client|tracking", "client|trackinginfo"];
-
 /// The places in `COMMAND INFO`'s reply that have a name here.
 const FACTS: [&str; 9] =
     ["name", "arity", "flags", "first key", "last key", "step", "ACL categories", "tips", "key specifications"];

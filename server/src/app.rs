@@ -36,6 +36,7 @@ use crate::session::Door;
 use crate::settings::Settings;
 use crate::telemetry::Telemetry;
 use crate::tls::{self, TlsAcceptor};
+use crate::tracking;
 use crate::who::Who;
 
 /// A node that serves. [`App::drain`] is its end.
@@ -99,6 +100,7 @@ impl App {
             (Part::Alone | Part::Member(_), _) => (None, None),
         };
         let node = Arc::new(build(config, who, ports, origin, cluster)?);
+        tracking::watch(&node);
         let app = App::open(node, listeners, (config.doors.bind, ports), tls, met, background).await?;
         app.announce();
         Ok(app)
@@ -231,9 +233,11 @@ fn build(
         cluster,
         changes: watch::Sender::new(0),
         clients: Default::default(),
+        channels: Default::default(),
         compactions: Default::default(),
         shortage: Default::default(),
         gates: Default::default(),
+        tracking: Default::default(),
     })
 }
 

@@ -1,9 +1,11 @@
 //! The registry of connections: what `CLIENT LIST` shows and `CLIENT KILL` reaches.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed,
+    AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering::Acquire,
+    Ordering::Relaxed, Ordering::Release,
 };
 use std::task::Waker;
 
@@ -13,6 +15,8 @@ use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
 use crate::output_limits::Unsent;
+use crate::tracking::Terms;
+use crate::tracking::mailbox::{Mailbox, Push};
 
 /// A client's number; rises by one with every connection.
 pub type ClientId = u64;
@@ -51,6 +55,12 @@ pub struct Client {
     pub no_evict: AtomicBool,
     pub no_touch: AtomicBool,
     pub labels: Mutex<Labels>,
+    /// The terms on which it tracks, if it does.
+    pub tracking: Mutex<Option<Box<Terms>>>,
+    /// Channels that it has subscribed to.
+    pub subscriptions: Mutex<BTreeSet<Box<[u8]>>>,
+    mailbox: Mutex<Mailbox>,
+    /// See [`Ask`]; beside that, [`PUSHES`].
     ask: AtomicU8,
     waker: AtomicWaker,
 }
@@ -74,8 +84,11 @@ pub enum Ask {
     /// Answer what has arrived, then close in good order.
     Drain = 2,
     /// Close now.
-    Kill = 3,
+    Kill = 4,
 }
+
+/// The bit beside those of [`Ask`] that says that there is something in the mailbox.
+const PUSHES: u8 = 0x80;
 
 impl Clients {
     /// Registers a connection, unless there are `limit` of them.
@@ -175,6 +188,9 @@ impl Client {
             no_evict: AtomicBool::new(false),
             no_touch: AtomicBool::new(false),
             labels: Mutex::new(Labels { user: "default".to_owned(), ..Labels::default() }),
+            tracking: Mutex::default(),
+            subscriptions: Mutex::default(),
+            mailbox: Mutex::default(),
             ask: AtomicU8::new(Ask::Nothing as u8),
             waker: AtomicWaker::new(),
         }
@@ -199,18 +215,56 @@ impl Client {
 
     /// Asks something of the connection and wakes its task. A stronger request is never replaced by a weaker one.
     pub fn ask(&self, ask: Ask) {
-        self.ask.fetch_max(ask as u8, Relaxed);
+        self.ask.fetch_or(ask as u8, Relaxed);
         self.waker.wake();
+    }
+
+    /// Whether nothing has been asked, and there is nothing in the mailbox.
+    #[inline]
+    pub fn is_undisturbed(&self) -> bool {
+        self.ask.load(Relaxed) == 0
+    }
+
+    /// Whether there is something in the mailbox.
+    #[inline]
+    pub fn has_pushes(&self) -> bool {
+        self.ask.load(Relaxed) & PUSHES != 0
+    }
+
+    /// Whether it has subscribed to a channel.
+    pub fn is_subscribed(&self) -> bool {
+        !self.subscriptions.lock().is_empty()
+    }
+
+    /// Puts something into the connection's mailbox and wakes its task; nothing if the connection cannot be told, which RESP2 can only in place
+    /// of others and by a channel.
+    pub(crate) fn hear(&self, push: Push) {
+        let speaks_resp3 = self.protocol.load(Relaxed) >= 3;
+        if !speaks_resp3 && !(push.is_redirected() && self.is_subscribed()) {
+            return;
+        }
+        self.mailbox.lock().put(push);
+        // Released by the lock above, and seen by who takes it below.
+        self.ask.fetch_or(PUSHES, Release);
+        self.waker.wake();
+    }
+
+    /// Empties the mailbox. What has been registered to wake the task may be used up by then.
+    pub(crate) fn take_pushes(&self) -> Vec<Push> {
+        // First the bit: what is put in after this sets it again.
+        self.ask.fetch_and(!PUSHES, Acquire);
+        self.mailbox.lock().take()
     }
 
     /// What has been asked.
     #[inline]
     pub fn asked(&self) -> Ask {
-        match self.ask.load(Relaxed) {
+        let asked = self.ask.load(Relaxed);
+        match asked & !PUSHES {
             0 => Ask::Nothing,
-            1 => Ask::Leave,
-            2 => Ask::Drain,
-            _ => Ask::Kill,
+            asked if asked & Ask::Kill as u8 != 0 => Ask::Kill,
+            asked if asked & Ask::Drain as u8 != 0 => Ask::Drain,
+            _ => Ask::Leave,
         }
     }
 

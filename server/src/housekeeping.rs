@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::clients::Ask;
 use crate::node::Node;
+use crate::tracking::hearing;
 use crate::{compaction, memory};
 
 /// Time between two looks at memory and idle connections.
@@ -18,6 +19,8 @@ const SLOW_INTERVAL: Duration = Duration::from_millis(100);
 pub fn start(node: &Arc<Node>, background: &Handle) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn_on(tend(Arc::clone(node)), background);
+    let listening = hearing::listen(Arc::clone(node));
+    tasks.spawn_on(async move { match listening.await {} }, background);
     tasks
 }
 

@@ -4,6 +4,7 @@
 
 pub mod administer;
 pub mod app;
+pub mod channels;
 pub mod check;
 pub mod clients;
 pub mod clock;
@@ -40,5 +41,6 @@ pub mod signals;
 pub mod size;
 pub mod telemetry;
 pub mod tls;
+pub mod tracking;
 pub mod turns;
 pub mod who;

@@ -10,6 +10,7 @@ use forebay_origin::Origin;
 use forebay_store::{EvictStep, Garbage, Store, UnixMillis};
 use tokio::sync::watch;
 
+use crate::channels::Channels;
 use crate::clients::Clients;
 use crate::clock::Clock;
 use crate::cluster::copies::Evictions;
@@ -24,6 +25,7 @@ use crate::reclaim::Reclaimer;
 use crate::roles::Roles;
 use crate::settings::Settings;
 use crate::telemetry::Telemetry;
+use crate::tracking::Tracking;
 
 /// The parts of a node. Each guards itself; there is no lock around the whole.
 pub struct Node {
@@ -43,8 +45,10 @@ pub struct Node {
     /// The epoch by which the roles are, for those who wait for another.
     pub changes: watch::Sender<u64>,
     pub clients: Clients,
+    pub channels: Channels,
     pub gates: Gates,
     pub telemetry: Telemetry,
+    pub tracking: Tracking,
     pub compactions: Compactions,
     pub shortage: Shortage,
 }
@@ -118,10 +122,12 @@ impl Node {
 
     /// Empties a database, or all of them, as far as it is this node's.
     pub fn flush(&self, db: Option<u16>) -> Garbage {
-        match self.member() {
+        let garbage = match self.member() {
             None => self.store.flush(db),
             Some(member) => member.replication.flush(&self.store, db),
-        }
+        };
+        self.tracking.flushed(self);
+        garbage
     }
 
     /// Whether nothing may change by itself: while clients are paused, and when a test wants it so.

@@ -11,6 +11,7 @@ use crate::clients::Client;
 use crate::engine::Ahead;
 use crate::hot::{Asker, TakeBack};
 use crate::replication::Recorded;
+use crate::tracking::Tracks;
 
 /// State that only the connection's own task touches. What others may see or ask of the connection is in [`Client`].
 pub struct Session {
@@ -18,6 +19,8 @@ pub struct Session {
     /// The selected database.
     pub db: u16,
     pub authenticated: bool,
+    /// It has subscribed to a channel.
+    pub(crate) is_subscribed: bool,
     pub replies: Replies,
     /// `CLIENT NO-TOUCH`: reads do not count as use of a key.
     pub no_touch: bool,
@@ -40,6 +43,10 @@ pub struct Session {
     pub(crate) asker: Option<Asker>,
     /// How long it may keep that.
     pub(crate) granted: Option<Duration>,
+    /// What of its reads is remembered, and for whom; none for nearly all sessions.
+    pub(crate) tracks: Option<Tracks>,
+    /// Something has been put into its mailbox before: what wakes its task may have been used up by that.
+    pub(crate) has_heard: bool,
 }
 
 /// What others are to hold of what a session's requests have done.
@@ -105,6 +112,7 @@ impl Session {
             client,
             db: 0,
             authenticated,
+            is_subscribed: false,
             replies: Replies::On,
             no_touch: false,
             lane,
@@ -117,6 +125,8 @@ impl Session {
             told: None,
             asker: None,
             granted: None,
+            tracks: None,
+            has_heard: false,
         }
     }
 
@@ -147,7 +157,15 @@ impl Session {
     pub fn for_a_part(&self, door: Door, now: UnixMillis) -> Session {
         let part = Session::new(Arc::clone(&self.client), self.lane, true, door);
         let is_internal = self.is_internal || part.is_internal;
-        Session { db: self.db, no_touch: self.no_touch, is_internal, now, ..part }
+        Session { db: self.db, no_touch: self.no_touch, is_internal, now, tracks: self.tracks, ..part }
+    }
+
+    /// A command was run to its end: what CLIENT CACHING has said is over.
+    #[inline]
+    pub(crate) fn end_caching(&mut self) {
+        if let Some(tracks) = &mut self.tracks {
+            tracks.caching = false;
+        }
     }
 
     /// Whether the reply to the request just run is sent; moves `CLIENT REPLY SKIP` on by one request.

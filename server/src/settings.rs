@@ -46,6 +46,8 @@ pub struct Settings {
     pub active_defrag_threshold_lower: AtomicU64,
     /// Reads a second by way of other nodes that make a key hot; 0: none is.
     pub hot_key_reads: AtomicU64,
+    /// Most keys of which it is remembered who has read them; 0 for any number.
+    pub tracking_table_max_keys: AtomicUsize,
     /// `DEBUG SET-ACTIVE-EXPIRE`.
     pub active_expire: AtomicBool,
     /// `DEBUG PAUSE-CRON` sets it to false.
@@ -65,6 +67,7 @@ mod defaults {
     pub(super) const QUERY_BUFFER: usize = 1 << 30;
     pub(super) const SLOW_MICROS: i64 = 10_000;
     pub(super) const SLOW_ENTRIES: usize = 128;
+    pub(super) const TRACKED_KEYS: usize = 1_000_000;
     pub(super) const PERCENTILES: [f64; 3] = [50.0, 99.0, 99.9];
 }
 
@@ -146,6 +149,7 @@ impl Default for Settings {
             active_defrag_ignore_bytes: AtomicU64::new(defaults::WASTE_IGNORED),
             active_defrag_threshold_lower: AtomicU64::new(defaults::WASTE_PERCENT),
             hot_key_reads: AtomicU64::new(0),
+            tracking_table_max_keys: AtomicUsize::new(defaults::TRACKED_KEYS),
             active_expire: AtomicBool::new(true),
             housekeeping: AtomicBool::new(true),
             remembered: Mutex::default(),

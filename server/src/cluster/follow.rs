@@ -114,7 +114,8 @@ pub(super) fn tell(node: &Node, topology: Topology) {
     if let Some(cluster) = &node.cluster {
         cluster.peers.keep(topology.nodes().iter().map(|node| node.peer_address.as_str()));
     }
-    node.topology.store(Arc::new(topology));
+    let former = node.topology.swap(Arc::new(topology));
+    node.tracking.moved(node, &former);
     node.changes.send_replace(epoch);
 }
 

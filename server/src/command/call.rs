@@ -35,6 +35,8 @@ pub enum Flow {
     Sleep(Duration),
     /// The reply is how many copies hold what the connection has written.
     Copies(Copies),
+    /// The reply is OK, as soon as other nodes know that the connection tracks.
+    Heard,
 }
 
 /// What WAIT waits for.

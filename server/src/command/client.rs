@@ -3,6 +3,7 @@
 mod kill;
 mod list;
 mod pause;
+mod tracking;
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -11,6 +12,7 @@ use super::error::CommandError;
 use super::help;
 use super::spec::{Categories, Flags, Spec};
 use crate::session::Replies;
+pub(super) use tracking::end as end_tracking;
 
 const ANY_TIME: Flags = Flags::NOSCRIPT.union(Flags::LOADING).union(Flags::STALE);
 const ADMIN: Flags = ANY_TIME.union(Flags::ADMIN);
@@ -18,11 +20,25 @@ const O_OF_CLIENTS: &str = "O(N) where N is the number of client connections";
 
 pub(super) const TABLE: &[Spec] = &[Spec::new("client", -2, Flags::empty(), Categories::empty())
     .subcommands(&[
+        Spec::new("caching", 3, ANY_TIME, Categories::CONNECTION).on_node(tracking::caching).docs(
+            "connection",
+            "6.0.0",
+            "O(1)",
+            "Says whether the next command's keys are tracked.",
+            "<YES | NO>",
+        ),
         Spec::new("getname", 2, ANY_TIME, Categories::CONNECTION).on_node(getname).docs(
             "connection",
             "2.6.9",
             "O(1)",
             "Tells the connection's name.",
+            "",
+        ),
+        Spec::new("getredir", 2, ANY_TIME, Categories::CONNECTION).on_node(tracking::getredir).docs(
+            "connection",
+            "6.0.0",
+            "O(1)",
+            "Tells which connection is told of changed keys in place of this one.",
             "",
         ),
         help::row(Categories::CONNECTION, "connection", "5.0.0"),
@@ -93,6 +109,20 @@ pub(super) const TABLE: &[Spec] = &[Spec::new("client", -2, Flags::empty(), Cate
             "O(1)",
             "Names the connection.",
             "connection-name",
+        ),
+        Spec::new("tracking", -3, ANY_TIME, Categories::CONNECTION).on_node(tracking::tracking).docs(
+            "connection",
+            "6.0.0",
+            "O(1). Some options may introduce additional complexity.",
+            "Has the connection be told when keys change that it has read.",
+            "<ON | OFF> [REDIRECT client-id] [PREFIX prefix [PREFIX prefix ...]] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]",
+        ),
+        Spec::new("trackinginfo", 2, ANY_TIME, Categories::CONNECTION).on_node(tracking::trackinginfo).docs(
+            "connection",
+            "6.2.0",
+            "O(1)",
+            "Tells how the connection tracks keys.",
+            "",
         ),
         Spec::new("unblock", -3, ADMIN, Categories::CONNECTION).on_node(pause::unblock).docs(
             "connection",

@@ -92,6 +92,7 @@ fn echo(call: &mut Call<'_>) -> Result<Flow, CommandError> {
 
 fn ping(call: &mut Call<'_>) -> Result<Flow, CommandError> {
     match call.args.len() {
+        1 | 2 if super::pubsub::pong(call) => {}
         1 => call.reply.simple("PONG"),
         2 => call.reply.bulk(call.arg(1)),
         _ => return Err(CommandError::Arity(call.command.full_name)),
@@ -105,7 +106,10 @@ fn quit(call: &mut Call<'_>) -> Result<Flow, CommandError> {
 }
 
 fn reset(call: &mut Call<'_>) -> Result<Flow, CommandError> {
+    super::client::end_tracking(call);
+    call.node.channels.leave(&call.session.client);
     let session = &mut *call.session;
+    session.is_subscribed = false;
     session.db = 0;
     session.authenticated = !call.node.settings.needs_password();
     session.replies = Replies::On;

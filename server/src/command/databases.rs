@@ -100,6 +100,7 @@ fn swapdb(call: &mut Call<'_>) -> Result<Flow, CommandError> {
     call.int(1).map_err(|_| CommandError::text("ERR invalid first DB index"))?;
     call.int(2).map_err(|_| CommandError::text("ERR invalid second DB index"))?;
     call.node.store.swap(call.database(1)?, call.database(2)?);
+    call.node.tracking.flushed(call.node);
     call.reply.ok();
     Ok(Flow::Continue)
 }

@@ -36,6 +36,7 @@ mod names;
 mod numbers;
 mod object;
 mod packed_integer;
+pub mod pubsub;
 mod scan;
 mod server;
 mod slowlog;
@@ -68,6 +69,7 @@ static FAMILIES: &[&[Spec]] = &[
     memory::TABLE,
     numbers::TABLE,
     object::TABLE,
+    pubsub::TABLE,
     scan::TABLE,
     server::TABLE,
     slowlog::TABLE,

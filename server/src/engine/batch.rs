@@ -137,7 +137,8 @@ impl<'b> Batch<'_, 'b> {
     /// Sends the requests whose keys are other nodes' to them, before their turn, so that all of a pipeline are under way at once. Stops
     /// before the first that is not simply run here or there.
     pub fn send_ahead(&self, session: &mut Session, protocol: Protocol) {
-        if self.topology.is_alone() || session.door != Door::Open || self.requests.len() == 1 {
+        if self.topology.is_alone() || session.door != Door::Open || self.requests.len() == 1 || !session.sends_ahead()
+        {
             return;
         }
         let is_all_here = || self.keys.iter().chain(&self.many).all(|key| self.topology.is_here(key.slot()));
@@ -174,6 +175,7 @@ impl<'b> Batch<'_, 'b> {
                 }
             };
             owners[group].1.add_args(prepared.args);
+            self.engine.remember_elsewhere(session, command, keys, Some(&owner.peer_address));
             if let Found::Ended { served } = found {
                 let _told_or_lost = owners[group].1.tell_served(served);
             }

@@ -36,6 +36,8 @@ pub enum Wait {
     Everywhere(Merge),
     /// Copies that hold what the session has written (`WAIT`), for a while.
     Copies(Copies),
+    /// Owners that are to know that the session tracks.
+    Heard,
     /// Owners of its keys that can be reached; it is placed again when the topology is of this epoch, or a little later.
     Unsettled { epoch: u64 },
     /// The reply is written; the connection rests before it is sent, and the rest is part of the command's time.
@@ -143,6 +145,11 @@ impl Engine {
                 reply.integer(held as i64);
                 self.end(session, command, args, reply, Ok(()), &mut clock)
             }
+            Wait::Heard => {
+                self.node.tracking.hearing.is_ready().await;
+                reply.ok();
+                self.end(session, command, args, reply, Ok(()), &mut clock)
+            }
             here @ (Wait::Sleep(_) | Wait::Pause | Wait::Loads(_)) => Step::Wait(here),
         }
     }
@@ -184,6 +191,7 @@ impl Engine {
         if command.spec.flags.contains(Flags::WRITE) {
             session.told.get_or_insert_default().elsewhere = true;
         }
+        session.end_caching();
         self.account(session, command, args, clock, failed);
     }
 
@@ -211,6 +219,9 @@ impl Engine {
         }
         if self.node.cluster.is_some() && command.spec.flags.contains(Flags::WRITE) {
             session.told.get_or_insert_default().elsewhere = true;
+        }
+        if !command.full_name.starts_with("client") {
+            session.end_caching();
         }
         self.account(session, command, args, clock, done.is_err());
         Step::Done

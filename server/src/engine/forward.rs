@@ -23,10 +23,16 @@ use crate::session::Session;
 const RESP3: u8 = 1;
 const NO_TOUCH: u8 = 2;
 const KEEPS_COPIES: u8 = 4;
+/// The client tracks: behind the header stand the sender's token and which of its clients is not to be told of its own changes.
+const TRACKS: u8 = 8;
+/// Its reads are remembered.
+const REMEMBERS: u8 = 16;
 
 /// In front of the requests: the flags, the database, and of one request how often a copy has answered it before.
 const REQUESTS_HEADER: usize = 1 + 2 * size_of::<u16>() + size_of::<u32>();
 const SERVED_AT: usize = 1 + size_of::<u16>();
+/// What [`TRACKS`] adds.
+const TRACKS_HEADER: usize = 2 * size_of::<u64>();
 
 /// What stands in front of an answer to one request: whether it is a reply, and its length.
 const ANSWER_HEADER: usize = 1 + size_of::<u32>();
@@ -60,6 +66,12 @@ impl Requests {
         packed.put_u8(resp3 | if session.no_touch { NO_TOUCH } else { 0 });
         packed.put_u16_le(session.db);
         packed.put_bytes(0, REQUESTS_HEADER - SERVED_AT);
+        if let Some(tracks) = &session.tracks {
+            packed[0] |= TRACKS | if tracks.remembers() { REMEMBERS } else { 0 };
+            // The token is the receiver's, who is known when this is sent.
+            packed.put_u64_le(0);
+            packed.put_u64_le(tracks.quiet);
+        }
         Requests { packed, requests: 0, tells_served: false }
     }
 
@@ -104,8 +116,12 @@ impl Requests {
         }
     }
 
-    pub(super) fn send(self, node: &Node, topology: &Topology, owner: &str) -> Option<Call> {
+    pub(super) fn send(mut self, node: &Node, topology: &Topology, owner: &str) -> Option<Call> {
         let cluster = node.cluster.as_ref()?;
+        if self.packed[0] & TRACKS != 0 {
+            let token = node.tracking.hearing.token(owner).unwrap_or_default();
+            self.packed[REQUESTS_HEADER..].as_mut().put_u64_le(token);
+        }
         cluster.forwarded.fetch_add(u64::from(self.requests), Relaxed);
         let call = cluster.peers.call(owner, topology.epoch(), &self.packed);
         let mut packed = self.packed;
@@ -130,6 +146,8 @@ pub(super) struct Received {
     /// Whether the sender would keep copies of replies.
     pub(super) keeps_copies: bool,
     pub(super) db: u16,
+    /// If the client tracks: the token of the sender, the client that is not to be told of its own changes, and whether its reads are remembered.
+    pub(super) tracks: Option<(u64, u64, bool)>,
     /// The place of one request, and how often a copy has answered it.
     pub(super) served: (u16, u32),
     pub(super) requests: Bytes,
@@ -145,7 +163,12 @@ impl Received {
         let protocol = if flags & RESP3 == 0 { Protocol::Resp2 } else { Protocol::Resp3 };
         let (no_touch, keeps_copies) = (flags & NO_TOUCH != 0, flags & KEEPS_COPIES != 0);
         let (db, served) = (content.get_u16_le(), (content.get_u16_le(), content.get_u32_le()));
-        Some(Received { protocol, no_touch, keeps_copies, db, served, requests: content })
+        let tracks = match flags & TRACKS != 0 {
+            true if content.len() < TRACKS_HEADER => return None,
+            true => Some((content.get_u64_le(), content.get_u64_le(), flags & REMEMBERS != 0)),
+            false => None,
+        };
+        Some(Received { protocol, no_touch, keeps_copies, db, tracks, served, requests: content })
     }
 }
 

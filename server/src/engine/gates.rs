@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::command::error::CommandError;
+use crate::command::pubsub::check_while_subscribed;
 use crate::command::spec::Flags;
 use crate::command::table::Command;
 use crate::identity::DebugCommands;
@@ -72,8 +73,10 @@ pub(super) fn pass(node: &Node, session: &Session, command: &Command) -> Passage
              connection, otherwise you need to set this option in the configuration file, and then restart the server.",
         ));
     }
-    if !session.authenticated && !flags.contains(Flags::NO_AUTH) && node.settings.needs_password() {
-        return Passage::Refused(CommandError::NoAuth);
+    if !session.authenticated || session.is_subscribed {
+        if let Err(error) = check_session(node, session, command) {
+            return Passage::Refused(error);
+        }
     }
     if !make_room(node, session.now) && flags.contains(Flags::DENYOOM) {
         return Passage::Refused(CommandError::OutOfMemory);
@@ -81,6 +84,18 @@ pub(super) fn pass(node: &Node, session: &Session, command: &Command) -> Passage
     match node.gates.pause.holds(flags, session.now) && command.spec.name != "unpause" {
         true => Passage::Paused,
         false => Passage::Open,
+    }
+}
+
+/// What a connection may not ask that has not said who it is, or has subscribed to a channel.
+#[cold]
+fn check_session(node: &Node, session: &Session, command: &Command) -> Result<(), CommandError> {
+    if !session.authenticated && !command.spec.flags.contains(Flags::NO_AUTH) && node.settings.needs_password() {
+        return Err(CommandError::NoAuth);
+    }
+    match session.is_subscribed {
+        true => check_while_subscribed(session.client.protocol.load(Relaxed) < 3, command.full_name),
+        false => Ok(()),
     }
 }
 

@@ -82,6 +82,8 @@ impl Engine {
     /// Looks for a copy that answers a request whose key is another node's.
     pub(super) fn find_copy(&self, session: &Session, command: &Command, args: Args<'_>, protocol: Protocol) -> Found {
         match (self.node.member(), args.get(1)) {
+            // The owner is to know of who tracks.
+            _ if session.tracks.is_some() => Found::Nothing,
             (Some(member), Some(key)) if command.is_repeatable && session.door == Door::Open => {
                 member.hot.copies.find(&Wanted { db: session.db, key, args, protocol })
             }

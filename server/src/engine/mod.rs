@@ -21,6 +21,7 @@ mod patience;
 pub mod peers;
 mod route;
 mod split;
+mod track;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -42,6 +43,7 @@ use crate::hot::Found;
 use crate::node::Node;
 use crate::replication::Write;
 use crate::session::{Door, Session, Unacknowledged};
+use crate::tracking::Writing;
 use fill::Landed;
 use flight::{Departures, Flights};
 use gates::Passage;
@@ -227,10 +229,16 @@ impl Engine {
         if let Ok(Flow::Copies(copies)) = result {
             return Step::Wait(Wait::Copies(copies));
         }
+        if let Ok(Flow::Heard) = result {
+            return Step::Wait(Wait::Heard);
+        }
+        if matches!(command.spec.run, Run::Node(_)) && !command.full_name.starts_with("client") {
+            session.end_caching();
+        }
         self.account(session, command, request.args, clock, result.is_err());
         match result {
             Ok(Flow::Close) => Step::Close,
-            Ok(Flow::Continue | Flow::Sleep(_) | Flow::Copies(_)) | Err(_) => Step::Done,
+            Ok(Flow::Continue | Flow::Sleep(_) | Flow::Copies(_) | Flow::Heard) | Err(_) => Step::Done,
         }
     }
 
@@ -276,6 +284,7 @@ impl Engine {
             [] => None,
             brought => Some(self.lend(&mut keyspace, request, keys, brought)),
         };
+        let writing = session.tracks.and_then(|tracks| tracks.writer()).map(Writing::by);
         let mut missing = None;
         match command.spec.load {
             Load::Never | Load::OnMiss => {}
@@ -298,7 +307,12 @@ impl Engine {
                 );
             }
         }
+        drop(writing);
         let refresh = keyspace.refresh_due();
+        if session.tracks.is_some() && missing.is_none() {
+            self.remember(session, command, keys);
+        }
+        // Behind that: who has read what is not kept is told so.
         if let Some(lent) = lent {
             lent.take_back(&mut keyspace);
         }
@@ -347,6 +361,7 @@ impl Engine {
             Route::To(owner) => {
                 let mut requests = forward::Requests::of(session, reply.protocol()).keeping_copies();
                 requests.add_args(args);
+                self.remember_elsewhere(session, command, keys, Some(&owner.peer_address));
                 match self.find_copy(session, command, args, reply.protocol()) {
                     // Nothing is on its way for this client: what it has asked before is answered.
                     Found::Copy(copied) if session.ahead.is_none() => {

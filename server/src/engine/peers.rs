@@ -16,6 +16,8 @@ use crate::clients::Client;
 use crate::cluster::copies::CopyHost;
 use crate::hot::{self, Asker, TAKE_BACK};
 use crate::session::{Door, Session};
+use crate::tracking::message::LISTEN;
+use crate::tracking::{Mode, Tracks, subscribers};
 
 /// Where other nodes' requests come in.
 pub struct PeerDoor {
@@ -86,6 +88,11 @@ impl PeerDoor {
         session.db = received.db;
         session.no_touch = received.no_touch;
         session.asker = caller.number.filter(|_| received.keeps_copies).map(|node| Asker { node, served: 0 });
+        session.tracks = received.tracks.and_then(|(token, quiet, remembers)| {
+            let who = self.engine.node().tracking.subscribers.who(token)?;
+            let mode = if remembers { Mode::All } else { Mode::Broadcast };
+            Some(Tracks { who, mode, caching: false, quiet })
+        });
         session.now = self.engine.node().clock.unix_millis();
         let mut bench = SPARE.take().unwrap_or_default();
         bench.reply.set_protocol(received.protocol);
@@ -97,6 +104,11 @@ impl PeerHandler for PeerDoor {
     fn serve(&self, caller: &Hello, _epoch: u64, request: Bytes, answer: Answer) {
         if let (Some(&TAKE_BACK), Some(member)) = (request.first(), self.engine.node().member()) {
             return answer.send(&hot::give_back(&member.hot.copies, &request));
+        }
+        if request.first() == Some(&LISTEN) {
+            let node = Arc::clone(self.engine.node());
+            self.runtime.spawn(async move { answer.send(&subscribers::answer(node, request).await) });
+            return;
         }
         let Some(mut group) = self.group(caller, request) else {
             return answer.send(&[]);

@@ -32,6 +32,7 @@ impl Engine {
     ) -> Result<(), CommandError> {
         let command = self.table.resolve(args).map_err(|unresolved| unresolved.error)?;
         let units = units(command, args).ok_or(CommandError::Syntax)?;
+        self.remember_split(session, command, args);
         let mut merged = Merged::of(merge, units.len());
         let mut left: Vec<usize> = (0..units.len()).collect();
         while !left.is_empty() {

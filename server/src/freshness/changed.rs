@@ -39,6 +39,8 @@ pub fn apply(node: &Node, keyspace: &mut Keyspace<'_>, key: &Key<'_>, told: Told
         freshness.count(|counts| &counts.survived);
         return false;
     }
+    // Whoever has read it, be there anything now or not.
+    keyspace.announce(key);
     if loads_are_void {
         keyspace.remove(key);
     }

@@ -229,6 +229,7 @@ impl Shard {
         let Some(database) = self.database(pass.db) else { return };
         if let Some(place) = database.table(pass.slot).find(hash, |entry| sweep.is_dead(entry)) {
             let removed = self.remove_at(pass.db, pass.slot, place);
+            self.watch.changed(self.slot(pass.slot), removed.key());
             sweep.garbage.add(removed);
             sweep.expired += 1;
             self.counters.expired += 1;

@@ -195,8 +195,12 @@ impl<'s> Keyspace<'s> {
     pub fn remove(&mut self, key: &Key<'_>) -> bool {
         let found = self.take_away(key);
         let existed = matches!(found, Found::Live(_));
-        self.forgot |= !existed && !matches!(found, Found::Nothing);
+        let forgot = !existed && !matches!(found, Found::Nothing);
+        self.forgot |= forgot;
         self.changed(key, u64::from(existed));
+        if forgot {
+            self.announce(key);
+        }
         existed
     }
 
@@ -289,6 +293,11 @@ impl<'s> Keyspace<'s> {
         let moment = Moment { now, settings, number: shard.counters.hits };
         let entry = shard.entry_mut(key, place);
         entry.set_access(settings.policy().touched(entry.access(), &moment));
+    }
+
+    /// Tells who watches that the key is not what it was.
+    pub fn announce(&self, key: &Key<'_>) {
+        self.shard(key).watch.changed(key.slot(), key.bytes());
     }
 
     /// Notes a client's change of the key, here and in its shard.

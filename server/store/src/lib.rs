@@ -50,6 +50,7 @@ mod string;
 mod table;
 mod varint;
 mod walk;
+mod watch;
 
 pub use allocation::{allocated_layout, allocated_size, natural_alignment};
 pub use compaction::{Compaction, CompactionStep};
@@ -75,6 +76,7 @@ pub use prefetch::MAX_PREFETCHED;
 pub use settings::Settings;
 pub use store::{Store, StoreConfig};
 pub use string::{StringMut, StringRef, StringView};
+pub use watch::Watcher;
 
 /// Milliseconds since 1970-01-01 00:00 UTC.
 pub type UnixMillis = i64;

@@ -290,7 +290,9 @@ mod tests {
 
     fn cells() -> Box<[ShardCell]> {
         let seed = HashSeed::new(0);
-        (0..SHARDS).map(|number| ShardCell::new(Shard::new(number, Placement::new(SHARDS), 1, seed))).collect()
+        (0..SHARDS)
+            .map(|number| ShardCell::new(Shard::new(number, Placement::new(SHARDS), 1, seed, Default::default())))
+            .collect()
     }
 
     proptest! {

@@ -1,5 +1,7 @@
 //! One lock's part of the store; the lock itself is in [`crate::locking`].
 
+use std::sync::Arc;
+
 use crate::UnixMillis;
 use crate::counters::StoreCounters;
 use crate::database::{Database, Databases, Life, NEVER, PLACE_IS_GOOD, Tally};
@@ -12,6 +14,7 @@ use crate::loads::Loads;
 use crate::placement::Placement;
 use crate::random::Random;
 use crate::table::{Place, Table};
+use crate::watch::Watch;
 
 /// The fields come in the order in which a read meets them: up to its counter they are in the lock's cache line, so that
 /// processors that read by turns pass one line on, and no more.
@@ -36,6 +39,7 @@ pub(crate) struct Shard {
     pub(crate) scratch: Vec<u8>,
     /// The slot that active expiry is in the middle of.
     pub(crate) pass: Option<SlotPass>,
+    pub(crate) watch: Arc<Watch>,
 }
 
 /// Of all databases.
@@ -78,7 +82,7 @@ impl Shard {
     pub(crate) const END_OF_WHAT_READS_TOUCH: usize =
         std::mem::offset_of!(Shard, counters) + std::mem::offset_of!(StoreCounters, hits) + size_of::<u64>();
 
-    pub(crate) fn new(number: usize, placement: Placement, databases: u16, seed: HashSeed) -> Self {
+    pub(crate) fn new(number: usize, placement: Placement, databases: u16, seed: HashSeed, watch: Arc<Watch>) -> Self {
         Shard {
             placement,
             figures_changed: false,
@@ -94,6 +98,7 @@ impl Shard {
             number,
             scratch: Vec::new(),
             pass: None,
+            watch,
         }
     }
 
@@ -259,6 +264,9 @@ impl Shard {
     pub(crate) fn changed(&mut self, key: &Key<'_>, changes: u64) {
         self.counters.changes += changes;
         self.loads.void(key);
+        if changes > 0 {
+            self.watch.changed(key.slot(), key.bytes());
+        }
     }
 
     /// Adds an entry whose key is not there.
@@ -339,6 +347,7 @@ impl Shard {
         }
         garbage.add(self.remove(key, place));
         self.counters.expired += 1;
+        self.watch.changed(key.slot(), key.bytes());
         Found::Nothing
     }
 

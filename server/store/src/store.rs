@@ -1,5 +1,7 @@
 //! The whole store: shards, and what is done to all of them.
 
+use std::sync::Arc;
+
 use crate::UnixMillis;
 use crate::counters::StoreCounters;
 use crate::garbage::Garbage;
@@ -9,6 +11,7 @@ use crate::locking::{LockedShard, LockedShards, ShardCell};
 use crate::placement::Placement;
 use crate::settings::Settings;
 use crate::shard::Shard;
+use crate::watch::{Watch, Watcher};
 
 /// How a store is made.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +37,7 @@ pub struct Store {
     placement: Placement,
     seed: HashSeed,
     settings: Settings,
+    watch: Arc<Watch>,
 }
 
 impl Store {
@@ -44,8 +48,28 @@ impl Store {
     pub fn new(config: StoreConfig) -> Self {
         let placement = Placement::new(config.shards);
         let seed = HashSeed::new(config.seed);
-        let cell = |number| ShardCell::new(Shard::new(number, placement, config.databases, seed));
-        Store { cells: (0..config.shards).map(cell).collect(), placement, seed, settings: Settings::default() }
+        let watch = Arc::new(Watch::default());
+        let cell = |number| ShardCell::new(Shard::new(number, placement, config.databases, seed, Arc::clone(&watch)));
+        let cells = (0..config.shards).map(cell).collect();
+        Store { cells, placement, seed, settings: Settings::default(), watch }
+    }
+
+    /// Says who is told of changes, once [`Self::set_watched`] has said that somebody is to be.
+    ///
+    /// # Panics
+    /// When there is one already.
+    pub fn watch_by(&self, watcher: Box<dyn Watcher>) {
+        self.watch.by(watcher);
+    }
+
+    /// Says whether changes are told of. Who has said so and locks a slot afterwards is told of what is done to it after that.
+    pub fn set_watched(&self, is_watched: bool) {
+        self.watch.set(is_watched);
+    }
+
+    /// See [`Self::set_watched`].
+    pub fn is_watched(&self) -> bool {
+        self.watch.is_on()
     }
 
     /// What may be changed while it runs.

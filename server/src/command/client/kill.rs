@@ -74,7 +74,7 @@ impl Filters {
 
     fn select(&self, client: &Client, caller: ClientId) -> bool {
         self.id.is_none_or(|id| id == client.id)
-            && self.class.is_none_or(|class| class == ClientType::Normal)
+            && self.class.is_none_or(|class| class == ClientType::of(client))
             && self.address.as_ref().is_none_or(|address| *address == client.peer.to_string())
             && self.local_address.as_ref().is_none_or(|address| *address == client.local.to_string())
             && self.user.as_ref().is_none_or(|user| *user == client.labels.lock().user)

@@ -9,9 +9,10 @@ use forebay_store::UnixMillis;
 use super::super::call::{Call, Flow};
 use super::super::error::CommandError;
 use super::super::table::Table;
+use super::tracking::redirect_of;
 use crate::clients::{Ask, Client};
 
-/// What kind of peer a connection is. So far all are [`ClientType::Normal`].
+/// What kind of peer a connection is. There are no replicas or masters of Redis' kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClientType {
     Normal,
@@ -21,6 +22,10 @@ pub(super) enum ClientType {
 }
 
 impl ClientType {
+    pub(super) fn of(client: &Client) -> ClientType {
+        if client.is_subscribed() { ClientType::PubSub } else { ClientType::Normal }
+    }
+
     /// The type that argument `at` names.
     pub(super) fn parse(call: &Call<'_>, at: usize) -> Result<ClientType, CommandError> {
         const NAMES: [(&str, ClientType); 5] = [
@@ -57,8 +62,7 @@ fn selected(call: &Call<'_>) -> Result<Vec<Arc<Client>>, CommandError> {
     match call.args.len() {
         2 => Ok(clients.all()),
         4 if call.is(2, "type") => match ClientType::parse(call, 3)? {
-            ClientType::Normal => Ok(clients.all()),
-            ClientType::Replica | ClientType::PubSub | ClientType::Master => Ok(Vec::new()),
+            class => Ok(clients.all().into_iter().filter(|client| ClientType::of(client) == class).collect()),
         },
         4.. if call.is(2, "id") => {
             let mut found = Vec::new();
@@ -85,10 +89,12 @@ impl Display for Line<'_> {
         let labels = client.labels.lock().clone();
         let (query, capacity) = (client.query_bytes.load(Relaxed), client.query_capacity.load(Relaxed));
         let replies = client.unsent.bytes();
+        let subscriptions = client.subscriptions.lock().len();
+        let redirect = redirect_of(client.tracking.lock().as_deref());
         write!(f, "id={} addr={} laddr={} fd={}", client.id, client.peer, client.local, client.descriptor)?;
         write!(f, " name={} age={}", labels.name, (now - client.connected_at) / 1000)?;
         write!(f, " idle={} flags={}", (now - client.last_request_at.load(Relaxed)) / 1000, Flags(client))?;
-        write!(f, " db={} sub=0 psub=0 ssub=0 multi=-1", client.db.load(Relaxed))?;
+        write!(f, " db={} sub={subscriptions} psub=0 ssub=0 multi=-1", client.db.load(Relaxed))?;
         write!(f, " qbuf={query} qbuf-free={} argv-mem=0 multi-mem=0", capacity.saturating_sub(query))?;
         write!(f, " rbs=0 rbp=0 obl={replies} oll=0 omem=0 tot-mem={}", client.memory())?;
         write!(
@@ -98,7 +104,7 @@ impl Display for Line<'_> {
             last_command(client),
             labels.user
         )?;
-        write!(f, " redir=-1 resp={}", client.protocol.load(Relaxed))?;
+        write!(f, " redir={redirect} resp={}", client.protocol.load(Relaxed))?;
         write!(f, " lib-name={} lib-ver={}", labels.library_name, labels.library_version)
     }
 }
@@ -116,8 +122,13 @@ struct Flags<'c>(&'c Client);
 impl Display for Flags<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let client = self.0;
+        let terms = client.tracking.lock().clone();
         let letters = [
+            ('P', client.is_subscribed()),
             ('b', client.blocked.load(Relaxed)),
+            ('t', terms.is_some()),
+            ('R', terms.as_ref().is_some_and(|terms| terms.is_broken)),
+            ('B', terms.as_ref().is_some_and(|terms| terms.is_broadcasting)),
             ('A', client.asked() == Ask::Kill),
             ('e', client.no_evict.load(Relaxed)),
             ('T', client.no_touch.load(Relaxed)),

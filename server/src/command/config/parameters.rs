@@ -340,7 +340,7 @@ static UNUSED: &[Parameter] = &[
     foreign("syslog-facility", TEXT, "local0"),
     foreign("syslog-ident", TEXT, "redis"),
     foreign("tcp-backlog", integer(0, INT), "511"),
-    unused("tracking-table-max-keys", integer(0, LONG), "1000000"),
+    Parameter::new("tracking-table-max-keys", integer(0, LONG), Effect::Size(|s| &s.tracking_table_max_keys)),
     foreign("unixsocket", TEXT, ""),
     foreign("unixsocketperm", TEXT, "0"),
     unused("use-exit-on-panic", SWITCH, "no").access(Access::Hidden),

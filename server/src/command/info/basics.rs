@@ -62,9 +62,9 @@ pub(super) fn clients(report: &mut Report<'_>) {
     report.field("client_recent_max_input_buffer", most(|client| client.query_bytes.load(Relaxed)));
     report.field("client_recent_max_output_buffer", most(|client| client.unsent.bytes()));
     report.field("blocked_clients", clients.iter().filter(|client| client.blocked.load(Relaxed)).count());
+    report.field("tracking_clients", node.tracking.clients());
+    report.field("pubsub_clients", clients.iter().filter(|client| client.is_subscribed()).count());
     report.zeros(&[
-        "tracking_clients",
-        "pubsub_clients",
         "watching_clients",
         "clients_in_timeout_table",
         "total_watched_keys",

@@ -52,15 +52,16 @@ pub(super) fn stats(report: &mut Report<'_>) {
 }
 
 fn absent_machinery(report: &mut Report<'_>) {
-    report.zeros(&["pubsub_channels", "pubsub_patterns", "pubsubshard_channels", "latest_fork_usec", "total_forks"]);
+    report.field("pubsub_channels", report.node.channels.len());
+    report.zeros(&["pubsub_patterns", "pubsubshard_channels", "latest_fork_usec", "total_forks"]);
     report.zeros(&["migrate_cached_sockets", "slave_expires_tracked_keys"]);
     compactions(report);
-    report.zeros(&[
-        "tracking_total_keys",
-        "tracking_total_items",
-        "tracking_total_prefixes",
-        "unexpected_error_replies",
-    ]);
+    let tracking = &report.node.tracking;
+    let (keys, items, prefixes) = (tracking.keys(), tracking.items(), tracking.prefixes());
+    report.field("tracking_total_keys", keys);
+    report.field("tracking_total_items", items);
+    report.field("tracking_total_prefixes", prefixes);
+    report.field("unexpected_error_replies", 0);
 }
 
 /// A hit is a block of memory that was moved. How many keys those belong to is not counted.

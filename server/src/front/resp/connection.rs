@@ -22,6 +22,7 @@ use super::socket::Line;
 use crate::clients::{Ask, Client};
 use crate::engine::{BATCH_REQUESTS, BatchKeys, Engine, Requests, Step, Wait};
 use crate::session::{Replies, Session};
+use crate::tracking::write_pushes;
 
 /// Bytes of replies at which they are written although the batch is not answered to its end.
 const FLUSH_BYTES: usize = 256 * 1024;
@@ -69,6 +70,14 @@ enum Turn {
     Flush,
     /// The next request waits; its reply begins at the mark.
     Wait(Wait, Mark),
+}
+
+/// What a connection has waited for.
+enum Arrival {
+    /// So many have been read.
+    Bytes(usize),
+    /// There was something in its mailbox, which stands in the bench's reply.
+    Pushes,
 }
 
 /// Why a connection ends.
@@ -134,7 +143,11 @@ impl<S: AsyncRead + AsyncWrite + Line + Unpin> Connection<S> {
                 received = self.receive().await;
             }
             let bytes = match received {
-                Ok(bytes) => bytes,
+                Ok(Arrival::Bytes(bytes)) => bytes,
+                Ok(Arrival::Pushes) => match self.flush().await {
+                    Ok(()) => continue,
+                    Err(end) => return end,
+                },
                 Err(end) => return end,
             };
             let answered = self.answer().await;
@@ -162,11 +175,11 @@ impl<S: AsyncRead + AsyncWrite + Line + Unpin> Connection<S> {
         }
     }
 
-    /// Waits for bytes, and gives the bench back for that time. Tells how many have come.
-    async fn receive(&mut self) -> Result<usize, End> {
+    /// Waits for bytes, and gives the bench back for that time. Should the connection have to be told something meanwhile, that is its reply.
+    async fn receive(&mut self) -> Result<Arrival, End> {
         let Connection { stream, session, bench, protocol, decoder, unfinished, is_listed, .. } = self;
-        let client = &session.client;
         std::future::poll_fn(|context| {
+            let client = &session.client;
             let mut taken = bench.take().unwrap_or_else(|| Bench::take_with(&std::mem::take(unfinished)));
             taken.reply.set_protocol(*protocol);
             let read = poll_read_buf(Pin::new(&mut *stream), context, &mut (&mut taken.input).limit(TURN_BYTES));
@@ -185,13 +198,21 @@ impl<S: AsyncRead + AsyncWrite + Line + Unpin> Connection<S> {
                 Poll::Ready(Ok(0)) => Poll::Ready(Err(End::ByPeer)),
                 // What came after a kill is not answered any more.
                 Poll::Ready(Ok(_)) if client.asked() == Ask::Kill => Poll::Ready(Err(End::AtOnce)),
-                Poll::Ready(Ok(bytes)) => Poll::Ready(Ok(bytes)),
+                Poll::Ready(Ok(bytes)) => Poll::Ready(Ok(Arrival::Bytes(bytes))),
                 Poll::Ready(Err(error)) => Poll::Ready(Err(End::Failed(error))),
                 Poll::Pending => {
-                    if !std::mem::replace(is_listed, true) || client.asked() == Ask::Leave {
+                    if !std::mem::replace(is_listed, true) || client.asked() == Ask::Leave || session.has_heard {
                         client.wake_me(context.waker());
                     }
                     match client.asked() {
+                        Ask::Nothing | Ask::Leave if client.has_pushes() => {
+                            debug_assert!(session.ahead.is_none(), "all that was decoded has been answered");
+                            session.has_heard = true;
+                            let told = bench.get_or_insert_with(|| Bench::take_with(&std::mem::take(unfinished)));
+                            told.reply.set_protocol(*protocol);
+                            write_pushes(&session.client, &mut told.reply);
+                            Poll::Ready(Ok(Arrival::Pushes))
+                        }
                         Ask::Nothing | Ask::Leave => Poll::Pending,
                         Ask::Drain => Poll::Ready(Err(End::InOrder)),
                         Ask::Kill => Poll::Ready(Err(End::AtOnce)),
@@ -421,7 +442,7 @@ fn run_batch<'r>(
             return (at, Ok(Turn::Wait(wait, mark)));
         }
         let eventless = matches!(step, Step::Done) && session.replies == Replies::On;
-        if eventless && reply.len() <= calm && session.client.asked() == Ask::Nothing {
+        if eventless && reply.len() <= calm && session.client.is_undisturbed() {
             continue;
         }
         match replied(session, engine, reply, mark, matches!(step, Step::Close)) {
@@ -446,6 +467,11 @@ fn replied(session: &mut Session, engine: &Engine, reply: &mut Reply, mark: Mark
     }
     if closes || session.client.asked() == Ask::Kill {
         return Err(End::InOrder);
+    }
+    // While requests are on their way to others, what came back of them may be older than what is to be told.
+    if session.client.has_pushes() && session.ahead.is_none() {
+        session.has_heard = true;
+        write_pushes(&session.client, reply);
     }
     Ok(if unsent >= FLUSH_BYTES { Turn::Flush } else { Turn::Done })
 }

@@ -93,6 +93,8 @@ struct Listed {
 impl Drop for Listed {
     fn drop(&mut self) {
         self.node.clients.leave(self.client.id);
+        self.node.channels.leave(&self.client);
+        self.node.tracking.end(&self.node, &self.client);
     }
 }
 

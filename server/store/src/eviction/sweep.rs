@@ -137,6 +137,7 @@ impl Shard {
     fn evict_spotted(&mut self, spotted: &Spotted, garbage: &mut Garbage, onlooker: &mut impl Onlooker) {
         let evicted = self.remove_at(spotted.db, spotted.slot, spotted.place);
         onlooker.evicted(self.slot(spotted.slot), spotted.db, evicted.key());
+        self.watch.changed(self.slot(spotted.slot), evicted.key());
         garbage.add(evicted);
         self.counters.evicted += 1;
     }

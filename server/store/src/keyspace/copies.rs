@@ -24,6 +24,7 @@ impl Keyspace<'_> {
     pub fn install(&mut self, key: &Key<'_>, bytes: &[u8]) -> Result<(), Malformed> {
         let mut decoded = Decoded::of(bytes)?;
         let found = self.lookup(key).place();
+        self.announce(key);
         let (settings, seed) = (self.settings(), self.store.seed());
         decoded.meta.access = settings.policy().settled(decoded.meta.access);
         decoded.with_value(settings, seed, |value| {
@@ -43,7 +44,9 @@ impl Keyspace<'_> {
 
     /// As [`Keyspace::remove`], for a copy that follows its owner.
     pub fn uninstall(&mut self, key: &Key<'_>) {
-        self.take_away(key);
+        if self.take_away(key).place().is_some() {
+            self.announce(key);
+        }
     }
 }
 

@@ -62,7 +62,9 @@ impl Keyspace<'_> {
 
     /// Takes out what was filled for one run alone. Unlike a client's delete it voids no load and counts as no change.
     pub fn discard(&mut self, key: &Key<'_>) {
-        self.take_away(key);
+        if self.take_away(key).place().is_some() {
+            self.announce(key);
+        }
     }
 
     /// By which definition of a load that was brought which is remembered about the key, be it its absence, or a value past its deadline.
@@ -103,6 +105,9 @@ impl Keyspace<'_> {
         let Fill { deadline, stale_for_ms, refresh_at, filled_at, group } = fill;
         let info = FillInfo { filled_at, group, stale_for_ms, refresh_at };
         let found = self.lookup(key);
+        if found.place().is_some() {
+            self.announce(key);
+        }
         self.store_value(key, found, deadline.map_or(Expiry::None, Expiry::At), Some(info), value);
     }
 }

@@ -89,6 +89,7 @@ impl Keyspace<'_> {
         let (number, index) = (self.store.placement().shard(slot), self.store.placement().index(slot));
         let shard = self.shards.get_mut(number).unwrap_or_else(|| not_locked_slot(slot));
         shard.clear_slot(index, db, &mut self.garbage);
+        shard.watch.cleared(slot);
     }
 
     /// A digest of what the slot holds, but for what is late at `horizon`: equal on two nodes that hold the same, whatever each of them has let
