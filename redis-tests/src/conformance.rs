@@ -176,11 +176,11 @@ fn record_case(case: &Case, server: &Server) -> Vec<(usize, String)> {
         let record = |step: &Step| conversation.record(step);
         case.steps.iter().map(record).collect::<Vec<_>>()
     };
-    let resp2 = replies(Protocol::Resp2);
+    let first = replies(case.protocol.unwrap_or(Protocol::Resp2));
     // A case for one version would only confuse the other.
     let resp3 = if case.protocol.is_some() { Vec::new() } else { replies(Protocol::Resp3) };
     let unwritten = case.steps.iter().enumerate().filter(|(_, step)| matches!(step.expected, Expected::Unwritten));
-    unwritten.map(|(n, step)| (step.line, notation(&resp2[n], resp3.get(n)))).collect()
+    unwritten.map(|(n, step)| (step.line, notation(&first[n], resp3.get(n)))).collect()
 }
 
 impl Conversation<'_> {

@@ -48,10 +48,12 @@ case_files!(
     lcs,
     object,
     protocol,
+    pubsub,
     scan,
     server,
     string_ranges,
     strings,
+    tracking,
     wrong_type,
 );
 
