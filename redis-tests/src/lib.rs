@@ -11,6 +11,7 @@
 //! - [`database`] is a private Postgres that tells what it was asked;
 //! - [`herd`] is thousands of connections that ask at the same moment;
 //! - [`http`] asks the HTTP door;
+//! - [`near_cache`] is a client that keeps what it has read until it is told otherwise;
 //! - [`probe`] is a client that notes how long each answer takes;
 //! - [`programs`] runs other people's clients and tools;
 //! - [`sizes`] is how large the cluster tests are;
@@ -29,6 +30,7 @@ pub mod differential;
 pub mod expectation;
 pub mod herd;
 pub mod http;
+pub mod near_cache;
 pub mod probe;
 pub mod process;
 pub mod programs;
