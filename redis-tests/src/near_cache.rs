@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use crate::connection::{Connection, Protocol, encode};
+use crate::connection::{Connection, Protocol, ReplyError, encode};
 use crate::reply::Reply;
 
 /// A connection in RESP3 with CLIENT TRACKING, and what it keeps.
 pub struct NearCache {
     connection: Connection,
+    /// Where it connects again when its connection ends, and on which terms. It keeps nothing then.
+    again: Option<(SocketAddr, String)>,
     kept: HashMap<String, Reply>,
     /// Answers that came from what was kept.
     pub hits: u64,
@@ -28,13 +30,21 @@ impl NearCache {
         Self::over(connection, terms)
     }
 
+    /// As [`Self::open`], but that a connection that ends is replaced. Of what was asked by it nothing is known.
+    ///
+    /// # Panics
+    /// When the server does not want it.
+    pub fn open_again_and_again(address: SocketAddr, terms: &str) -> Self {
+        Self { again: Some((address, terms.to_owned())), ..Self::open(address, terms) }
+    }
+
     /// The same over a connection that is there.
     ///
     /// # Panics
     /// When the server does not want it.
     pub fn over(mut connection: Connection, terms: &str) -> Self {
         connection.speak(Protocol::Resp3);
-        let mut cache = Self { connection, kept: HashMap::new(), hits: 0, told: 0, flushed: 0 };
+        let mut cache = Self { connection, again: None, kept: HashMap::new(), hits: 0, told: 0, flushed: 0 };
         assert_eq!(cache.command(&format!("CLIENT TRACKING ON {terms}")), Reply::ok());
         cache
     }
@@ -53,23 +63,27 @@ impl NearCache {
     /// Asks for all keys at once, whether they are kept or not.
     pub fn get_in_one_go(&mut self, keys: &[String]) {
         let requests: Vec<u8> = keys.iter().flat_map(|key| encode(&["GET", key])).collect();
-        self.connection.send(&requests).expect("it is connected");
+        if self.connection.send(&requests).is_err() {
+            return self.connect_again();
+        }
         for key in keys {
-            let reply = self.read();
-            self.keep(key, &reply);
+            match self.read() {
+                Some(reply) => self.keep(key, &reply),
+                None => return,
+            }
         }
     }
 
-    /// Asks for all keys by one request.
+    /// Asks for all keys by one request. Of an error nothing is kept.
     pub fn get_many(&mut self, keys: &[String]) {
         let reply = self.command(&format!("MGET {}", keys.join(" ")));
-        let values = reply.items().unwrap_or_else(|| panic!("MGET -> {reply}")).to_vec();
-        keys.iter().zip(&values).for_each(|(key, value)| self.keep(key, value));
+        let values = reply.items().unwrap_or_default();
+        keys.iter().zip(values).for_each(|(key, value)| self.keep(key, value));
     }
 
     /// Takes what it is told until now.
     pub fn listen(&mut self) {
-        assert_eq!(self.command("PING"), Reply::Simple(b"PONG".to_vec()));
+        self.command("PING");
     }
 
     /// What is kept of the key.
@@ -86,14 +100,27 @@ impl NearCache {
         self.kept.is_empty()
     }
 
-    /// Sends a command and reads its reply; what it is told before that is taken.
+    /// Sends a command and reads its reply; what it is told before that is taken. If the connection ends and is replaced, that is an error.
     ///
     /// # Panics
-    /// When the connection ends.
+    /// When the connection ends and is not to be replaced.
     pub fn command(&mut self, line: &str) -> Reply {
         let args = crate::text::split_arguments(line).unwrap_or_else(|error| panic!("{line}: {error}"));
-        self.connection.send(&encode(&args)).expect("it is connected");
-        self.read()
+        let reply = match self.connection.send(&encode(&args)) {
+            Ok(()) => self.read(),
+            Err(_) => {
+                self.connect_again();
+                None
+            }
+        };
+        reply.unwrap_or_else(|| Reply::Error(b"closed".to_vec()))
+    }
+
+    /// Nobody tells of what is kept any more.
+    fn connect_again(&mut self) {
+        let Some((address, terms)) = self.again.take() else { panic!("the connection has ended") };
+        let Self { hits, told, flushed, .. } = *self;
+        *self = Self { hits, told, flushed, ..Self::open_again_and_again(address, &terms) };
     }
 
     fn keep(&mut self, key: &str, reply: &Reply) {
@@ -102,13 +129,19 @@ impl NearCache {
         }
     }
 
-    /// The next reply. A value counts from where it stands: what is told behind it takes it away.
-    fn read(&mut self) -> Reply {
+    /// The next reply. A value counts from where it stands: what is told behind it takes it away. `None` if the connection was replaced.
+    fn read(&mut self) -> Option<Reply> {
         loop {
-            let raw = self.connection.read_raw().unwrap_or_else(|error| panic!("no reply: {error}"));
-            match Reply::parse(&raw) {
-                Reply::Push(parts) => self.take(&parts),
-                reply => return reply,
+            match self.connection.read_raw() {
+                Ok(raw) => match Reply::parse(&raw) {
+                    Reply::Push(parts) => self.take(&parts),
+                    reply => return Some(reply),
+                },
+                Err(ReplyError::Closed) => {
+                    self.connect_again();
+                    return None;
+                }
+                Err(error) => panic!("no reply: {error}"),
             }
         }
     }

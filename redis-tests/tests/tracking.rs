@@ -261,7 +261,10 @@ fn redis_py_keeps_what_the_database_has() {
         reader.join().expect("it saw what it should")
     });
     let asked = calls_of_get(&mut server.connect()) - before;
-    println!("redis-py, from an UPDATE before its commit to the new value: {} ({CHANGES} commits, {asked} GETs)", told.trim());
+    println!(
+        "redis-py, from an UPDATE before its commit to the new value: {} ({CHANGES} commits, {asked} GETs)",
+        told.trim()
+    );
     let reads: u64 = told.split_whitespace().nth(3).and_then(|reads| reads.parse().ok()).expect("reads");
     assert!(asked < reads / 2, "{reads} reads were {asked} requests: nothing was kept");
 }

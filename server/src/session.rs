@@ -44,7 +44,7 @@ pub struct Session {
     /// How long it may keep that.
     pub(crate) granted: Option<Duration>,
     /// What of its reads is remembered, and for whom; none for nearly all sessions.
-    pub(crate) tracks: Option<Tracks>,
+    pub(crate) tracks: Option<Box<Tracks>>,
     /// Something has been put into its mailbox before: what wakes its task may have been used up by that.
     pub(crate) has_heard: bool,
 }
@@ -157,7 +157,12 @@ impl Session {
     pub fn for_a_part(&self, door: Door, now: UnixMillis) -> Session {
         let part = Session::new(Arc::clone(&self.client), self.lane, true, door);
         let is_internal = self.is_internal || part.is_internal;
-        Session { db: self.db, no_touch: self.no_touch, is_internal, now, tracks: self.tracks, ..part }
+        Session { db: self.db, no_touch: self.no_touch, is_internal, now, tracks: self.tracks.clone(), ..part }
+    }
+
+    /// What of its reads is remembered.
+    pub(crate) fn tracks(&self) -> Option<Tracks> {
+        self.tracks.as_deref().copied()
     }
 
     /// A command was run to its end: what CLIENT CACHING has said is over.

@@ -43,7 +43,7 @@ use crate::hot::Found;
 use crate::node::Node;
 use crate::replication::Write;
 use crate::session::{Door, Session, Unacknowledged};
-use crate::tracking::Writing;
+use crate::tracking::{Tracks, Writing};
 use fill::Landed;
 use flight::{Departures, Flights};
 use gates::Passage;
@@ -284,7 +284,7 @@ impl Engine {
             [] => None,
             brought => Some(self.lend(&mut keyspace, request, keys, brought)),
         };
-        let writing = session.tracks.and_then(|tracks| tracks.writer()).map(Writing::by);
+        let writing = session.tracks.as_deref().and_then(Tracks::writer).map(Writing::by);
         let mut missing = None;
         match command.spec.load {
             Load::Never | Load::OnMiss => {}

@@ -91,7 +91,7 @@ impl PeerDoor {
         session.tracks = received.tracks.and_then(|(token, quiet, remembers)| {
             let who = self.engine.node().tracking.subscribers.who(token)?;
             let mode = if remembers { Mode::All } else { Mode::Broadcast };
-            Some(Tracks { who, mode, caching: false, quiet })
+            Some(Box::new(Tracks { who, mode, caching: false, quiet }))
         });
         session.now = self.engine.node().clock.unix_millis();
         let mut bench = SPARE.take().unwrap_or_default();

@@ -13,7 +13,7 @@ impl Engine {
     /// At the end of a run that counts, under its locks: enters who has read the keys.
     #[cold]
     pub(super) fn remember(&self, session: &mut Session, command: &Command, keys: &[Key<'_>]) {
-        if let Some(tracks) = session.tracks.filter(|tracks| is_remembered(tracks, command)) {
+        if let Some(tracks) = session.tracks().filter(|tracks| is_remembered(tracks, command)) {
             for key in keys {
                 self.node.tracking.remember(&self.node, key.slot(), key.bytes(), tracks.who);
             }
@@ -30,7 +30,7 @@ impl Engine {
         keys: &[Key<'_>],
         owner: Option<&str>,
     ) {
-        if let Some(tracks) = session.tracks.filter(|tracks| is_remembered(tracks, command)) {
+        if let Some(tracks) = session.tracks().filter(|tracks| is_remembered(tracks, command)) {
             for key in keys {
                 let tracking = &self.node.tracking;
                 tracking.remember_elsewhere(&self.node, key.slot(), key.bytes(), tracks.who, owner);
@@ -61,6 +61,8 @@ impl Session {
     /// Whether its requests may be sent to their owners before their turn. Who tracks by command sends them one by one, since others have no mark
     /// of their own; and nobody who tracks sends some behind others without end, for what it is told waits until all are answered.
     pub(super) fn sends_ahead(&self) -> bool {
-        self.tracks.is_none_or(|tracks| self.ahead.is_none() && !matches!(tracks.mode, Mode::OptIn | Mode::OptOut))
+        self.tracks
+            .as_deref()
+            .is_none_or(|tracks| self.ahead.is_none() && !matches!(tracks.mode, Mode::OptIn | Mode::OptOut))
     }
 }

@@ -39,8 +39,6 @@ pub fn apply(node: &Node, keyspace: &mut Keyspace<'_>, key: &Key<'_>, told: Told
         freshness.count(|counts| &counts.survived);
         return false;
     }
-    // Whoever has read it, be there anything now or not.
-    keyspace.announce(key);
     if loads_are_void {
         keyspace.remove(key);
     }
@@ -50,6 +48,9 @@ pub fn apply(node: &Node, keyspace: &mut Keyspace<'_>, key: &Key<'_>, told: Told
             member.replication.record_eviction(key.slot(), key.db(), key.bytes());
         }
         freshness.count(|counts| &counts.dropped);
+    } else {
+        // Whoever has read it although nothing of it is here.
+        keyspace.announce(key);
     }
     is_there
 }

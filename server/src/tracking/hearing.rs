@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -43,12 +43,14 @@ pub struct Hearing {
     wants_more: Notify,
     /// All that had been wanted by then is known to all owners.
     ready: watch::Sender<u64>,
+    /// A client was not kept waiting until then.
+    is_late: AtomicBool,
 }
 
 impl Default for Hearing {
     fn default() -> Self {
-        let (tokens, wanted, wants_more) = Default::default();
-        Hearing { tokens, wanted, wants_more, ready: watch::Sender::new(0) }
+        let (tokens, wanted, wants_more, is_late) = Default::default();
+        Hearing { tokens, wanted, wants_more, ready: watch::Sender::new(0), is_late }
     }
 }
 
@@ -68,7 +70,9 @@ impl Hearing {
     pub async fn is_ready(&self) {
         let wanted = self.wanted.load(Relaxed);
         let mut ready = self.ready.subscribe();
-        let _in_time = tokio::time::timeout(READY, ready.wait_for(|ready| *ready >= wanted)).await;
+        if tokio::time::timeout(READY, ready.wait_for(|ready| *ready >= wanted)).await.is_err() {
+            self.is_late.store(true, Relaxed);
+        }
     }
 }
 
@@ -112,7 +116,8 @@ pub async fn listen(node: Arc<Node>) -> Infallible {
         owners: HashMap::new(),
         questions: FuturesUnordered::new(),
         attempts: 0,
-        was_ready: false,
+        are_relying: false,
+        is_out_of_touch: false,
     };
     loop {
         listener.follow();
@@ -131,7 +136,10 @@ struct Listener<'n> {
     owners: HashMap<String, Owner>,
     questions: FuturesUnordered<Question>,
     attempts: u64,
-    was_ready: bool,
+    /// Clients rely on what was told them: that they track.
+    are_relying: bool,
+    /// They were told that this node is out of touch.
+    is_out_of_touch: bool,
 }
 
 impl Listener<'_> {
@@ -139,21 +147,20 @@ impl Listener<'_> {
     fn follow(&mut self) {
         let tracking = &self.node.tracking;
         if !tracking.has_clients() {
+            self.are_relying = false;
             return self.stop();
         }
         if !self.node.is_in_touch() {
-            if !self.owners.is_empty() {
+            self.stop();
+            // Again and again, since somebody may read something meanwhile.
+            tracking.tell_slots(self.node, |_| true);
+            if !std::mem::replace(&mut self.is_out_of_touch, true) {
                 debug!("out of touch with the cluster: clients are told to drop what they keep");
-                self.stop();
-            }
-            // Whoever has read something here meanwhile: once for each look, as long as there is anything.
-            if tracking.keys() > 0 || self.was_ready {
-                self.was_ready = false;
-                tracking.tell_slots(self.node, |_| true);
                 tracking.tell_everything(self.node, |terms| terms.is_broadcasting);
             }
             return;
         }
+        self.is_out_of_touch = false;
         let topology = self.node.topology.load_full();
         let may_own = |standing| matches!(standing, Standing::Up | Standing::Leaving | Standing::Draining);
         let others = topology.nodes().iter().filter(|other| Some(other.number) != topology.number_here());
@@ -166,7 +173,7 @@ impl Listener<'_> {
         }
         for owner in others {
             if !self.owners.contains_key(owner) {
-                let has_gap = self.was_ready;
+                let has_gap = self.are_relying;
                 self.owners.insert(owner.to_owned(), Owner { attempt: 0, token: None, told: 0, has_gap });
                 self.begin(owner.to_owned());
             }
@@ -187,9 +194,13 @@ impl Listener<'_> {
     fn note_ready(&mut self, wanted: u64) {
         let is_told = |state: &Owner| state.token.is_some() && state.told >= wanted && state.told != TELLING;
         if self.owners.values().all(is_told) {
-            self.was_ready = true;
-            let ready = &self.node.tracking.hearing.ready;
-            ready.send_if_modified(|ready| std::mem::replace(ready, wanted) != wanted);
+            self.are_relying = true;
+            let hearing = &self.node.tracking.hearing;
+            hearing.ready.send_if_modified(|ready| std::mem::replace(ready, wanted) != wanted);
+            if hearing.is_late.swap(false, Relaxed) {
+                // What was changed in between, nobody was told.
+                self.node.tracking.tell_everything(self.node, |terms| terms.is_broadcasting);
+            }
         }
     }
 

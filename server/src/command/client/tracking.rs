@@ -44,7 +44,7 @@ pub(in crate::command) fn end(call: &mut Call<'_>) {
 
 fn begin(call: &mut Call<'_>, options: Options) {
     let client = &call.session.client;
-    let before = call.session.tracks;
+    let before = call.session.tracks();
     let mode = match (options.is_broadcasting, options.opt_in, options.opt_out) {
         (true, ..) => Mode::Broadcast,
         (_, true, _) => Mode::OptIn,
@@ -63,7 +63,7 @@ fn begin(call: &mut Call<'_>, options: Options) {
     let Options { redirect, is_broadcasting, .. } = options;
     let terms = Terms { redirect, is_broadcasting, is_broken: false, prefixes };
     call.node.tracking.begin(call.node, client, terms);
-    call.session.tracks = Some(Tracks { who: Who::client(client.id), mode, caching, quiet });
+    call.session.tracks = Some(Box::new(Tracks { who: Who::client(client.id), mode, caching, quiet }));
 }
 
 impl Options {
@@ -112,7 +112,7 @@ impl Options {
         if !self.prefixes.is_empty() && !self.is_broadcasting {
             return Err(CommandError::text("ERR PREFIX option requires BCAST mode to be enabled"));
         }
-        let before = call.session.tracks.map(|tracks| tracks.mode);
+        let before = call.session.tracks().map(|tracks| tracks.mode);
         if before.is_some_and(|before| (before == Mode::Broadcast) != self.is_broadcasting) {
             return Err(CommandError::text(
                 "ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then re-enabling it with a \
@@ -190,7 +190,7 @@ pub(super) fn getredir(call: &mut Call<'_>) -> Result<Flow, CommandError> {
 
 pub(super) fn trackinginfo(call: &mut Call<'_>) -> Result<Flow, CommandError> {
     let terms = call.session.client.tracking.lock().clone();
-    let flags = flags(call.session.tracks, terms.as_deref());
+    let flags = flags(call.session.tracks(), terms.as_deref());
     let reply = &mut *call.reply;
     reply.map(3);
     reply.bulk(b"flags");
