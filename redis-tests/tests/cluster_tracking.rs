@@ -18,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 const KEYS: usize = 300;
 
+/// How long a client rests between two rounds, so that the nodes get processors enough to hear of each other.
+const REST: Duration = Duration::from_millis(2);
+
 const GROUPS: &str = r#"
 [[group]]
 name = "thing"
@@ -330,6 +333,7 @@ fn read_until(door: SocketAddr, terms: &str, keys: &[String], is_over: &AtomicBo
             _ => some.iter().for_each(|key| drop(cache.get(key))),
         }
         cache.listen();
+        thread::sleep(REST);
     }
     cache
 }
@@ -351,6 +355,7 @@ fn write_until(door: SocketAddr, keys: &[String], is_over: &AtomicBool, written:
             // What came of it nobody knows.
             Err(_) => writer = Connection::open(door).expect("a connection"),
         }
+        thread::sleep(REST);
     }
 }
 

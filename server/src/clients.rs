@@ -239,8 +239,8 @@ impl Client {
     /// Puts something into the connection's mailbox and wakes its task; nothing if the connection cannot be told, which RESP2 can only in place
     /// of others and by a channel.
     pub(crate) fn hear(&self, push: Push) {
-        let speaks_resp3 = self.protocol.load(Relaxed) >= 3;
-        if !speaks_resp3 && !(push.is_redirected() && self.is_subscribed()) {
+        let can_be_told = self.protocol.load(Relaxed) >= 3 || push.is_redirected() && self.is_subscribed();
+        if !can_be_told {
             return;
         }
         self.mailbox.lock().put(push);

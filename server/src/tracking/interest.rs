@@ -66,8 +66,13 @@ impl Interests {
             if !(first..first + SLOTS_OF_PART).any(&are_meant) {
                 continue;
             }
-            let is_meant = |key: &Box<[u8]>, _: &mut Interested| are_meant(forebay_cluster::slot_of(key));
-            taken.extend(part.lock().extract_if(is_meant).map(|(key, interested)| (Bytes::from(key), interested)));
+            part.lock().retain(|key, interested| {
+                let is_meant = are_meant(forebay_cluster::slot_of(key));
+                if is_meant {
+                    taken.push((Bytes::copy_from_slice(key), std::mem::take(interested)));
+                }
+                !is_meant
+            });
         }
         self.forget(taken.len(), taken.iter().map(|(_, interested)| interested.len()).sum());
         taken
@@ -80,7 +85,8 @@ impl Interests {
         }
         for _ in 0..self.parts.len() {
             let mut part = self.parts[self.next.fetch_add(1, Relaxed) % self.parts.len()].lock();
-            if let Some((key, interested)) = part.extract_if(|_, _| true).next() {
+            let some = part.keys().next().cloned();
+            if let Some((key, interested)) = some.and_then(|key| part.remove_entry(&key)) {
                 self.forget(1, interested.len());
                 return Some((Bytes::from(key), interested));
             }

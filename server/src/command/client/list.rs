@@ -61,9 +61,10 @@ fn selected(call: &Call<'_>) -> Result<Vec<Arc<Client>>, CommandError> {
     let clients = &call.node.clients;
     match call.args.len() {
         2 => Ok(clients.all()),
-        4 if call.is(2, "type") => match ClientType::parse(call, 3)? {
-            class => Ok(clients.all().into_iter().filter(|client| ClientType::of(client) == class).collect()),
-        },
+        4 if call.is(2, "type") => {
+            let class = ClientType::parse(call, 3)?;
+            Ok(clients.all().into_iter().filter(|client| ClientType::of(client) == class).collect())
+        }
         4.. if call.is(2, "id") => {
             let mut found = Vec::new();
             for at in 3..call.args.len() {
