@@ -59,21 +59,25 @@ impl Interests {
         interested
     }
 
+    /// The same of all keys of one slot. A node that is given other slots asks this of each, so it looks at no other part.
+    pub(super) fn take_slot(&self, slot: u16) -> Vec<(Bytes, Interested)> {
+        self.take_of(self.part(slot), |other| other == slot)
+    }
+
     /// The same of all keys of some slots.
     pub(super) fn take_slots(&self, are_meant: impl Fn(u16) -> bool) -> Vec<(Bytes, Interested)> {
+        self.parts.iter().flat_map(|part| self.take_of(part, &are_meant)).collect()
+    }
+
+    fn take_of(&self, part: &Mutex<Part>, are_meant: impl Fn(u16) -> bool) -> Vec<(Bytes, Interested)> {
         let mut taken = Vec::new();
-        for (part, first) in self.parts.iter().zip((0..SLOT_COUNT).step_by(usize::from(SLOTS_OF_PART))) {
-            if !(first..first + SLOTS_OF_PART).any(&are_meant) {
-                continue;
+        part.lock().retain(|key, interested| {
+            let is_meant = are_meant(forebay_cluster::slot_of(key));
+            if is_meant {
+                taken.push((Bytes::copy_from_slice(key), std::mem::take(interested)));
             }
-            part.lock().retain(|key, interested| {
-                let is_meant = are_meant(forebay_cluster::slot_of(key));
-                if is_meant {
-                    taken.push((Bytes::copy_from_slice(key), std::mem::take(interested)));
-                }
-                !is_meant
-            });
-        }
+            !is_meant
+        });
         self.forget(taken.len(), taken.iter().map(|(_, interested)| interested.len()).sum());
         taken
     }
@@ -150,6 +154,9 @@ mod tests {
         meant.sort();
         assert_eq!(taken, meant);
         assert_eq!(interests.keys(), keys.len() - taken.len());
+        let left = interests.keys();
+        let one_by_one: usize = (0..SLOT_COUNT).map(|slot| interests.take_slot(slot).len()).sum();
+        assert_eq!((one_by_one, interests.keys(), interests.items()), (left, 0, 0));
     }
 
     #[test]

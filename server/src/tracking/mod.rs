@@ -56,7 +56,7 @@ use crate::clients::{Client, ClientId};
 use crate::node::Node;
 use broadcast::Prefixes;
 use hearing::Hearing;
-use interest::Interests;
+use interest::{Interested, Interests};
 use mailbox::Push;
 pub use mailbox::write_pushes;
 use subscribers::Subscribers;
@@ -139,7 +139,8 @@ impl Watcher for NodeWatcher {
 
     fn cleared(&self, slot: u16) {
         if let Some(node) = self.0.upgrade() {
-            node.tracking.tell_slots(&node, |other| other == slot);
+            let taken = node.tracking.interests.take_slot(slot);
+            node.tracking.tell_taken(&node, taken);
         }
     }
 }
@@ -303,7 +304,11 @@ impl Tracking {
 
     /// Tells of all keys of slots in which somebody is interested.
     fn tell_slots(&self, node: &Node, are_meant: impl Fn(u16) -> bool) {
-        for (key, interested) in self.interests.take_slots(are_meant) {
+        self.tell_taken(node, self.interests.take_slots(are_meant));
+    }
+
+    fn tell_taken(&self, node: &Node, taken: Vec<(Bytes, Interested)>) {
+        for (key, interested) in taken {
             interested.into_iter().for_each(|who| self.tell_one(node, who, &key, None));
         }
     }
