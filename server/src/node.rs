@@ -18,7 +18,7 @@ use crate::cluster::{Cluster, Member, Part};
 use crate::compaction::Compactions;
 use crate::engine::gates::Gates;
 use crate::eviction::Shortage;
-use crate::freshness::Freshness;
+use crate::freshness::{Freshness, Guard};
 use crate::groups::Agreement;
 use crate::identity::Identity;
 use crate::reclaim::Reclaimer;
@@ -68,7 +68,7 @@ impl Node {
     /// Whether this node may serve what it owns: while it is surely its owner.
     #[inline]
     pub fn has_lease(&self) -> bool {
-        self.member().is_none_or(Member::has_lease)
+        self.member().is_none_or(Member::has_lease) || !self.freshness.guards.has(Guard::Lease)
     }
 
     /// Whether this process learns of what the cluster agrees on.

@@ -32,6 +32,8 @@ pub enum Fault {
     Restart,
     /// The same while the replica of the database stands still: the new owners knew nothing of what was changed before.
     LateMove,
+    /// The nodes do not hear each other for a moment, and what they say is lost.
+    Cut,
     /// The node that follows the database is cut off from the others for a moment, which it outlives by its lease, and is killed then.
     CutAndKill,
     /// A fourth node joins, or is drained and leaves.
@@ -58,11 +60,12 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 15] = [
+    pub const ALL: [Fault; 16] = [
         Fault::Kill,
         Fault::Pause,
         Fault::Restart,
         Fault::LateMove,
+        Fault::Cut,
         Fault::CutAndKill,
         Fault::JoinOrLeave,
         Fault::LateReplica,
@@ -123,6 +126,13 @@ impl<'t> Troublemaker<'t> {
                 thread::sleep(while_);
                 self.restart(node);
                 self.replica.sql("SELECT pg_wal_replay_resume()");
+            }
+            Fault::Cut => {
+                self.cluster.weather(Conditions { is_cut: true, ..Conditions::default() });
+                thread::sleep(CUT);
+                self.cluster.weather(Conditions::default());
+                thread::sleep(while_);
+                self.settle();
             }
             Fault::CutAndKill => {
                 let node = self.keeper().unwrap_or(node);

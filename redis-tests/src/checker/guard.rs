@@ -21,7 +21,7 @@ pub const MUTATIONS: &[Mutation] = &[
     Mutation { guard: "floor", faults: &[Fault::LateMove] },
     Mutation { guard: "copies", faults: &[Fault::CutAndKill] },
     Mutation { guard: "take-backs", faults: &[Fault::Calm] },
-    Mutation { guard: "retell", faults: &[Fault::Kill, Fault::Pause] },
+    Mutation { guard: "retell", faults: &[Fault::Cut] },
     Mutation { guard: "gaps", faults: &[Fault::DropSlot, Fault::CutListener] },
     Mutation { guard: "lease", faults: &[Fault::Pause] },
 ];

@@ -156,7 +156,7 @@ invalidated_by = ["notes(id)"]
 feed = "notify"
 "#;
     let mut options = ClusterOptions::with("--hot-key-reads 50").in_front_of(&database.url(), groups);
-    options.has_weather = check.faults.contains(&Fault::CutAndKill);
+    options.has_weather = check.faults.iter().any(|fault| matches!(fault, Fault::Cut | Fault::CutAndKill));
     options.args.extend(["--origin-replica".to_owned(), replica.url()]);
     options
 }

@@ -151,7 +151,7 @@ impl Engine {
 
     /// Whether what the session's requests were answered is still true: this node, or its process, may have stood still since.
     pub fn still_owns(&self, session: &mut Session) -> bool {
-        !std::mem::take(&mut session.by_lease) || self.node.has_lease() || !self.node.freshness.guards.has(Guard::Lease)
+        !std::mem::take(&mut session.by_lease) || self.node.has_lease()
     }
 
     /// Waits until enough copies hold what a session's requests have written or seen, and nobody holds what it was before. False if that
