@@ -205,7 +205,15 @@ fn differences(cluster: &Cluster, database: &Database) -> Vec<String> {
             for (ids, rows) in ids.chunks(AT_ONCE).zip(rows[*table].chunks(AT_ONCE)) {
                 let read = read_at_last(&mut connection, node.address(), group, ids);
                 for ((id, read), row) in ids.iter().zip(read).zip(rows).filter(|((_, read), row)| read != *row) {
-                    different.push(format!("{node}: {name}:{id} is {read:?}, in the database {row:?}"));
+                    let explained = connection.command(&format!("FOREBAY.EXPLAIN {name}:{id}"));
+                    let changes = format!(
+                        "SELECT * FROM journal WHERE name = '{}' AND id = {id} ORDER BY version DESC LIMIT 3",
+                        TABLES[*table]
+                    );
+                    let changes = database.sql(&changes).replace('\n', ", ");
+                    different.push(format!(
+                        "{node}: {name}:{id} is {read:?}, in the database {row:?}; the last changes: {changes}; {explained}"
+                    ));
                 }
             }
         }

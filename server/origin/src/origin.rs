@@ -190,8 +190,8 @@ impl Origin {
 
     /// From now on nothing counts that was loaded for a group before its generation was this one; groups that are not named are of generation
     /// 0. Their entries are not of the present [`Rules::definition`] any more, and their loads under way not of the present [`GroupId`].
-    /// Tells whether a group that is served is concerned.
-    pub async fn call_in(&self, generations: HashMap<String, u16>) -> bool {
+    /// Tells whether a group that is served is concerned; then `first` was called before anything of the new generation is loaded.
+    pub async fn call_in(&self, generations: HashMap<String, u16>, first: impl FnOnce()) -> bool {
         let mut batchers = self.batchers.lock().await;
         let former = std::mem::replace(&mut batchers.generations, generations);
         let before = self.groups.load_full();
@@ -201,6 +201,7 @@ impl Origin {
         if before.iter().all(|group| is_same(&batchers, &group.name)) {
             return false;
         }
+        first();
         let mut after = Vec::with_capacity(before.len());
         for served in before.all() {
             after.push(match is_same(&batchers, served.name()) {

@@ -76,7 +76,7 @@ fn become_what(
         if role.serves() && !before.owns() {
             // Its former owner may have had other groups.
             groups::suspect(node, keyspace, slot);
-            node.freshness.memory.taken_over(slot, Instant::now());
+            node.freshness.memory.forget(slot, Instant::now());
         }
     };
     if old.is_some_and(|old| self::is_alone(old) != is_alone) {

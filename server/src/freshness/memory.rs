@@ -124,8 +124,8 @@ impl Memory {
         Recollection { loaded, changed, has_floor: matches!(part.floor(slot), Floor::Forgotten { .. }) }
     }
 
-    /// The slot has come to be this node's, which knows nothing of what was changed before.
-    pub fn taken_over(&self, slot: u16, now: Instant) {
+    /// Nothing is known of what was changed in the slot before: it has come to be this node's, or everything was called in.
+    pub fn forget(&self, slot: u16, now: Instant) {
         self.part(slot).lock().floors[place(slot)] = Floor::Forgotten { since: now, xid: None };
     }
 }

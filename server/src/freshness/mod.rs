@@ -17,7 +17,8 @@
 //!    fill must have been read at the primary by a load that began afterwards, or by a snapshot below which every forgotten transaction had
 //!    ended. A node that becomes owner of a slot remembers nothing of it, which is the same, so nothing of this has to travel with slots.
 //! 3. *What the feed did not tell of is called in.* After a gap, and when a whole group is concerned, the cluster agrees on a new generation of the
-//!    group (`Change::CallIn`): with it no entry from before is of the group's definition any more ([`crate::groups`]).
+//!    group (`Change::CallIn`): with it no entry from before is of the group's definition any more ([`crate::groups`]). Before, each slot gets a floor: a
+//!    replica may not have seen yet what calls for that.
 //! 4. *A change without a transaction's id* (other feeds, other databases) voids the loads under way, as a client's write does.
 //!
 //! An entry survives a change that its own load has seen already: then a change that is told of twice, or just after the load, costs no

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use forebay_cluster::SLOT_COUNT;
 use forebay_cluster::state::{ClusterState, GroupsText};
@@ -52,7 +53,7 @@ impl Follower {
     async fn call_in(&self, state: &ClusterState) {
         let Some(origin) = &self.node.origin else { return };
         let generations = state.called_in().generations().map(|(group, times)| (group.to_owned(), times as u16));
-        if origin.call_in(generations.collect()).await {
+        if origin.call_in(generations.collect(), || forget_all(&self.node)).await {
             suspect_all(&self.node);
         }
     }
@@ -88,9 +89,16 @@ impl Follower {
 pub async fn call_in_alone(node: &Node, groups: &BTreeSet<String>) {
     let Some(origin) = &node.origin else { return };
     let generations = node.groups.call_in(groups);
-    if origin.call_in(generations).await {
+    if origin.call_in(generations, || forget_all(node)).await {
         suspect_all(node);
     }
+}
+
+/// What a replica of the database loads from now on has to be newer than what is known by now: it may not have seen yet what calls for new
+/// loads, and no key says so.
+fn forget_all(node: &Node) {
+    let now = Instant::now();
+    (0..SLOT_COUNT).for_each(|slot| node.freshness.memory.forget(slot, now));
 }
 
 fn suspect_all(node: &Node) {
