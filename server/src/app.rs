@@ -228,6 +228,7 @@ fn build(
         origin,
         groups: Default::default(),
         freshness: Default::default(),
+        writes: Default::default(),
         topology: ArcSwap::from_pointee(topology),
         roles,
         cluster,

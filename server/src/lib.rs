@@ -44,3 +44,4 @@ pub mod tls;
 pub mod tracking;
 pub mod turns;
 pub mod who;
+pub mod writes;

@@ -26,6 +26,7 @@ use crate::roles::Roles;
 use crate::settings::Settings;
 use crate::telemetry::Telemetry;
 use crate::tracking::Tracking;
+use crate::writes::Writes;
 
 /// The parts of a node. Each guards itself; there is no lock around the whole.
 pub struct Node {
@@ -38,6 +39,7 @@ pub struct Node {
     pub origin: Option<Arc<Origin>>,
     pub groups: Agreement,
     pub freshness: Freshness,
+    pub writes: Writes,
     pub topology: ArcSwap<Topology>,
     pub roles: Roles,
     /// None for a node that is alone and stays so.
@@ -63,6 +65,12 @@ impl Node {
     #[inline]
     pub fn reads_through(&self) -> bool {
         self.origin.as_ref().is_some_and(|origin| !origin.is_empty())
+    }
+
+    /// Whether some group's keys are written to the origin.
+    #[inline]
+    pub fn writes_to_origin(&self) -> bool {
+        self.origin.as_ref().is_some_and(|origin| origin.writes())
     }
 
     /// Whether this node may serve what it owns: while it is surely its owner.

@@ -36,7 +36,7 @@ const SETTINGS: [&str; 15] = [
 /// Reads the `[[group]]` tables of `text`, which may be a groups file or a whole configuration file; other keys at the
 /// top are left to whoever knows them. `file` is only how faults name it.
 pub fn parse_groups(text: &str, file: &str) -> Result<Vec<GroupConfig>, Vec<Fault>> {
-    parse_groups_for(text, file, Abilities { feeds: true, writes: false })
+    parse_groups_for(text, file, Abilities { feeds: true, writes: true })
 }
 
 /// What a caller does about what groups say; settings that need more are refused, rather than taken and nothing done.

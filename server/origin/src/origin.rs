@@ -15,7 +15,7 @@ use crate::check::{self, Checked};
 use crate::config::OriginConfig;
 use crate::fault::Fault;
 use crate::feed::{self, ChangeFeed, FeedConfig};
-use crate::group::{Feed, GroupConfig, GroupId};
+use crate::group::{Feed, GroupConfig, GroupId, WriteStrategy};
 use crate::group_file::{fault_group_set, fault_invalidations, fault_statements, fault_writes};
 use crate::group_load::GroupLoad;
 use crate::group_writes::{GroupWrites, with_captures};
@@ -40,6 +40,8 @@ pub struct Origin {
     told_groups: watch::Sender<Arc<Vec<GroupConfig>>>,
     /// Whether there are any groups: all that a request asks which finds what it wants.
     has_groups: AtomicBool,
+    /// Whether one of them has a write strategy: all that a write of another group's keys asks.
+    writes: AtomicBool,
     waiting: Arc<WaitingLoads>,
     targets: Arc<Targets>,
     clock: Arc<WindowClock>,
@@ -95,6 +97,7 @@ impl Origin {
             groups: ArcSwap::from_pointee(Groups::new(0, Vec::new())),
             told_groups: watch::Sender::default(),
             has_groups: AtomicBool::new(false),
+            writes: AtomicBool::new(false),
             waiting: Arc::new(WaitingLoads::new(config.max_waiting_loads)),
             clock: Arc::new(clock),
             batchers: tokio::sync::Mutex::new(Batchers::default()),
@@ -146,6 +149,7 @@ impl Origin {
         let gone: Vec<_> =
             before.all().iter().filter(|served| after.served(served.id).is_none()).map(Arc::clone).collect();
         self.has_groups.store(!after.is_empty(), Relaxed);
+        self.writes.store(after.iter().any(|group| group.write != WriteStrategy::None), Relaxed);
         let told = after.iter().cloned().collect();
         self.groups.store(Arc::new(after));
         // Only now: what is loaded by a new group from here on is older than the gap by which a feed begins to tell of it.
@@ -269,6 +273,20 @@ impl Origin {
     #[inline]
     pub fn is_empty(&self) -> bool {
         !self.has_groups.load(Relaxed)
+    }
+
+    /// Whether a group has a write strategy.
+    #[inline]
+    pub fn writes(&self) -> bool {
+        self.writes.load(Relaxed)
+    }
+
+    /// The group that has `key`, with its rules, if it has a write strategy.
+    pub fn writes_of(&self, key: &[u8]) -> Option<(GroupId, Rules)> {
+        let groups = self.groups.load();
+        let id = groups.matches(key)?.group;
+        let rules = &groups.served(id)?.rules;
+        (rules.group.write != WriteStrategy::None).then(|| (id, rules.clone()))
     }
 
     /// Loads one key together with whatever else is missing in its group now; a key that the group's pattern does not

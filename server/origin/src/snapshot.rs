@@ -77,7 +77,7 @@ impl Snapshot {
 
     /// The same, and it sees `xid`, too: what a transaction left behind that began with this snapshot. If `xid` is far beyond what had
     /// begun then, it stays unseen.
-    pub(crate) fn and(self, xid: Xid) -> Self {
+    pub fn and(self, xid: Xid) -> Self {
         let begun_since = xid.0.saturating_sub(self.xmax.0);
         if self.sees(xid) || begun_since > MAX_BEGUN_SINCE {
             return self;

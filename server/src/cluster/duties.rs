@@ -128,6 +128,8 @@ async fn hand_over_to(
 /// as they keep up.
 async fn drained(node: &Node, slots: &SlotSet, to: NodeNumber) -> bool {
     let Some(member) = node.member() else { return false };
+    // The slots are frozen, so that no write begins from here on; those under way at the origin come to their end first.
+    node.writes.turns.quiet(|slot| slots.contains(slot)).await;
     // The slots are frozen, so that there are no grants from here on.
     slots.iter().for_each(|slot| member.hot.grants.changed_slot(slot, None));
     for take_back in member.hot.grants.all_under_way() {

@@ -10,7 +10,8 @@ use super::keys::look;
 use super::spec::{Categories, Flags, KeySpec, KeyUse, Load, Spec};
 
 const FAST_READ: Flags = Flags::READONLY.union(Flags::FAST);
-const FAST_WRITE: Flags = Flags::WRITE.union(Flags::FAST);
+/// A deadline is the cache's: what is late is taken out of it, and stays where it is at the origin.
+const FAST_WRITE: Flags = Flags::WRITE.union(Flags::FAST).union(Flags::CACHE_ONLY);
 const READ_OUT: &[KeySpec] = &[KeySpec::one(KeyUse::RO.union(KeyUse::ACCESS))];
 const UPDATED: &[KeySpec] = &[KeySpec::one(KeyUse::RW.union(KeyUse::UPDATE))];
 /// What is left of a time changes by itself; the time of a deadline does not.

@@ -16,7 +16,7 @@ use crate::freshness::{self, Recollection, Told};
 const OF_NODES: Flags = Flags::FAST.union(Flags::INTERNAL);
 
 pub(super) const TABLE: &[Spec] = &[
-    Spec::new("forebay.changed", -4, OF_NODES.union(Flags::WRITE).union(Flags::HELD_BY_ALL), Categories::KEYSPACE)
+    Spec::new("forebay.changed", -4, OF_NODES.union(Flags::WRITE).union(Flags::HELD_BY_ALL).union(Flags::CACHE_ONLY), Categories::KEYSPACE)
         .keys(&[KeySpec::range(KeyUse::RM.union(KeyUse::DELETE), 3, -1, 1)])
         .on_keys(changed)
         .split(Merge::Sum)
@@ -47,7 +47,7 @@ pub(super) const TABLE: &[Spec] = &[
             "Lists the groups with their patterns, queries and counters.",
             "",
         ),
-    Spec::new("forebay.invalidate", -2, Flags::WRITE.union(Flags::FAST), Categories::KEYSPACE)
+    Spec::new("forebay.invalidate", -2, Flags::WRITE.union(Flags::FAST).union(Flags::CACHE_ONLY), Categories::KEYSPACE)
         .keys(&[KeySpec::range(KeyUse::RM.union(KeyUse::DELETE), 1, -1, 1)])
         .on_keys(invalidate)
         .split(Merge::Sum)

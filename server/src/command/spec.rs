@@ -44,6 +44,8 @@ bitflags::bitflags! {
         const INTERNAL = 1 << 23;
         /// Answered only when all copies that the cluster counts on hold what was done, whatever `--min-acks` says.
         const HELD_BY_ALL = 1 << 24;
+        /// It changes what is cached and nothing of what the origin has, whatever the key's group writes there.
+        const CACHE_ONLY = 1 << 25;
         /// Of use to developers of the server alone (`COMMAND DOCS` says `syscmd`).
         const SYSCMD = 1 << 22;
     }

@@ -27,7 +27,7 @@ pub(super) static TABLE: &[Spec] = &[
         .load(Load::OnMiss)
         .on_keys(getdel)
         .docs("string", "6.2.0", "O(1)", "Tells the string value of a key and removes the key.", "key"),
-    Spec::new("getex", -2, WRITE_FAST, Categories::STRING)
+    Spec::new("getex", -2, WRITE_FAST.union(Flags::CACHE_ONLY), Categories::STRING)
         .keys(&[KeySpec::one(REPLACE).noted("RW and UPDATE because it changes the TTL")])
         .load(Load::OnMiss)
         .on_keys(getex)

@@ -46,7 +46,7 @@ pub(super) struct Lent<'k> {
 }
 
 /// The rules of an entry that is filled at `now`.
-pub(super) fn rules(rules: &GroupRules, loaded: &Loaded, now: UnixMillis) -> Rules {
+pub(crate) fn rules(rules: &GroupRules, loaded: &Loaded, now: UnixMillis) -> Rules {
     let GroupRules { group, definition } = rules;
     let definition = *definition;
     if loaded.value.is_none() {
@@ -69,7 +69,7 @@ pub(super) fn rules(rules: &GroupRules, loaded: &Loaded, now: UnixMillis) -> Rul
 
 /// What becomes of a load's result.
 #[derive(Clone, Copy)]
-pub(super) struct Rules {
+pub(crate) struct Rules {
     /// Whether the store keeps it at all: absence may be told not to be remembered.
     keep: bool,
     pub(super) fill: Fill,
@@ -77,13 +77,25 @@ pub(super) struct Rules {
 
 impl Rules {
     /// These rules, but that nothing is kept without room for it.
-    pub(super) fn kept_if(self, room: bool) -> Rules {
+    pub(crate) fn kept_if(self, room: bool) -> Rules {
         Rules { keep: self.keep && room, ..self }
+    }
+
+    /// These rules, but for what expires then, if that is said.
+    pub(crate) fn until(self, deadline: Option<UnixMillis>) -> Rules {
+        match deadline {
+            None => self,
+            Some(_) => Rules { fill: Fill { deadline, refresh_at: None, ..self.fill }, ..self },
+        }
+    }
+
+    pub(crate) fn keeps(self) -> bool {
+        self.keep
     }
 }
 
 /// Puts what was loaded into the store, if the fence still stands.
-pub(super) fn store(
+pub(crate) fn store(
     keyspace: &mut Keyspace<'_>,
     key: &Key<'_>,
     loaded: &Loaded,

@@ -34,6 +34,10 @@ pub enum Wait {
     Split(Merge),
     /// The parts of all nodes.
     Everywhere(Merge),
+    /// The origin, which is written to before anything is done here.
+    Origin,
+    /// Its parts, one for each key, since some of these are written to the origin.
+    KeyByKey(Merge),
     /// Copies that hold what the session has written (`WAIT`), for a while.
     Copies(Copies),
     /// Owners that are to know that the session tracks.
@@ -135,6 +139,12 @@ impl Engine {
             Wait::Split(merge) => {
                 let split = self.split(session, args, reply, merge, patience).await;
                 self.end(session, command, args, reply, split, &mut clock)
+            }
+            // In a box: few requests are of this kind, and all have room for what they wait for.
+            Wait::Origin => Box::pin(self.write_to_origin(session, args, reply)).await,
+            Wait::KeyByKey(merge) => {
+                let done = self.key_by_key(session, args, reply, merge).await;
+                self.end(session, command, args, reply, done, &mut clock)
             }
             Wait::Everywhere(merge) => {
                 let done = self.everywhere(session, args, reply, merge, patience).await;
@@ -283,7 +293,7 @@ impl Engine {
     }
 
     /// The command of a request that has had a run before.
-    fn resolved(&self, args: Args<'_>) -> &'static Command {
+    pub(super) fn resolved(&self, args: Args<'_>) -> &'static Command {
         match self.table.resolve(args) {
             Ok(command) => command,
             Err(unresolved) => unreachable!("the command was resolved before: {unresolved:?}"),

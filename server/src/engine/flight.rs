@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use forebay_origin::{GroupId, LoadError, Loaded, Origin, PendingLoad, Rules};
+use forebay_origin::{GroupId, LoadError, Loaded, Origin, PendingLoad, Rules, WriteStrategy};
 use forebay_store::{Fence, FillOutcome, Key, Presence, UnixMillis};
 use smallvec::SmallVec;
 use tokio::runtime::Handle;
@@ -144,6 +144,11 @@ impl Flights {
             landed.push(Landed { key: joined.flight.key.clone(), outcome });
         }
         landed
+    }
+
+    /// Does something whether or not anybody waits for it until the end. `None` if it did not come to its end.
+    pub(super) async fn by_itself<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+        self.tracker.spawn_on(work, &self.background).await.ok()
     }
 
     fn take_off(&self, ready: SmallVec<[Ready; 1]>) {
@@ -390,7 +395,8 @@ impl Inner {
     fn has_seen_all(&self, group: &Rules, flight: &Flight, slot: u16, loaded: &Loaded, began: Instant) -> bool {
         let Freshness { memory, guards, .. } = &self.node.freshness;
         let load = Load { loaded, began };
-        group.group.invalidated_by.is_empty() || memory.admits(slot, &flight.key, load, guards, Instant::now())
+        let is_told_of = !group.group.invalidated_by.is_empty() || group.group.write != WriteStrategy::None;
+        !is_told_of || memory.admits(slot, &flight.key, load, guards, Instant::now())
     }
 
     fn origin(&self) -> &Origin {

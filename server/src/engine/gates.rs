@@ -110,7 +110,7 @@ fn may_debug(node: &Node, session: &Session) -> bool {
 /// Evicts until memory is below `maxmemory`, within bounds. Tells whether there is room. Besides requests, fills pass here: what is
 /// loaded is not kept when there is no room for it, or reading would fill memory under `noeviction`.
 #[inline]
-pub(super) fn make_room(node: &Node, now: UnixMillis) -> bool {
+pub(crate) fn make_room(node: &Node, now: UnixMillis) -> bool {
     match node.settings.memory_budget() {
         None => true,
         Some(budget) => memory::used() <= budget || evict(node, budget, now),

@@ -22,6 +22,7 @@ pub mod peers;
 mod route;
 mod split;
 mod track;
+mod writing;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -279,6 +280,11 @@ impl Engine {
                 return Ok(ran);
             }
             groups::look_through_keys(&self.node, &mut keyspace, keys);
+        }
+        if command.spec.flags.contains(Flags::WRITE) && self.node.writes_to_origin() {
+            if let Some(wait) = self.for_the_origin(session, request, keys)? {
+                return Ok(Ran::NotYet(Step::Wait(wait)));
+            }
         }
         let lent = match brought {
             [] => None,

@@ -29,12 +29,18 @@ impl Engine {
 
     /// Does this node's own part.
     pub(super) async fn do_own(&self, session: &mut Session, args: Args<'_>, protocol: Protocol) -> Outcome {
+        let mut own = session.for_a_part(Door::Peer, self.node.clock.unix_millis());
+        let outcome = self.do_as(&mut own, args, protocol).await;
+        session.absorb(own);
+        outcome
+    }
+
+    /// Does a part in its own session.
+    pub(super) async fn do_as(&self, own: &mut Session, args: Args<'_>, protocol: Protocol) -> Outcome {
         let mut reply = Reply::new();
         reply.set_protocol(protocol);
-        let mut own = session.for_a_part(Door::Peer, self.node.clock.unix_millis());
         // In a box: a part is a request of its own, and could not be a part of itself.
-        let step = Box::pin(self.execute(&mut own, args, &mut reply)).await;
-        session.absorb(own);
+        let step = Box::pin(self.execute(own, args, &mut reply)).await;
         match step {
             Step::Misplaced { epoch } => Outcome::Again { epoch },
             Step::Done | Step::Close | Step::Wait(_) => Outcome::Replied(reply.copy_to_bytes(reply.remaining())),

@@ -82,14 +82,26 @@ fn half_done() -> CommandError {
 }
 
 /// The arguments that belong to one key.
-struct Unit {
+pub(super) struct Unit {
     slot: u16,
     first: usize,
     count: usize,
 }
 
+impl Unit {
+    /// Where it begins among the arguments.
+    pub(super) fn first(&self) -> usize {
+        self.first
+    }
+
+    /// The request for this key alone; what stands before the keys goes with each.
+    pub(super) fn request<'a>(&self, args: Args<'a>, before: usize) -> SmallVec<[&'a [u8]; 4]> {
+        (0..before).chain(self.first..self.first + self.count).filter_map(|at| args.get(at)).collect()
+    }
+}
+
 /// The keys of a request with what belongs to each; `None` if they do not stand in one run to its end.
-fn units(command: &Command, args: Args<'_>) -> Option<Vec<Unit>> {
+pub(super) fn units(command: &Command, args: Args<'_>) -> Option<Vec<Unit>> {
     let [spec] = command.spec.keys else { return None };
     let Find::Range { last: -1, step, .. } = spec.find else { return None };
     let positions = command.spec.key_positions(args).ok()?;

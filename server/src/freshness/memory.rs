@@ -27,6 +27,12 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 /// Transactions of one key; of more, the newest stand for all: whoever sees them all need not have seen the others, so there is a floor.
 const MAX_CHANGES_OF_KEY: usize = 8;
 
+/// Transactions of one key that this node has made and of which the feed is waited for. Of one more it is told as if it were somebody else's.
+const MAX_AWAITED: usize = 64;
+
+/// Transactions that an entry is known not to have seen. One with more is loaded again.
+const MAX_UNSEEN: usize = 500;
+
 /// What the replica of a database is; 0 is the primary.
 const PRIMARY: TargetId = TargetId(0);
 
@@ -58,8 +64,18 @@ struct Part {
     /// What replicas must have seen: the height of the newest load that is forgotten.
     loads: [Xid; SLOTS_OF_PART as usize],
     changed: Aged<SmallVec<[Xid; 2]>>,
+    /// Transactions by which this node itself has written keys ([`Own`]).
+    own: Aged<Own>,
     /// The snapshots by which entries were loaded.
     loaded: Aged<Arc<Snapshot>>,
+}
+
+/// Transactions of one key by which nodes have written it. They are committed one after the other, so that who sees the last sees all.
+#[derive(Clone)]
+struct Own {
+    last: Xid,
+    /// Those of which the feed has not told yet.
+    awaited: SmallVec<[Xid; 4]>,
 }
 
 /// What is asked of a fill beside what is remembered of its key.
@@ -88,7 +104,9 @@ impl Memory {
     /// A transaction has changed the key. Tells whether the entry that is there, if there is one, was loaded after that.
     pub fn changed(&self, slot: u16, key: &[u8], xid: Xid, now: Instant) -> bool {
         let mut part = self.part(slot).lock();
-        part.remember(slot, key, xid, now);
+        if !part.is_own(key, xid) {
+            part.remember(slot, key, xid, now);
+        }
         part.loaded.get(key).is_some_and(|(snapshot, at)| snapshot.sees(xid) && part.floor(slot).is_before(*at))
     }
 
@@ -126,6 +144,32 @@ impl Memory {
 
     /// Nothing is known of what was changed in the slot before: it has come to be this node's, or everything was called in.
     pub fn forget(&self, slot: u16, now: Instant) {
+    /// The snapshot by which the entry that is there was loaded, if it is known.
+    pub fn seen_by_entry(&self, slot: u16, key: &[u8]) -> Option<Arc<Snapshot>> {
+        let part = self.part(slot).lock();
+        let (snapshot, at) = part.loaded.get(key)?;
+        part.floor(slot).is_before(*at).then(|| Arc::clone(snapshot))
+    }
+
+    /// This node has written the key by that transaction: what did not see it is not stored from now on.
+    pub fn wrote(&self, slot: u16, key: &[u8], xid: Xid, now: Instant) {
+        self.part(slot).lock().remember_own(slot, key, xid, now);
+    }
+
+    /// Whether an entry may be stored that a write has left and that has seen what `snapshot` says. Nothing may have been forgotten since the
+    /// write `began`.
+    pub fn admits_written(&self, slot: u16, key: &[u8], snapshot: &Arc<Snapshot>, began: Instant, now: Instant) -> bool {
+        let mut part = self.part(slot).lock();
+        let sees_all = part.changed.get(key).is_none_or(|(xids, _)| xids.iter().all(|xid| snapshot.sees(*xid)));
+        let admitted = sees_all && part.floor(slot).is_before(began) && snapshot.in_progress().len() <= MAX_UNSEEN;
+        if admitted {
+            part.remember_load(Bytes::copy_from_slice(key), snapshot, now);
+        }
+        admitted
+    }
+
+    /// The slot has come to be this node's, which knows nothing of what was changed before.
+    pub fn taken_over(&self, slot: u16, now: Instant) {
         self.part(slot).lock().floors[place(slot)] = Floor::Forgotten { since: now, xid: None };
     }
 }
@@ -144,11 +188,36 @@ impl Part {
     fn new() -> Part {
         let floors = [Floor::None; SLOTS_OF_PART as usize];
         let loads = [Xid(0); SLOTS_OF_PART as usize];
-        Part { floors, loads, changed: Aged::default(), loaded: Aged::default() }
+        Part { floors, loads, changed: Aged::default(), own: Aged::default(), loaded: Aged::default() }
     }
 
     fn floor(&self, slot: u16) -> Floor {
         self.floors[place(slot)]
+    }
+
+    /// Whether the feed tells of a transaction of which it is known that this node has made it: then a later one may stand for it.
+    fn is_own(&mut self, key: &[u8], xid: Xid) -> bool {
+        let Some(own) = self.own.get_mut(key) else { return false };
+        let place = own.awaited.iter().position(|awaited| *awaited == xid);
+        place.map(|place| own.awaited.remove(place)).is_some()
+    }
+
+    fn remember_own(&mut self, slot: u16, key: &[u8], xid: Xid, now: Instant) {
+        let mut own = match self.own.get(key) {
+            Some((own, _)) => own.clone(),
+            None => Own { last: xid, awaited: SmallVec::new() },
+        };
+        if let Some(xids) = self.changed.get_mut(key) {
+            xids.retain(|known| *known != own.last && !own.awaited.contains(known));
+        }
+        own.last = xid;
+        if own.awaited.len() >= MAX_AWAITED {
+            own.awaited.remove(0);
+        }
+        // If the feed was faster, it is known as somebody's, which does no harm.
+        own.awaited.push(xid);
+        self.own.put(Bytes::copy_from_slice(key), own, now, drop);
+        self.remember(slot, key, xid, now);
     }
 
     fn remember(&mut self, slot: u16, key: &[u8], xid: Xid, now: Instant) {
@@ -221,6 +290,10 @@ impl<T> Default for Aged<T> {
 impl<T> Aged<T> {
     fn get(&self, key: &[u8]) -> Option<&(T, Instant)> {
         self.by_key.get(key)
+    }
+
+    fn get_mut(&mut self, key: &[u8]) -> Option<&mut T> {
+        self.by_key.get_mut(key).map(|(what, _)| what)
     }
 
     /// Remembers something of a key in place of what was remembered, and forgets what is too old or too much.

@@ -73,6 +73,14 @@ impl Replication {
         }
     }
 
+    /// Tells the holders of the key's slot what is remembered of it now, be it nothing, under the lock under which that was changed. The answer is
+    /// what to wait for, as with [`Self::record`].
+    pub fn record_entry(&self, keyspace: &mut Keyspace<'_>, key: &Key<'_>) -> Recorded {
+        let mut recorded = Recorded::default();
+        self.record_key(keyspace, key, None, &mut recorded);
+        recorded
+    }
+
     /// Notes that eviction has removed an entry, under its shard's lock: the other holders of an own slot are told; a copy here is no
     /// longer whole, and not compared by digests from then on.
     pub fn record_eviction(&self, slot: u16, db: u16, key: &[u8]) {

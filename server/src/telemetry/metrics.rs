@@ -32,6 +32,7 @@ pub fn render(node: &Node) -> prometheus::Result<Vec<u8>> {
     store(node, &mut families);
     loads(node, &mut families);
     freshness(&node.freshness, &mut families);
+    writes(node, &mut families);
     if let Some(member) = node.member() {
         hot(&member.hot, &mut families);
     }
@@ -181,6 +182,18 @@ fn freshness(freshness: &Freshness, families: &mut Families) {
     families.counters("forebay_feed_gaps_total", help, counts(|status| status.counts.gaps));
     let help = "Times that the connection of a feed was lost.";
     families.counters("forebay_feed_interruptions_total", help, counts(|status| status.counts.interruptions));
+}
+
+fn writes(node: &Node, families: &mut Families) {
+    let counts = &node.writes.counts;
+    for (name, help, count) in [
+        ("forebay_origin_writes_total", "Writes that the origin has taken before their clients were answered.", &counts.written),
+        ("forebay_origin_writes_refused_total", "Writes that the origin has refused.", &counts.refused),
+        ("forebay_origin_writes_failed_total", "Writes that the origin could not take.", &counts.failed),
+        ("forebay_origin_writes_unsure_total", "Writes of which it is not known whether they were made.", &counts.unsure),
+    ] {
+        families.counter(name, help, count.load(Relaxed));
+    }
 }
 
 fn hot(hot: &Hot, families: &mut Families) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forebay_origin::{Feed, Refresh, Shape, WriteStrategy, parse_groups};
+use forebay_origin::{Abilities, Feed, Refresh, Shape, WriteStrategy, parse_groups, parse_groups_for};
 use proptest::prelude::*;
 
 const WHOLE_FILE: &str = r#"
@@ -80,7 +80,8 @@ key = "c:{x}"
 load = "SELECT 1"
 as = "string"
 "#;
-    let faults = parse_groups(text, "groups.toml").unwrap_err();
+    let abilities = Abilities { feeds: true, writes: false };
+    let faults = parse_groups_for(text, "groups.toml", abilities).unwrap_err();
     let told: Vec<String> =
         faults.iter().map(|fault| format!("{}:{} {}", fault.line, fault.column, fault.place)).collect();
     let expected = [

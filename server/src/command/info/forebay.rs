@@ -26,6 +26,7 @@ pub(super) fn forebay(report: &mut Report<'_>) {
         ("feed_lag_ms", report.node.freshness.lag_ms()),
     ]);
     freshness(report);
+    writes(report);
     if let Some(cluster) = &report.node.cluster {
         report.field("forwarded_requests", cluster.forwarded.load(Relaxed));
     }
@@ -76,6 +77,18 @@ fn freshness(report: &mut Report<'_>) {
         tell("_fault", &status.faults.first().map(one_line).unwrap_or_default());
         tell("_last_error", &status.last_error.replace(['\r', '\n'], " "));
     }
+}
+
+/// What was written to the origin.
+fn writes(report: &mut Report<'_>) {
+    let (writes, counts) = (&report.node.writes, &report.node.writes.counts);
+    report.fields([
+        ("origin_writes", counts.written.load(Relaxed)),
+        ("origin_writes_refused", counts.refused.load(Relaxed)),
+        ("origin_writes_failed", counts.failed.load(Relaxed)),
+        ("origin_writes_unsure", counts.unsure.load(Relaxed)),
+        ("origin_writes_waiting", writes.turns.waiting() as u64),
+    ]);
 }
 
 /// Which groups are used, and whether anything is wrong with those that were agreed on.

@@ -60,6 +60,11 @@ impl Keyspace<'_> {
         }
     }
 
+    /// Nothing that is being loaded for the key may be stored any more, as if a client had changed it.
+    pub fn void_loads(&mut self, key: &Key<'_>) {
+        self.shard_mut(key).loads.void(key);
+    }
+
     /// Takes out what was filled for one run alone. Unlike a client's delete it voids no load and counts as no change.
     pub fn discard(&mut self, key: &Key<'_>) {
         if self.take_away(key).place().is_some() {
