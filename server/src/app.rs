@@ -38,6 +38,7 @@ use crate::telemetry::Telemetry;
 use crate::tls::{self, TlsAcceptor};
 use crate::tracking;
 use crate::who::Who;
+use crate::writes::{Behind, Writes, behind};
 
 /// A node that serves. [`App::drain`] is its end.
 pub struct App {
@@ -124,7 +125,13 @@ impl App {
         }
         look_on(&node, &mut housekeeping, background);
         if node.origin.is_some() {
-            let engine = Arc::clone(&engine);
+            let (engine, node) = (Arc::clone(&engine), Arc::clone(&node));
+            match node.cluster {
+                // Nobody else can have the keys.
+                None => behind::put_back(&node),
+                Some(_) => drop(housekeeping.spawn_on(behind::replay(Arc::clone(&engine)), background)),
+            }
+            housekeeping.spawn_on(async move { match behind::flush(node).await {} }, background);
             housekeeping.spawn_on(async move { match freshness::keep(engine).await {} }, background);
         }
         let (mut doors, closing) = (JoinSet::new(), CancellationToken::new());
@@ -228,7 +235,7 @@ fn build(
         origin,
         groups: Default::default(),
         freshness: Default::default(),
-        writes: Default::default(),
+        writes: Writes::new(Behind::open(config.identity.data_dir.as_deref(), config.write_behind_max)?),
         topology: ArcSwap::from_pointee(topology),
         roles,
         cluster,

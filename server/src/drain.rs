@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use crate::app::App;
 use crate::clients::Ask;
 use crate::node::Node;
+use crate::writes::behind;
 
 /// How often the end of the last connection is looked for; nothing else waits for it.
 const GONE_POLL: Duration = Duration::from_millis(5);
@@ -71,7 +72,9 @@ impl App {
             return warn!(connections = node.clients.len(), "connections do not end");
         }
         self.http.stop().await;
+        behind::flush_before_the_end(&node).await;
         self.housekeeping.shutdown().await;
+        node.writes.behind.close();
         if let Some(cluster) = &node.cluster {
             cluster.thread.stop();
         }

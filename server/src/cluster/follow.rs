@@ -15,6 +15,7 @@ use crate::groups::{self, Follower};
 use crate::node::Node;
 use crate::replication::{Duty, Host, Replication};
 use crate::roles::Role;
+use crate::writes::behind;
 
 /// Follows the agreed states for ever.
 pub async fn follow(node: Arc<Node>, membership: Arc<Membership>, replication: Arc<Replication>) -> Infallible {
@@ -77,6 +78,8 @@ fn become_what(
             // Its former owner may have had other groups.
             groups::suspect(node, keyspace, slot);
             node.freshness.memory.forget(slot, Instant::now());
+            node.freshness.memory.taken_over(slot, Instant::now());
+            behind::inherit(node, keyspace, slot);
         }
     };
     if old.is_some_and(|old| self::is_alone(old) != is_alone) {

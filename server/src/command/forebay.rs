@@ -11,6 +11,7 @@ use super::call::{Call, Flow};
 use super::error::CommandError;
 use super::spec::{Categories, Flags, KeySpec, KeyUse, Merge, Spec};
 use crate::freshness::{self, Recollection, Told};
+use crate::writes::behind;
 
 /// What nodes ask each other, and no client.
 const OF_NODES: Flags = Flags::FAST.union(Flags::INTERNAL);
@@ -58,6 +59,10 @@ pub(super) const TABLE: &[Spec] = &[
             "Takes keys out of the cache, known absence included, so that the next read asks the origin.",
             "key [key ...]",
         ),
+    Spec::new("forebay.pending", 3, OF_NODES.union(Flags::WRITE).union(Flags::HELD_BY_ALL).union(Flags::CACHE_ONLY), Categories::KEYSPACE)
+        .keys(&[KeySpec::one(KeyUse::RW.union(KeyUse::UPDATE))])
+        .on_keys(pending)
+        .docs("generic", "7.2.0", "O(1)", "A write was left in a journal: 1 if it is to be made, 2 if it has been.", "key record"),
     Spec::new("forebay.reached", 2, OF_NODES.union(Flags::READONLY), Categories::empty())
         .on_node(reached)
         .everywhere(Merge::AllOk)
@@ -184,6 +189,12 @@ fn changed(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), Comma
     };
     let dropped = call.keys.iter().filter(|key| freshness::apply(call.node, keyspace, key, told)).count();
     call.reply.integer(dropped as i64);
+    Ok(())
+}
+
+fn pending(call: &mut Call<'_>, keyspace: &mut Keyspace<'_>) -> Result<(), CommandError> {
+    let answer = behind::take_from_a_journal(call.node, keyspace, &call.keys[0], call.arg(2));
+    call.reply.integer(answer);
     Ok(())
 }
 

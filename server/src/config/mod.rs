@@ -126,6 +126,8 @@ pub struct Config {
     pub databases: u16,
     pub origin: Option<OriginConfig>,
     pub groups: Vec<GroupConfig>,
+    /// Bytes of writes that may wait for the origin, of groups that write behind.
+    pub write_behind_max: u64,
     pub requirepass: Option<String>,
     pub tls: Option<TlsConfig>,
     pub debug_commands: DebugCommands,
@@ -284,6 +286,7 @@ impl Config {
             databases: reader.value("databases", parse::databases),
             origin,
             groups,
+            write_behind_max: reader.value("write-behind-max", parse::size),
             requirepass,
             tls,
             debug_commands: reader.value("enable-debug-command", parse::debug_commands),

@@ -219,6 +219,10 @@ pub(super) static SETTINGS: &[Setting] = &[
         "SIZE",
         "4gb",
         "Most write-ahead log that the database keeps for us; beyond it everything is loaded anew",
+        "write-behind-max",
+        "SIZE",
+        "64mb",
+        "Most bytes of writes that wait for the origin; beyond it they are refused",
     )
     .of_nodes(NO_LOADS),
     Setting::new(

@@ -263,6 +263,12 @@ impl Inner {
     /// Begins a load, unless the store has something that it must not replace.
     fn begin_load(&self, key: &Key<'_>, departure: Departure, now: UnixMillis) -> Option<Begun> {
         let mut keyspace = self.node.store.lock(key.slot(), now);
+        if self.node.writes.behind.recall(&mut keyspace, key) {
+            if let Some(member) = self.node.member() {
+                member.replication.record_fill(&mut keyspace, key);
+            }
+            return None;
+        }
         let is_due = match departure {
             Departure::IfMissing => keyspace.presence(key) == Presence::Missing,
             Departure::ToRefresh => keyspace.peek(key).is_none_or(|entry| entry.fill().is_some()),

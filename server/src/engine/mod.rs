@@ -396,6 +396,9 @@ impl Engine {
         brought: &[Landed],
     ) -> fill::Lent<'k> {
         keyspace.set_access(Access { count: false, ..keyspace.access() });
+        // What was loaded before something came to be pending is older than that.
+        let is_old = keys.iter().any(|key| self.node.writes.behind.is_pending(keyspace, key));
+        let brought = if is_old { &[] } else { brought };
         let is_served = |key: &Key<'_>, group| {
             self.node.origin.as_ref().is_some_and(|origin| origin.group_of(key.bytes()) == Some(group))
         };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use forebay_cluster::Topology;
+use forebay_origin::WriteStrategy;
 use forebay_resp::{Args, Protocol, Reply};
 use forebay_store::{Key, Presence};
 use futures_util::StreamExt;
@@ -22,7 +23,7 @@ use crate::command::table::Command;
 use crate::groups;
 use crate::session::{Door, Session};
 use crate::writes::store::{Change, Settled, settle};
-use crate::writes::{change, scratch};
+use crate::writes::{behind, change, scratch};
 
 /// Keys of one request that are written at the same time.
 const TOGETHER: usize = 16;
@@ -118,13 +119,20 @@ impl Engine {
                 Prepared::Load(flights) => brought.extend(self.flights.land(flights).await),
                 Prepared::Write(change) => {
                     let node = Arc::clone(&self.node);
-                    let settled = self.flights.by_itself(async move { settle(&node, *change, turn).await }).await;
+                    let is_behind = change.rules.group.write == WriteStrategy::Behind;
+                    let written = self.flights.by_itself(async move {
+                        match is_behind {
+                            true => behind::write(&node, *change, turn).await,
+                            false => settle(&node, *change, turn).await,
+                        }
+                    });
+                    let settled = written.await;
                     let settled = settled.ok_or(CommandError::text(UNSURE))??;
                     if change::is_removal(command.spec) {
                         reply.rewind(mark);
                         reply.integer(i64::from(settled.rows > 0));
                     }
-                    return self.tell(session, key.bytes(), settled).await.map(|()| None);
+                    return self.tell(session, key.bytes(), settled, is_behind).await.map(|()| None);
                 }
             }
         }
@@ -164,7 +172,9 @@ impl Engine {
         if let Some(lent) = lent {
             lent.take_back(&mut keyspace);
         }
-        if presence == Presence::Missing && self.loads(session, command, args) {
+        // What is removed later is answered for now.
+        let is_asked = rules.group.write == WriteStrategy::Behind && change::is_removal(command.spec);
+        if presence == Presence::Missing && (is_asked || self.loads(session, command, args)) {
             drop(keyspace);
             return self.flights.join(keys, brought, session.now).map(Prepared::Load);
         }
@@ -190,12 +200,13 @@ impl Engine {
     }
 
     /// Has the session wait for what the others are to know of a write.
-    async fn tell(&self, session: &mut Session, key: &[u8], settled: Settled) -> Result<(), CommandError> {
+    async fn tell(&self, session: &mut Session, key: &[u8], settled: Settled, by_all: bool) -> Result<(), CommandError> {
         let Settled { recorded, take_backs, has_moved, .. } = settled;
         take_backs.into_iter().for_each(|take_back| session.wait_for(take_back));
         if let (Some(member), false) = (self.node.member(), recorded.is_empty()) {
             let told = session.told.get_or_insert_default();
-            if member.min_acks > 1 {
+            told.unacknowledged.by_all |= by_all;
+            if member.min_acks > 1 || by_all {
                 told.unacknowledged.recorded.absorb(&recorded);
             }
             told.written.absorb(&recorded);

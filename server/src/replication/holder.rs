@@ -196,7 +196,7 @@ fn carry_out(
         }
         Record::Begin { position, .. } => {
             log.expect_owner(from, position.epoch)?;
-            keyspace.clear_slot(slot, None);
+            keyspace.forget_slot(slot);
             log.position = Position::default();
             log.is_thinned = false;
             log.copy = Copy::Receiving { feed, at: *position };

@@ -73,7 +73,7 @@ impl Replication {
         } else if holds {
             log.hold(listed);
         } else {
-            keyspace.clear_slot(slot, None);
+            keyspace.forget_slot(slot);
             *log = SlotLog::default();
         }
     }
@@ -137,7 +137,7 @@ impl SlotLog {
         let held = self.position;
         if held == Position::default() {
             // There was no whole copy anywhere: what has come of one is worth nothing.
-            keyspace.clear_slot(slot, None);
+            keyspace.forget_slot(slot);
         }
         // The slot's effects are counted on from there, so that whoever is as far goes on, too.
         self.inherited = (held != Position::default()).then_some(held.epoch);

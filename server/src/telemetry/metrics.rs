@@ -194,6 +194,20 @@ fn writes(node: &Node, families: &mut Families) {
     ] {
         families.counter(name, help, count.load(Relaxed));
     }
+    let behind = &node.writes.behind;
+    for (name, help, count) in [
+        ("forebay_behind_writes_total", "Writes that were acknowledged and reach the origin later.", &behind.counts.accepted),
+        ("forebay_behind_writes_refused_total", "Writes that could not be kept for the origin.", &behind.counts.refused),
+        ("forebay_behind_flushed_total", "Keys of which the origin got what was pending.", &behind.counts.flushed),
+        ("forebay_behind_retries_total", "Attempts to tell the origin that failed.", &behind.counts.retried),
+        ("forebay_behind_dead_letters_total", "Writes that the origin has refused, and that were written down.", &behind.counts.dead_letters),
+    ] {
+        families.counter(name, help, count.load(Relaxed));
+    }
+    let (keys, bytes, oldest) = behind.pending();
+    families.gauge("forebay_behind_pending_keys", "Keys whose value the origin does not have yet.", keys as f64);
+    families.gauge("forebay_behind_pending_bytes", "Bytes of what the origin does not have yet.", bytes as f64);
+    families.gauge("forebay_behind_oldest_seconds", "How long the oldest of it has waited.", oldest.as_secs_f64());
 }
 
 fn hot(hot: &Hot, families: &mut Families) {

@@ -13,6 +13,7 @@
 //!    takes the entry out as it would a loaded one. If it is known already, or if anything is in doubt, the entry goes.
 //! 4. *A client that is gone leaves nothing half done.* From the statement on a write runs by itself, not in its connection.
 
+pub mod behind;
 pub mod change;
 pub mod scratch;
 pub mod store;
@@ -20,13 +21,20 @@ mod turns;
 
 use std::sync::atomic::AtomicU64;
 
+pub use behind::Behind;
 pub use turns::{Turn, Turns};
 
 /// A node's part in writing to the origin.
-#[derive(Default)]
 pub struct Writes {
     pub turns: Turns,
+    pub behind: Behind,
     pub counts: Counts,
+}
+
+impl Writes {
+    pub fn new(behind: Behind) -> Writes {
+        Writes { turns: Turns::default(), behind, counts: Counts::default() }
+    }
 }
 
 /// What has been written since the start, at this node as the owner of keys.

@@ -1,8 +1,9 @@
 //! Running a command over a copy of one key's entry, where nobody else sees what comes of it.
 
+use bytes::Bytes;
 use forebay_origin::Value;
 use forebay_resp::{Args, Reply};
-use forebay_store::{Key, Keyspace, Store, StoreConfig, UnixMillis, ValueRef};
+use forebay_store::{Expiry, Key, Keyspace, Store, StoreConfig, UnixMillis, ValueRef};
 
 use crate::command::call::Call;
 use crate::command::error::CommandError;
@@ -69,5 +70,45 @@ fn value(keyspace: &mut Keyspace<'_>, key: &Key<'_>) -> Option<Value> {
             let pairs = hash.iter().map(|(field, value)| (field.to_vec().into(), value.to_vec().into()));
             Value::Hash(pairs.collect())
         }
+    })
+}
+
+/// A value as an entry that a client has written.
+pub fn encode(value: &Value, deadline: Option<UnixMillis>, now: UnixMillis) -> Bytes {
+    STORE.with(|store| {
+        let mut keyspace = store.lock(SLOT, now);
+        let key = store.key(0, SLOT, b"");
+        match value {
+            Value::String(value) => keyspace.set_string_shared(&key, value, Expiry::None),
+            Value::Hash(pairs) => {
+                let set = keyspace.update_hash(&key, true, |hash| {
+                    for (field, value) in pairs {
+                        hash.insert(field, value);
+                    }
+                });
+                debug_assert!(set.is_ok(), "there was nothing");
+            }
+        }
+        keyspace.set_deadline(&key, deadline);
+        let mut entry = Vec::new();
+        keyspace.encode(&key, &mut entry);
+        keyspace.uninstall(&key);
+        entry.into()
+    })
+}
+
+/// The same entry, but that it expires then.
+pub fn until(entry: &[u8], deadline: UnixMillis) -> Bytes {
+    STORE.with(|store| {
+        // Before any deadline.
+        let mut keyspace = store.lock(SLOT, 0);
+        let key = store.key(0, SLOT, b"");
+        let put = keyspace.install(&key, entry);
+        debug_assert!(put.is_ok(), "the store reads what it has written");
+        keyspace.set_deadline(&key, Some(deadline));
+        let mut changed = Vec::new();
+        keyspace.encode(&key, &mut changed);
+        keyspace.uninstall(&key);
+        changed.into()
     })
 }

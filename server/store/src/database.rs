@@ -8,6 +8,10 @@ use crate::table::{Place, Table};
 /// When nothing will expire.
 pub(crate) const NEVER: UnixMillis = UnixMillis::MAX;
 
+/// The number of a database besides those of clients: what is in it moves and is copied with its slot as all else, but is never evicted, and no
+/// flush empties it.
+pub const KEPT: u16 = u16::MAX;
+
 pub(crate) const PLACE_IS_GOOD: &str = "a place is good until its table changes";
 
 /// Each is made when it is first written to.
@@ -17,13 +21,16 @@ pub(crate) struct Databases {
     first: Option<Database>,
     /// From number 1 on.
     others: Box<[Option<Box<Database>>]>,
+    /// Number [`KEPT`].
+    kept: Option<Box<Database>>,
 }
 
 impl Databases {
     pub(crate) fn new(count: u16) -> Self {
-        Databases { first: None, others: (1..count).map(|_| None).collect() }
+        Databases { first: None, others: (1..count).map(|_| None).collect(), kept: None }
     }
 
+    /// How many of clients there are, which are numbered from 0.
     pub(crate) fn len(&self) -> u16 {
         self.others.len() as u16 + 1
     }
@@ -32,7 +39,10 @@ impl Databases {
     pub(crate) fn get(&self, db: u16) -> Option<&Database> {
         match db.checked_sub(1) {
             None => self.first.as_ref(),
-            Some(other) => self.others.get(usize::from(other))?.as_deref(),
+            Some(other) => match self.others.get(usize::from(other)) {
+                Some(database) => database.as_deref(),
+                None => self.kept.as_deref().filter(|_| db == KEPT),
+            },
         }
     }
 
@@ -40,7 +50,10 @@ impl Databases {
     pub(crate) fn get_mut(&mut self, db: u16) -> Option<&mut Database> {
         match db.checked_sub(1) {
             None => self.first.as_mut(),
-            Some(other) => self.others.get_mut(usize::from(other))?.as_deref_mut(),
+            Some(other) => match self.others.get_mut(usize::from(other)) {
+                Some(database) => database.as_deref_mut(),
+                None => self.kept.as_deref_mut().filter(|_| db == KEPT),
+            },
         }
     }
 
@@ -49,6 +62,7 @@ impl Databases {
     pub(crate) fn get_or_insert(&mut self, db: u16, slots: usize) -> &mut Database {
         match db.checked_sub(1) {
             None => self.first.get_or_insert_with(|| Database::new(slots)),
+            Some(_) if db == KEPT => self.kept.get_or_insert_with(|| Box::new(Database::new(slots))),
             Some(other) => self.others[usize::from(other)].get_or_insert_with(|| Box::new(Database::new(slots))),
         }
     }
@@ -66,9 +80,9 @@ impl Databases {
         self.put(b, from_a);
     }
 
-    /// With their numbers.
+    /// With their numbers, [`KEPT`] the last.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u16, &Database)> {
-        (0..self.len()).filter_map(|db| Some((db, self.get(db)?)))
+        (0..self.len()).chain([KEPT]).filter_map(|db| Some((db, self.get(db)?)))
     }
 
     fn put(&mut self, db: u16, database: Option<Database>) {

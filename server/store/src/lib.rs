@@ -55,6 +55,7 @@ mod watch;
 pub use allocation::{allocated_layout, allocated_size, natural_alignment};
 pub use compaction::{Compaction, CompactionStep};
 pub use counters::StoreCounters;
+pub use database::KEPT;
 pub use digest::DigestLimits;
 pub use encoded::Malformed;
 pub use entry::FillInfo;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::UnixMillis;
 use crate::counters::StoreCounters;
-use crate::database::{Database, Databases, Life, NEVER, PLACE_IS_GOOD, Tally};
+use crate::database::{Database, Databases, KEPT, Life, NEVER, PLACE_IS_GOOD, Tally};
 use crate::entry::Entry;
 use crate::eviction::{Sweep, Trial};
 use crate::expiry::SlotPass;
@@ -309,9 +309,18 @@ impl Shard {
         self.loads.void_databases(flushed, self.seed);
     }
 
-    /// Takes away all that a slot of the shard holds, in one database or in all.
+    /// The database behind this one; the first of clients is number 0.
+    pub(crate) fn next_database(&self, db: u16) -> Option<u16> {
+        let next = db.checked_add(1)?;
+        Some(if next < self.databases.len() { next } else { KEPT })
+    }
+
+    /// Takes away all that a slot of the shard holds, in one database or in all of clients.
     pub(crate) fn clear_slot(&mut self, slot: usize, db: Option<u16>, garbage: &mut Garbage) {
-        for db in (0..self.databases.len()).filter(|other| db.is_none_or(|db| db == *other)) {
+        let clients = 0..self.databases.len();
+        let chosen = db.map_or(clients, |db| db..db.saturating_add(1));
+        // The last number has none behind it.
+        for db in chosen.chain(db.filter(|db| *db == KEPT)) {
             let Some(database) = self.databases.get_mut(db) else { continue };
             if database.table(slot).is_empty() {
                 continue;

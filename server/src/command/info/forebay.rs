@@ -89,6 +89,17 @@ fn writes(report: &mut Report<'_>) {
         ("origin_writes_unsure", counts.unsure.load(Relaxed)),
         ("origin_writes_waiting", writes.turns.waiting() as u64),
     ]);
+    let (counts, (keys, bytes, oldest)) = (&writes.behind.counts, writes.behind.pending());
+    report.fields([
+        ("behind_writes", counts.accepted.load(Relaxed)),
+        ("behind_writes_refused", counts.refused.load(Relaxed)),
+        ("behind_flushed", counts.flushed.load(Relaxed)),
+        ("behind_retries", counts.retried.load(Relaxed)),
+        ("behind_pending_keys", keys as u64),
+        ("behind_pending_bytes", bytes),
+        ("behind_oldest_ms", oldest.as_millis() as u64),
+        ("behind_dead_letters", counts.dead_letters.load(Relaxed)),
+    ]);
 }
 
 /// Which groups are used, and whether anything is wrong with those that were agreed on.

@@ -14,6 +14,7 @@ use super::pace::Pace;
 use super::pool::{Candidate, Pool};
 use super::{EvictionPolicy, Moment};
 use crate::UnixMillis;
+use crate::database::KEPT;
 use crate::entry::Entry;
 use crate::garbage::Garbage;
 use crate::key::Key;
@@ -95,6 +96,9 @@ impl Shard {
 
     /// Told of an entry that was written for the first time.
     pub(crate) fn welcome(&mut self, key: &Key<'_>, moment: &Moment<'_>) {
+        if key.db() == KEPT {
+            return;
+        }
         self.observe_arrival(key, moment);
         let (slot, entries) = (self.index_of(key), self.entries());
         let Some(sweep) = self.sweep.as_mut().filter(|sweep| sweep.policy.remembers()) else { return };

@@ -2,6 +2,7 @@
 
 use super::{Keyspace, not_locked_slot};
 use crate::UnixMillis;
+use crate::database::KEPT;
 use crate::digest::{Digest, DigestLimits};
 use crate::encoded;
 use crate::entry::Entry;
@@ -12,6 +13,13 @@ use crate::shard::Shard;
 pub struct SlotCursor {
     db: u16,
     position: u64,
+}
+
+impl SlotCursor {
+    /// The beginning of a walk through the entries of [`KEPT`] alone.
+    pub fn kept() -> SlotCursor {
+        SlotCursor { db: KEPT, position: 0 }
+    }
 }
 
 /// Something that is remembered under a key, seen on a walk through its slot: a value, or that the key is absent.
@@ -55,7 +63,7 @@ impl Keyspace<'_> {
     ) -> Option<SlotCursor> {
         let (shard, index) = self.shard_of(slot);
         let now = self.now;
-        while cursor.db < shard.database_count() {
+        loop {
             let mut goes_on = true;
             cursor.position = shard.database(cursor.db).map_or(0, |database| {
                 database.table(index).scan(cursor.position, |entry| {
@@ -65,13 +73,18 @@ impl Keyspace<'_> {
                 })
             });
             if cursor.position == 0 {
-                cursor.db += 1;
+                cursor.db = shard.next_database(cursor.db)?;
             }
             if !goes_on {
-                return (cursor.db < shard.database_count()).then_some(cursor);
+                return Some(cursor);
             }
         }
-        None
+    }
+
+    /// As [`Self::clear_slot`] of all databases, with what clients cannot flush either: the slot is not this store's any more.
+    pub fn forget_slot(&mut self, slot: u16) {
+        self.clear_slot(slot, None);
+        self.clear_slot(slot, Some(KEPT));
     }
 
     /// How many entries the slot has, of any kind, those included whose time has passed unnoticed.

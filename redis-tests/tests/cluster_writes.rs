@@ -1,0 +1,189 @@
+//! Writes of groups in a cluster: linearizable, whoever dies, and nothing that was acknowledged is missing in the database.
+
+use std::time::Duration;
+
+use forebay_redis_tests::cluster::durability;
+use forebay_redis_tests::cluster::history::History;
+use forebay_redis_tests::cluster::node::{Node, PATIENCE};
+use forebay_redis_tests::cluster::nodes::{Cluster, ClusterOptions};
+use forebay_redis_tests::cluster::register;
+use forebay_redis_tests::cluster::registers::{RegisterOptions, Registers};
+use forebay_redis_tests::cluster::verdict::options;
+use forebay_redis_tests::database::Database;
+use forebay_redis_tests::process::eventually;
+use forebay_redis_tests::reply::Reply;
+use forebay_redis_tests::sizes;
+
+/// Clients that keep a history.
+const WRITERS: usize = 6;
+
+/// Writes that are acknowledged before, during and after a fault.
+const ENOUGH: u64 = 150;
+
+const SCHEMA: &str = "
+CREATE TABLE registers (id int PRIMARY KEY, value bigint NOT NULL);
+CREATE TABLE counters (id int PRIMARY KEY, hits bigint NOT NULL, note text NOT NULL DEFAULT '');
+INSERT INTO counters SELECT n, 0 FROM generate_series(1, 50) n;
+";
+
+fn groups(strategy: &str) -> String {
+    format!(
+        r#"
+[[group]]
+name = "register"
+key = "register:{{id}}"
+load = "SELECT value FROM registers WHERE id = $1"
+as = "string"
+write = "{strategy}"
+save = "INSERT INTO registers VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET value = excluded.value"
+remove = "DELETE FROM registers WHERE id = $1"
+invalidated_by = ["registers(id)"]
+
+[[group]]
+name = "counter"
+key = "counter:{{id}}"
+load = "SELECT hits, note FROM counters WHERE id = $1"
+as = "hash"
+write = "{strategy}"
+save = """
+UPDATE counters SET hits = coalesce(($2::jsonb ->> 'hits')::bigint, hits), note = coalesce($2::jsonb ->> 'note', note) WHERE id = $1
+"""
+invalidated_by = ["counters(id)"]
+"#
+    )
+}
+
+#[test]
+fn through_is_linearizable_whoever_dies() {
+    let (database, mut cluster) = start("through");
+    let registers = begin(&cluster);
+    for victim in 0..cluster.nodes.len() {
+        cluster.nodes[victim].kill();
+        registers.await_writes(ENOUGH, PATIENCE);
+        cluster.nodes[victim].restart();
+        cluster.await_settled();
+        registers.await_writes(ENOUGH, PATIENCE);
+    }
+    judge(&database, &cluster, registers);
+}
+
+/// The slots of a node that leaves in order move under the writes; nobody sees an error that says less than what happened.
+#[test]
+fn through_goes_on_while_slots_move() {
+    let (database, mut cluster) = start("through");
+    let registers = begin(&cluster);
+    let added = cluster.add();
+    registers.await_writes(2 * ENOUGH, PATIENCE);
+    cluster.await_settled();
+    cluster.nodes[added].terminate();
+    registers.await_writes(2 * ENOUGH, PATIENCE);
+    cluster.nodes[added].await_end();
+    judge(&database, &cluster, registers);
+}
+
+#[test]
+fn behind_loses_nothing_whoever_dies() {
+    let (mut database, mut cluster) = start("behind");
+    let registers = begin(&cluster);
+    for victim in 0..cluster.nodes.len() {
+        cluster.nodes[victim].kill();
+        registers.await_writes(ENOUGH, PATIENCE);
+        if victim == 1 {
+            database.stop();
+            registers.await_writes(ENOUGH, PATIENCE);
+            database.start_again();
+        }
+        cluster.nodes[victim].restart();
+        cluster.await_settled();
+        registers.await_writes(ENOUGH, PATIENCE);
+    }
+    judge(&database, &cluster, registers);
+}
+
+/// All nodes are gone at once while the database is away: the journals have what was acknowledged.
+#[test]
+fn behind_is_made_up_for_after_the_death_of_all() {
+    let (mut database, mut cluster) = start("behind");
+    let mut client = cluster.nodes[0].connect();
+    for id in 1..=50 {
+        assert_eq!(client.command(&format!("HINCRBY counter:{id} hits {id}")), Reply::Integer(id));
+    }
+    database.stop();
+    for id in 1..=50 {
+        assert_eq!(client.command(&format!("HSET counter:{id} note n{id}")), Reply::Integer(0));
+        assert_eq!(client.command(&format!("SET register:{id} {id}")), Reply::ok());
+    }
+    cluster.nodes.iter_mut().for_each(Node::kill);
+    database.start_again();
+    cluster.nodes.iter_mut().for_each(Node::start);
+    cluster.await_settled();
+    await_sql(&database, "SELECT count(*) FROM counters WHERE hits = id AND note = 'n' || id", "50");
+    await_sql(&database, "SELECT count(*) FROM registers WHERE value = id", "50");
+    for node in &cluster.nodes {
+        let mut client = node.connect();
+        assert_eq!(client.command("HGET counter:7 note"), Reply::bulk("n7"));
+        assert_eq!(client.command("GET register:7"), Reply::bulk("7"));
+    }
+}
+
+/// One node with one journal, killed again and again under load; it must not build on a value from before.
+#[test]
+fn behind_at_one_node_counts_right_through_crashes() {
+    let database = Database::start(SCHEMA);
+    let options = ClusterOptions { nodes: 1, ..ClusterOptions::default() };
+    let mut cluster = Cluster::start(options.in_front_of(&database.url(), &groups("behind")));
+    let mut counted = 0;
+    for round in 0..5 {
+        let mut client = cluster.nodes[0].connect();
+        for _ in 0..100 {
+            counted += 1;
+            assert_eq!(client.command("HINCRBY counter:1 hits 1"), Reply::Integer(counted), "round {round}");
+        }
+        cluster.nodes[0].kill();
+        cluster.nodes[0].restart();
+    }
+    await_sql(&database, "SELECT hits FROM counters WHERE id = 1", "500");
+}
+
+fn start(strategy: &str) -> (Database, Cluster) {
+    let database = Database::start(SCHEMA);
+    let cluster = Cluster::start(ClusterOptions::default().in_front_of(&database.url(), &groups(strategy)));
+    (database, cluster)
+}
+
+fn begin(cluster: &Cluster) -> Registers {
+    println!("seed {}", sizes::seed());
+    let mut registers = Registers::new(RegisterOptions { rest: Duration::from_millis(5), ..options("register") });
+    registers.add(WRITERS, &cluster.addresses());
+    registers.await_writes(ENOUGH, PATIENCE);
+    registers
+}
+
+fn judge(database: &Database, cluster: &Cluster, registers: Registers) {
+    let names = registers.names();
+    let node = cluster.running().next().expect("a node runs").address();
+    let (history, finally) = registers.end(node, PATIENCE);
+    println!("{history}");
+    assert_right(&history, &finally);
+    for (key, value) in finally {
+        let sql = format!("SELECT coalesce(max(value)::text, 'nothing') FROM registers WHERE id = {key}");
+        await_sql(database, &sql, &value.map_or("nothing".to_owned(), |value| value.to_string()));
+    }
+    cluster.await_equal_copies(&names, PATIENCE);
+}
+
+fn assert_right(history: &History, finally: &[(u32, Option<u64>)]) {
+    let losses = durability::losses(history, finally);
+    assert!(losses.is_empty(), "{} keys lost an acknowledged write, first: {}", losses.len(), losses[0]);
+    let violations = register::violations(history);
+    assert!(violations.is_empty(), "{} keys are not linearizable, first: {}", violations.len(), violations[0]);
+}
+
+fn await_sql(database: &Database, sql: &str, expected: &str) {
+    let mut last = String::new();
+    let is_there = || {
+        last = database.try_sql(sql).unwrap_or_default();
+        last == expected
+    };
+    assert!(eventually(PATIENCE, is_there), "{sql} -> {last}, and not {expected}");
+}
