@@ -74,9 +74,10 @@ fn value(keyspace: &mut Keyspace<'_>, key: &Key<'_>) -> Option<Value> {
 }
 
 /// A value as an entry that a client has written.
-pub fn encode(value: &Value, deadline: Option<UnixMillis>, now: UnixMillis) -> Bytes {
+pub fn encode(value: &Value, deadline: Option<UnixMillis>) -> Bytes {
     STORE.with(|store| {
-        let mut keyspace = store.lock(SLOT, now);
+        // Before any deadline.
+        let mut keyspace = store.lock(SLOT, 0);
         let key = store.key(0, SLOT, b"");
         match value {
             Value::String(value) => keyspace.set_string_shared(&key, value, Expiry::None),

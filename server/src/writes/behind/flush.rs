@@ -20,9 +20,12 @@ use crate::node::Node;
 /// Keys that the database is told of at once.
 const MAX_TOGETHER: usize = 2000;
 
-/// How long a key is left alone after the database could not take it. It doubles with each failure of the round.
+/// How long the database is left alone after it could not take something. It doubles with each failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Between two statements for what has become due one after the other.
+const BETWEEN: Duration = Duration::from_millis(200);
 
 /// Beyond what the database lets a statement take, until what a former owner has sent is surely over there.
 const MARGIN: Duration = Duration::from_secs(1);
@@ -63,8 +66,16 @@ pub async fn flush(node: Arc<Node>) -> Infallible {
         }
         look_through_inherited(&node).await;
         match round(&node, pause).await {
-            0 => pause = FIRST_PAUSE,
-            _ => pause = (pause * 2).min(LONGEST_PAUSE),
+            Round::Idle => {}
+            Round::Done => {
+                pause = FIRST_PAUSE;
+                // What comes meanwhile goes together.
+                tokio::time::sleep(BETWEEN).await;
+            }
+            Round::Failed => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
         }
     }
 }
@@ -75,7 +86,7 @@ pub async fn flush_before_the_end(node: &Node) {
     let all = async {
         loop {
             behind.schedule.lock().hurry();
-            if behind.schedule.lock().len() == 0 || round(node, FIRST_PAUSE).await > 0 {
+            if behind.schedule.lock().len() == 0 || round(node, FIRST_PAUSE).await != Round::Done {
                 return;
             }
         }
@@ -85,25 +96,39 @@ pub async fn flush_before_the_end(node: &Node) {
     }
 }
 
-/// Writes what is due. Tells how many keys could not be written.
-async fn round(node: &Node, pause: Duration) -> usize {
+/// What came of what was due.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Round {
+    /// Nothing was, or nothing could be tried.
+    Idle,
+    Done,
+    /// The database could not take something.
+    Failed,
+}
+
+/// Writes what is due.
+async fn round(node: &Node, pause: Duration) -> Round {
     let behind = &node.writes.behind;
     let due = behind.schedule.lock().take_due(Instant::now(), MAX_TOGETHER);
     let mut by_group: HashMap<GroupId, Vec<Item>> = HashMap::new();
-    let mut failed = 0;
     for key in due {
         match item(node, &key) {
             Ok(Some(item)) => by_group.entry(item.group).or_default().push(item),
             // Somebody else's, or done.
             Ok(None) => behind.schedule.lock().done(&key),
             Err(()) => {
-                failed += 1;
                 behind.schedule.lock().again(key, Instant::now() + LONGEST_PAUSE);
             }
         }
     }
+    if by_group.is_empty() {
+        return Round::Idle;
+    }
     let groups = by_group.into_iter().map(|(group, items)| write_group(node, group, items, pause));
-    futures_util::future::join_all(groups).await.into_iter().sum::<usize>() + failed
+    match futures_util::future::join_all(groups).await.into_iter().all(|is_written| is_written) {
+        true => Round::Done,
+        false => Round::Failed,
+    }
 }
 
 /// What is pending for a key that is this node's. An error if it cannot be written now: its slot may be changing hands, or its group writes nothing.
@@ -124,11 +149,12 @@ fn item(node: &Node, key: &Bytes) -> Result<Option<Item>, ()> {
     Ok(Some(Item { key: key.clone(), group, rules, version, changes }))
 }
 
-async fn write_group(node: &Node, group: GroupId, items: Vec<Item>, pause: Duration) -> usize {
+/// Tells whether the database has taken or refused all of it.
+async fn write_group(node: &Node, group: GroupId, items: Vec<Item>, pause: Duration) -> bool {
     let Some(origin) = &node.origin else { unreachable!("groups belong to an origin") };
     let writes: Vec<Write> = items.iter().flat_map(|item| item.changes.writes(&item.key)).collect();
     let mut outcomes = origin.write_all(group, writes).await.into_iter();
-    let mut failed = 0;
+    let mut all_over = true;
     let mut told = false;
     for item in items {
         let steps = usize::from(item.changes.removes) + usize::from(item.changes.saves.is_some());
@@ -149,12 +175,12 @@ async fn write_group(node: &Node, group: GroupId, items: Vec<Item>, pause: Durat
             }
         };
         if !is_over {
-            failed += 1;
+            all_over = false;
             node.writes.behind.counts.retried.fetch_add(1, Relaxed);
-            node.writes.behind.schedule.lock().again(item.key, Instant::now() + pause);
+            node.writes.behind.schedule.lock().again(item.key, Instant::now());
         }
     }
-    failed
+    all_over
 }
 
 /// Writes a refused change down. Tells whether that was possible.

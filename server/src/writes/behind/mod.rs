@@ -61,7 +61,7 @@ const REMEMBERED: UnixMillis = 3_600_000;
 const ABSENT: UnixMillis = 1_000;
 
 /// How long the first write of a key waits for others that go with it.
-const LINGER: Duration = Duration::from_millis(500);
+const LINGER: Duration = Duration::from_millis(300);
 
 /// A node's part in writing behind.
 pub struct Behind {

@@ -3,7 +3,6 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use forebay_origin::Value;
 use forebay_store::{Expiry, FillOutcome, KEPT, Key};
 use smallvec::SmallVec;
 
@@ -12,7 +11,7 @@ use super::{LINGER, MAX_KEYS, put_absent, record};
 use crate::command::error::CommandError;
 use crate::node::Node;
 use crate::replication::Recorded;
-use crate::writes::Turn;
+use crate::writes::{Turn, scratch};
 use crate::writes::store::{Change, Settled};
 
 /// Puts a change into the journal, and then into the cache; `_turn` is the key's.
@@ -110,13 +109,8 @@ fn next_record(node: &Node, key: &Key<'_>, change: &Change) -> Record {
         Some(Record::Pending { changes, .. }) => changes,
         Some(Record::Done { .. }) | None => Changes::default(),
     };
-    let entry = change.after.as_ref().map(|value| encoded(node, value, change.deadline));
+    let entry = change.after.as_ref().map(|value| scratch::encode(value, change.deadline));
     Record::Pending { version, changes: before.and(change.change.clone()), entry }
-}
-
-/// The value as the store has it.
-fn encoded(node: &Node, value: &Value, deadline: Option<i64>) -> bytes::Bytes {
-    crate::writes::scratch::encode(value, deadline, node.clock.unix_millis())
 }
 
 /// Groups apply to database 0 alone.
