@@ -105,14 +105,24 @@ fn behind_loses_nothing_whoever_dies() {
 fn behind_is_made_up_for_after_the_death_of_all() {
     let (mut database, mut cluster) = start("behind");
     let mut client = cluster.nodes[0].connect();
+    let began = std::time::Instant::now();
     for id in 1..=50 {
         assert_eq!(client.command(&format!("HINCRBY counter:{id} hits {id}")), Reply::Integer(id));
     }
+    println!("50 writes took {:.1?}", began.elapsed());
+    await_sql(&database, "SELECT count(*) FROM counters WHERE hits = id", "50");
+    let is_pending = || cluster.nodes.iter().any(|node| node.info("forebay", "behind_pending_keys") != Some("0".to_owned()));
+    assert!(eventually(PATIENCE, || !is_pending()), "something is pending for ever");
+    for id in 1..=50 {
+        assert_eq!(client.command(&format!("HGET counter:{id} hits")), Reply::bulk(&id.to_string()));
+    }
     database.stop();
+    let began = std::time::Instant::now();
     for id in 1..=50 {
         assert_eq!(client.command(&format!("HSET counter:{id} note n{id}")), Reply::Integer(0));
         assert_eq!(client.command(&format!("SET register:{id} {id}")), Reply::ok());
     }
+    println!("100 writes without loads took {:.1?}", began.elapsed());
     cluster.nodes.iter_mut().for_each(Node::kill);
     database.start_again();
     cluster.nodes.iter_mut().for_each(Node::start);
