@@ -88,7 +88,7 @@ async fn a_damaged_line_costs_no_other() {
 fn what_the_disk_does_not_take_is_refused_and_never_comes_back() {
     let directory = tempfile::tempdir().unwrap();
     let mut pages = Pages::open(directory.path().join(FILE)).unwrap();
-    let mut write = |pages: &mut Pages, key: &str, sequence| {
+    let write = |pages: &mut Pages, key: &str, sequence| {
         let (answer, mut told) = oneshot::channel();
         pages.write(vec![Message::Append { key: bytes(key), version: version(sequence), record: bytes("r"), answer }]);
         told.try_recv().unwrap()
