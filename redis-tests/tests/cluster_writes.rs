@@ -1,5 +1,7 @@
 //! Writes of groups in a cluster: linearizable, whoever dies, and nothing that was acknowledged is missing in the database.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread;
 use std::time::Duration;
 
 use forebay_redis_tests::cluster::durability;
@@ -196,4 +198,37 @@ fn await_sql(database: &Database, sql: &str, expected: &str) {
         last == expected
     };
     assert!(eventually(PATIENCE, is_there), "{sql} -> {last}, and not {expected}");
+}
+
+/// Counting at every node by turns, of a row that others change all the time: each count builds on what the database has, also where the key is missing.
+#[test]
+fn increments_at_all_nodes_keep_what_others_change_in_the_row() {
+    const CHANGES: usize = 30;
+    for strategy in ["through", "around"] {
+        let (database, cluster) = start(strategy);
+        let (is_over, counted) = (AtomicBool::new(false), AtomicU64::new(0));
+        thread::scope(|scope| {
+            for node in &cluster.nodes {
+                let mut client = node.connect();
+                let (is_over, counted) = (&is_over, &counted);
+                scope.spawn(move || {
+                    while !is_over.load(Relaxed) {
+                        assert!(matches!(client.command("HINCRBY counter:1 hits 1"), Reply::Integer(_)));
+                        counted.fetch_add(1, Relaxed);
+                        client.command("FOREBAY.INVALIDATE counter:1");
+                    }
+                });
+            }
+            for change in 1..=CHANGES {
+                database.sql(&format!("UPDATE counters SET note = 'note {change}' WHERE id = 1"));
+            }
+            is_over.store(true, Relaxed);
+        });
+        let counted = counted.into_inner();
+        println!("{strategy}: {CHANGES} changes by others among {counted} increments");
+        await_sql(&database, "SELECT hits, note FROM counters WHERE id = 1", &format!("{counted}|note {CHANGES}"));
+        for node in &cluster.nodes {
+            assert_eq!(node.connect().command("HGET counter:1 hits"), Reply::bulk(&counted.to_string()), "{node}");
+        }
+    }
 }

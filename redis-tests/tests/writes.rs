@@ -1,5 +1,6 @@
 //! Writes of groups: what the database has, what clients see, and what it costs.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
@@ -114,34 +115,29 @@ fn fields_that_nobody_wrote_stay_what_others_have_made_of_them() {
     assert_eq!(client.command("HSET product:1 name first"), Reply::Integer(0));
     assert_eq!(database.sql("SELECT name, price FROM products WHERE id = 1"), "first|6");
     // Somebody else changes one column again and again, while we count with the other.
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    let changes = thread::scope(|scope| {
-        let others = scope.spawn(|| {
-            let mut changes = 0;
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                changes += 1;
-                database.sql(&format!("UPDATE products SET name = 'name {changes}' WHERE id = 2"));
-            }
-            changes
-        });
-        let counts: Vec<_> = (0..4)
-            .map(|_| {
-                let mut client = server.connect();
-                scope.spawn(move || {
-                    for _ in 0..100 {
-                        assert!(matches!(client.command("HINCRBY product:2 price 1"), Reply::Integer(_)));
-                    }
-                })
-            })
-            .collect();
-        counts.into_iter().for_each(|count| count.join().expect("no panic"));
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        others.join().expect("no panic")
+    const CHANGES: usize = 40;
+    let (is_over, counted) = (AtomicBool::new(false), AtomicU64::new(2));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            let mut client = server.connect();
+            let (is_over, counted) = (&is_over, &counted);
+            scope.spawn(move || {
+                while !is_over.load(Relaxed) {
+                    assert!(matches!(client.command("HINCRBY product:2 price 1"), Reply::Integer(_)));
+                    counted.fetch_add(1, Relaxed);
+                }
+            });
+        }
+        for change in 1..=CHANGES {
+            database.sql(&format!("UPDATE products SET name = 'name {change}' WHERE id = 2"));
+        }
+        is_over.store(true, Relaxed);
     });
-    println!("{changes} changes by others");
-    assert_eq!(database.sql("SELECT name, price FROM products WHERE id = 2"), format!("name {changes}|402"));
-    await_reply(&mut client, "HGET product:2 name", &Reply::bulk(&format!("name {changes}")));
-    assert_eq!(client.command("HGET product:2 price"), Reply::bulk("402"));
+    let counted = counted.into_inner();
+    println!("{CHANGES} changes by others among {counted} increments");
+    assert_eq!(database.sql("SELECT name, price FROM products WHERE id = 2"), format!("name {CHANGES}|{counted}"));
+    await_reply(&mut client, "HGET product:2 name", &Reply::bulk(&format!("name {CHANGES}")));
+    assert_eq!(client.command("HGET product:2 price"), Reply::bulk(&counted.to_string()));
 }
 
 #[test]

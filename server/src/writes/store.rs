@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use forebay_origin::{GroupId, Loaded, NewValue, Rules, Snapshot, TargetId, Value, Write, WriteChange, WriteError, WriteStrategy, Written};
-use forebay_store::{Fence, FillOutcome, Key, Keyspace, UnixMillis};
+use forebay_store::{Fence, FillOutcome, Key, Keyspace, Presence, UnixMillis};
 use smallvec::SmallVec;
 
 use super::Turn;
@@ -63,7 +63,7 @@ pub async fn settle(node: &Node, change: Change, _turn: Turn) -> Result<Settled,
     match written.unwrap_or(Err(WriteError::NoStatement)) {
         Ok(written) => {
             counts.written.fetch_add(1, Relaxed);
-            Ok(store(node, &change, &written))
+            Ok(store(node, &change, &written).await)
         }
         Err(error) => {
             let (count, word) = match &error {
@@ -93,34 +93,81 @@ fn give_up(node: &Node, change: &Change, forgets: bool) {
     }
 }
 
-fn store(node: &Node, change: &Change, written: &Written) -> Settled {
+/// How a key stands when the database has its new value.
+enum Standing {
+    /// The slot is another node's.
+    Moved,
+    Owned {
+        /// What the holders of copies are to have dealt with before anybody sees the new value.
+        told: Recorded,
+        /// `None` if the cache was changed meanwhile: the new value is not stored.
+        fence: Option<Fence>,
+    },
+}
+
+/// A new value is not seen while a copy that may become the owner's has the old one: so the copies let go of that first.
+async fn store(node: &Node, change: &Change, written: &Written) -> Settled {
+    let settled = |recorded, has_moved| Settled { rows: written.rows, recorded, take_backs: SmallVec::new(), has_moved };
+    let (mut told, fence) = match let_go(node, change, written) {
+        Standing::Moved => return settled(Recorded::default(), true),
+        Standing::Owned { told, fence } => (told, fence),
+    };
+    let Some(fence) = fence else { return settled(told, false) };
+    if let (Some(member), false) = (node.member(), told.is_empty()) {
+        let limit = node.origin.as_ref().map(|origin| origin.load_timeout()).unwrap_or_default();
+        let gone = tokio::time::timeout(limit, member.replication.held_by_all(&told)).await;
+        if gone != Ok(true) {
+            let key = key_of(node, change);
+            let _not_stored = node.store.lock(key.slot(), node.clock.unix_millis()).end_load(&key, &fence);
+            // Who has lost the slot has it forgotten by the new owner; a holder that is late is waited for with the reply.
+            return settled(told, gone == Ok(false));
+        }
+    }
     let (key, now) = (key_of(node, change), node.clock.unix_millis());
     let room = gates::make_room(node, now);
     let mut keyspace = node.store.lock(key.slot(), now);
+    let is_untouched = keyspace.end_load(&key, &fence) == FillOutcome::Stored;
+    if !node.roles.get(key.slot()).owns() {
+        return settled(told, true);
+    }
+    // What a load has brought meanwhile is as new or newer.
+    let is_missing = keyspace.presence(&key) == Presence::Missing;
+    let is_stored = is_untouched && is_missing && keep(node, &mut keyspace, &key, change, written, room);
+    let mut take_backs = SmallVec::new();
+    if let Some(member) = node.member() {
+        if is_stored {
+            told.absorb(&member.replication.record_entry(&mut keyspace, &key));
+        }
+        take_backs.extend(member.hot.grants.under_way(key.slot(), key.db(), key.bytes()));
+    }
+    let mut garbage = std::mem::take(keyspace.garbage());
+    drop(keyspace);
+    node.reclaimer.take_over(&mut garbage);
+    Settled { take_backs, ..settled(told, false) }
+}
+
+/// Has loads and copies let go of the value that the database does not have any more.
+fn let_go(node: &Node, change: &Change, written: &Written) -> Standing {
+    let key = key_of(node, change);
+    let mut keyspace = node.store.lock(key.slot(), node.clock.unix_millis());
     let is_untouched = keyspace.end_load(&key, &change.fence) == FillOutcome::Stored;
-    let mut settled =
-        Settled { rows: written.rows, recorded: Recorded::default(), take_backs: SmallVec::new(), has_moved: false };
     // A slot that is frozen is not handed over before this is over.
     if !node.roles.get(key.slot()).owns() {
-        settled.has_moved = true;
-        return settled;
+        return Standing::Moved;
     }
     if let Some(xid) = written.xid {
         node.freshness.memory.wrote(key.slot(), key.bytes(), xid, Instant::now());
     }
     keyspace.void_loads(&key);
-    let is_stored = is_untouched && keep(node, &mut keyspace, &key, change, written, room);
-    if !is_stored {
-        keyspace.discard(&key);
-    }
-    if let Some(member) = node.member() {
-        settled.recorded = member.replication.record_entry(&mut keyspace, &key);
-        settled.take_backs.extend(member.hot.grants.under_way(key.slot(), key.db(), key.bytes()));
-    }
-    let mut garbage = std::mem::take(keyspace.garbage());
-    drop(keyspace);
-    node.reclaimer.take_over(&mut garbage);
-    settled
+    keyspace.discard(&key);
+    let told = node.member().map(|member| member.replication.record_entry(&mut keyspace, &key)).unwrap_or_default();
+    // A load since then may have brought, and somebody seen, what others have committed behind this.
+    let loaded = node.freshness.memory.seen_by_entry(key.slot(), key.bytes());
+    let is_latest = match (&change.base, &loaded) {
+        (Some(base), Some(loaded)) => Arc::ptr_eq(base, loaded),
+        (base, loaded) => base.is_none() && loaded.is_none(),
+    };
+    Standing::Owned { told, fence: (is_untouched && is_latest).then(|| keyspace.begin_load(&key)) }
 }
 
 /// Stores what was written, if it is as good as what a load would bring. Tells whether it is.
