@@ -314,3 +314,42 @@ impl<T> Aged<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SLOT: u16 = 5;
+    const KEY: &[u8] = b"k";
+
+    fn snapshot(text: &str) -> Arc<Snapshot> {
+        Arc::new(text.parse().unwrap())
+    }
+
+    /// However often a key is written here, nothing has to be forgotten for it, and the entry survives what the feed tells of that.
+    #[test]
+    fn own_transactions_stand_for_those_before_them() {
+        let (memory, began) = (Memory::default(), Instant::now());
+        for xid in 100..200 {
+            let now = Instant::now();
+            let seen = snapshot(&format!("{xid}:{}:", xid + 1));
+            memory.wrote(SLOT, KEY, Xid(xid), now);
+            assert!(!memory.admits_written(SLOT, KEY, &snapshot(&format!("{xid}:{xid}:")), began, now), "it has not seen itself");
+            assert!(memory.admits_written(SLOT, KEY, &seen, began, now));
+            assert!(memory.changed(SLOT, KEY, Xid(xid), now), "the feed tells of our own transaction {xid}");
+        }
+        // What others do is told apart, also if it comes again.
+        assert!(!memory.changed(SLOT, KEY, Xid(300), Instant::now()));
+        assert!(!memory.admits_written(SLOT, KEY, &snapshot("250:250:"), began, Instant::now()));
+    }
+
+    #[test]
+    fn what_is_forgotten_since_the_write_began_keeps_it_out() {
+        let (memory, began) = (Memory::default(), Instant::now());
+        assert!(memory.admits_written(SLOT, KEY, &snapshot("9:9:"), began, Instant::now()));
+        assert!(memory.seen_by_entry(SLOT, KEY).is_some());
+        memory.taken_over(SLOT, Instant::now());
+        assert!(memory.seen_by_entry(SLOT, KEY).is_none(), "nobody knows what was changed before");
+        assert!(!memory.admits_written(SLOT, KEY, &snapshot("9:9:"), began, Instant::now()));
+    }
+}
