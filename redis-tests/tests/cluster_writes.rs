@@ -113,7 +113,8 @@ fn behind_is_made_up_for_after_the_death_of_all() {
     }
     println!("50 writes took {:.1?}", began.elapsed());
     await_sql(&database, "SELECT count(*) FROM counters WHERE hits = id", "50");
-    let is_pending = || cluster.nodes.iter().any(|node| node.info("forebay", "behind_pending_keys") != Some("0".to_owned()));
+    let is_pending =
+        || cluster.nodes.iter().any(|node| node.info("forebay", "behind_pending_keys") != Some("0".to_owned()));
     assert!(eventually(PATIENCE, || !is_pending()), "something is pending for ever");
     for id in 1..=50 {
         assert_eq!(client.command(&format!("HGET counter:{id} hits")), Reply::bulk(&id.to_string()));

@@ -103,7 +103,11 @@ fn the_database_has_what_was_answered_and_reading_it_costs_nothing() {
     for gone in ["name:3", "name:4", "name:5"] {
         assert_eq!(client.command(&format!("GET {gone}")), Reply::NilBulk);
     }
-    assert_eq!(database.asked("FROM products") + database.asked("FROM counters"), 0, "what was written was loaded again");
+    assert_eq!(
+        database.asked("FROM products") + database.asked("FROM counters"),
+        0,
+        "what was written was loaded again"
+    );
 }
 
 #[test]

@@ -147,7 +147,8 @@ fn what_the_database_refuses_is_written_down() {
     await_sql(&database, "SELECT string_agg(hits::text, ' ' ORDER BY id) FROM counters WHERE id IN (1, 2)", "1 22");
     // The database's value is served again.
     assert_eq!(client.command("GET counter:1"), Reply::bulk("1"));
-    let letters = std::fs::read_to_string(server.process().directory().join("data/dead-letters.jsonl")).expect("there is a file");
+    let letters =
+        std::fs::read_to_string(server.process().directory().join("data/dead-letters.jsonl")).expect("there is a file");
     assert_eq!(letters.lines().count(), 1, "{letters}");
     assert!(letters.contains(r#""key":"counter:1""#) && letters.contains(r#""value":"13""#), "{letters}");
     assert!(letters.contains("violates check constraint"), "{letters}");

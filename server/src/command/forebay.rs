@@ -17,17 +17,22 @@ use crate::writes::behind;
 const OF_NODES: Flags = Flags::FAST.union(Flags::INTERNAL);
 
 pub(super) const TABLE: &[Spec] = &[
-    Spec::new("forebay.changed", -4, OF_NODES.union(Flags::WRITE).union(Flags::HELD_BY_ALL).union(Flags::CACHE_ONLY), Categories::KEYSPACE)
-        .keys(&[KeySpec::range(KeyUse::RM.union(KeyUse::DELETE), 3, -1, 1)])
-        .on_keys(changed)
-        .split(Merge::Sum)
-        .docs(
-            "generic",
-            "7.2.0",
-            "O(N), N being the number of keys",
-            "The database has changed keys.",
-            "transaction unix-time-microseconds key [key ...]",
-        ),
+    Spec::new(
+        "forebay.changed",
+        -4,
+        OF_NODES.union(Flags::WRITE).union(Flags::HELD_BY_ALL).union(Flags::CACHE_ONLY),
+        Categories::KEYSPACE,
+    )
+    .keys(&[KeySpec::range(KeyUse::RM.union(KeyUse::DELETE), 3, -1, 1)])
+    .on_keys(changed)
+    .split(Merge::Sum)
+    .docs(
+        "generic",
+        "7.2.0",
+        "O(N), N being the number of keys",
+        "The database has changed keys.",
+        "transaction unix-time-microseconds key [key ...]",
+    ),
     Spec::new("forebay.explain", 2, Flags::READONLY.union(Flags::FAST), Categories::KEYSPACE)
         .keys(&[KeySpec::one(KeyUse::RO)])
         .on_keys(explain)
@@ -59,10 +64,21 @@ pub(super) const TABLE: &[Spec] = &[
             "Takes keys out of the cache, known absence included, so that the next read asks the origin.",
             "key [key ...]",
         ),
-    Spec::new("forebay.pending", 3, OF_NODES.union(Flags::WRITE).union(Flags::HELD_BY_ALL).union(Flags::CACHE_ONLY), Categories::KEYSPACE)
-        .keys(&[KeySpec::one(KeyUse::RW.union(KeyUse::UPDATE))])
-        .on_keys(pending)
-        .docs("generic", "7.2.0", "O(1)", "A write was left in a journal: 1 if it is to be made, 2 if it has been.", "key record"),
+    Spec::new(
+        "forebay.pending",
+        3,
+        OF_NODES.union(Flags::WRITE).union(Flags::HELD_BY_ALL).union(Flags::CACHE_ONLY),
+        Categories::KEYSPACE,
+    )
+    .keys(&[KeySpec::one(KeyUse::RW.union(KeyUse::UPDATE))])
+    .on_keys(pending)
+    .docs(
+        "generic",
+        "7.2.0",
+        "O(1)",
+        "A write was left in a journal: 1 if it is to be made, 2 if it has been.",
+        "key record",
+    ),
     Spec::new("forebay.reached", 2, OF_NODES.union(Flags::READONLY), Categories::empty())
         .on_node(reached)
         .everywhere(Merge::AllOk)

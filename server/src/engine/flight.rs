@@ -147,7 +147,10 @@ impl Flights {
     }
 
     /// Does something whether or not anybody waits for it until the end. `None` if it did not come to its end.
-    pub(super) async fn by_itself<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+    pub(super) async fn by_itself<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
         self.tracker.spawn_on(work, &self.background).await.ok()
     }
 

@@ -107,7 +107,8 @@ impl Engine {
         let [key] = keys[..] else { unreachable!("a request of several keys is done key by key") };
         let limit = self.node.origin.as_ref().map(|origin| origin.load_timeout()).unwrap_or_default();
         let turn = self.node.writes.turns.take(key.bytes(), limit).await;
-        let turn = turn.ok_or(CommandError::text("ORIGINDOWN too many writes of the key wait already; nothing was changed"))?;
+        let turn =
+            turn.ok_or(CommandError::text("ORIGINDOWN too many writes of the key wait already; nothing was changed"))?;
         let mark = reply.mark();
         let mut brought = SmallVec::<[Landed; 1]>::new();
         for _ in 0..MAX_RUNS {
@@ -200,7 +201,13 @@ impl Engine {
     }
 
     /// Has the session wait for what the others are to know of a write.
-    async fn tell(&self, session: &mut Session, key: &[u8], settled: Settled, by_all: bool) -> Result<(), CommandError> {
+    async fn tell(
+        &self,
+        session: &mut Session,
+        key: &[u8],
+        settled: Settled,
+        by_all: bool,
+    ) -> Result<(), CommandError> {
         let Settled { recorded, take_backs, has_moved, .. } = settled;
         take_backs.into_iter().for_each(|take_back| session.wait_for(take_back));
         if let (Some(member), false) = (self.node.member(), recorded.is_empty()) {

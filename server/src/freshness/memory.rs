@@ -158,7 +158,14 @@ impl Memory {
 
     /// Whether an entry may be stored that a write has left and that has seen what `snapshot` says. Nothing may have been forgotten since the
     /// write `began`.
-    pub fn admits_written(&self, slot: u16, key: &[u8], snapshot: &Arc<Snapshot>, began: Instant, now: Instant) -> bool {
+    pub fn admits_written(
+        &self,
+        slot: u16,
+        key: &[u8],
+        snapshot: &Arc<Snapshot>,
+        began: Instant,
+        now: Instant,
+    ) -> bool {
         let mut part = self.part(slot).lock();
         let sees_all = part.changed.get(key).is_none_or(|(xids, _)| xids.iter().all(|xid| snapshot.sees(*xid)));
         let admitted = sees_all && part.floor(slot).is_before(began) && snapshot.in_progress().len() <= MAX_UNSEEN;
@@ -334,7 +341,10 @@ mod tests {
             let now = Instant::now();
             let seen = snapshot(&format!("{xid}:{}:", xid + 1));
             memory.wrote(SLOT, KEY, Xid(xid), now);
-            assert!(!memory.admits_written(SLOT, KEY, &snapshot(&format!("{xid}:{xid}:")), began, now), "it has not seen itself");
+            assert!(
+                !memory.admits_written(SLOT, KEY, &snapshot(&format!("{xid}:{xid}:")), began, now),
+                "it has not seen itself"
+            );
             assert!(memory.admits_written(SLOT, KEY, &seen, began, now));
             assert!(memory.changed(SLOT, KEY, Xid(xid), now), "the feed tells of our own transaction {xid}");
         }

@@ -187,20 +187,40 @@ fn freshness(freshness: &Freshness, families: &mut Families) {
 fn writes(node: &Node, families: &mut Families) {
     let counts = &node.writes.counts;
     for (name, help, count) in [
-        ("forebay_origin_writes_total", "Writes that the origin has taken before their clients were answered.", &counts.written),
+        (
+            "forebay_origin_writes_total",
+            "Writes that the origin has taken before their clients were answered.",
+            &counts.written,
+        ),
         ("forebay_origin_writes_refused_total", "Writes that the origin has refused.", &counts.refused),
         ("forebay_origin_writes_failed_total", "Writes that the origin could not take.", &counts.failed),
-        ("forebay_origin_writes_unsure_total", "Writes of which it is not known whether they were made.", &counts.unsure),
+        (
+            "forebay_origin_writes_unsure_total",
+            "Writes of which it is not known whether they were made.",
+            &counts.unsure,
+        ),
     ] {
         families.counter(name, help, count.load(Relaxed));
     }
     let behind = &node.writes.behind;
     for (name, help, count) in [
-        ("forebay_behind_writes_total", "Writes that were acknowledged and reach the origin later.", &behind.counts.accepted),
-        ("forebay_behind_writes_refused_total", "Writes that could not be kept for the origin.", &behind.counts.refused),
+        (
+            "forebay_behind_writes_total",
+            "Writes that were acknowledged and reach the origin later.",
+            &behind.counts.accepted,
+        ),
+        (
+            "forebay_behind_writes_refused_total",
+            "Writes that could not be kept for the origin.",
+            &behind.counts.refused,
+        ),
         ("forebay_behind_flushed_total", "Keys of which the origin got what was pending.", &behind.counts.flushed),
         ("forebay_behind_retries_total", "Attempts to tell the origin that failed.", &behind.counts.retried),
-        ("forebay_behind_dead_letters_total", "Writes that the origin has refused, and that were written down.", &behind.counts.dead_letters),
+        (
+            "forebay_behind_dead_letters_total",
+            "Writes that the origin has refused, and that were written down.",
+            &behind.counts.dead_letters,
+        ),
     ] {
         families.counter(name, help, count.load(Relaxed));
     }

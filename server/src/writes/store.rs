@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use bytes::Bytes;
-use forebay_origin::{GroupId, Loaded, NewValue, Rules, Snapshot, TargetId, Value, Write, WriteChange, WriteError, WriteStrategy, Written};
+use forebay_origin::{
+    GroupId, Loaded, NewValue, Rules, Snapshot, TargetId, Value, Write, WriteChange, WriteError, WriteStrategy, Written,
+};
 use forebay_store::{Fence, FillOutcome, Key, Keyspace, Presence, UnixMillis};
 use smallvec::SmallVec;
 
@@ -107,7 +109,8 @@ enum Standing {
 
 /// A new value is not seen while a copy that may become the owner's has the old one: so the copies let go of that first.
 async fn store(node: &Node, change: &Change, written: &Written) -> Settled {
-    let settled = |recorded, has_moved| Settled { rows: written.rows, recorded, take_backs: SmallVec::new(), has_moved };
+    let settled =
+        |recorded, has_moved| Settled { rows: written.rows, recorded, take_backs: SmallVec::new(), has_moved };
     let (mut told, fence) = match let_go(node, change, written) {
         Standing::Moved => return settled(Recorded::default(), true),
         Standing::Owned { told, fence } => (told, fence),
@@ -171,7 +174,14 @@ fn let_go(node: &Node, change: &Change, written: &Written) -> Standing {
 }
 
 /// Stores what was written, if it is as good as what a load would bring. Tells whether it is.
-fn keep(node: &Node, keyspace: &mut Keyspace<'_>, key: &Key<'_>, change: &Change, written: &Written, room: bool) -> bool {
+fn keep(
+    node: &Node,
+    keyspace: &mut Keyspace<'_>,
+    key: &Key<'_>,
+    change: &Change,
+    written: &Written,
+    room: bool,
+) -> bool {
     let rules_now = node.origin.as_ref().and_then(|origin| origin.rules(change.group, key.bytes()));
     let Some(rules_now) = rules_now.filter(|rules| rules.group.write == WriteStrategy::Through) else { return false };
     let has_seen_all = rules_now.group.invalidated_by.is_empty()

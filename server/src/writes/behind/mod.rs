@@ -47,8 +47,8 @@ use record::Record;
 use schedule::Schedule;
 
 pub use flush::{flush, flush_before_the_end};
-pub use replay::{inherit, put_back, replay, take_from_a_journal};
 use replay::LeftOver;
+pub use replay::{inherit, put_back, replay, take_from_a_journal};
 pub use write::write;
 
 /// Keys that may be pending at one owner.

@@ -184,7 +184,8 @@ fn put(node: &Node, keyspace: &mut Keyspace<'_>, key: &Key<'_>, next: &Record) {
 
 /// Fields that an earlier record has and a later, pending one does not say anything about are still to be written. `None` if there are none.
 fn under(earlier: Record, later: Record) -> Option<Record> {
-    let (Record::Pending { changes: first, .. }, Record::Pending { version, changes: second, entry }) = (earlier, later)
+    let (Record::Pending { changes: first, .. }, Record::Pending { version, changes: second, entry }) =
+        (earlier, later)
     else {
         return None;
     };

@@ -11,8 +11,8 @@ use super::{LINGER, MAX_KEYS, put_absent, record};
 use crate::command::error::CommandError;
 use crate::node::Node;
 use crate::replication::Recorded;
-use crate::writes::{Turn, scratch};
 use crate::writes::store::{Change, Settled};
+use crate::writes::{Turn, scratch};
 
 /// Puts a change into the journal, and then into the cache; `_turn` is the key's.
 ///
@@ -37,7 +37,9 @@ async fn try_write(node: &Node, change: &Change) -> Result<Settled, CommandError
     let behind = &node.writes.behind;
     let key = key_of(node, change);
     check_room(node, change)?;
-    let refused = |reason: &str| CommandError::from(format!("ORIGINBEHIND the write is refused, since it cannot be kept: {reason}"));
+    let refused = |reason: &str| {
+        CommandError::from(format!("ORIGINBEHIND the write is refused, since it cannot be kept: {reason}"))
+    };
     let journal = behind.journal().map_err(|error| refused(&error.to_string()))?;
     // From here on others look for records.
     behind.is_used.store(true, Relaxed);
@@ -65,8 +67,7 @@ async fn try_write(node: &Node, change: &Change) -> Result<Settled, CommandError
     }
     let kept = key.in_database(KEPT);
     keyspace.set_string_shared(&kept, &encoded, Expiry::None);
-    let mut settled =
-        Settled { rows: 1, recorded: Recorded::default(), take_backs: SmallVec::new(), has_moved: false };
+    let mut settled = Settled { rows: 1, recorded: Recorded::default(), take_backs: SmallVec::new(), has_moved: false };
     settled.rows = u64::from(change.existed);
     if let Some(member) = node.member() {
         settled.recorded = member.replication.record_entry(&mut keyspace, &key);
