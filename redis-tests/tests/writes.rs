@@ -94,7 +94,7 @@ fn the_database_has_what_was_answered_and_reading_it_costs_nothing() {
     assert_eq!(database.sql("SELECT count(*) FROM products WHERE id IN (3, 4)"), "0");
     assert_eq!(client.command("GETDEL name:5"), Reply::bulk("product 5"));
     assert_eq!(database.sql("SELECT count(*) FROM products WHERE id = 5"), "0");
-    await_feed(&database, &mut client);
+    await_feed(&database, &mut client, "told");
 
     database.forget();
     for (key, value) in [("name:1", "one"), ("name:500", "new"), ("counter:7", "18"), ("name:2", "Zwei")] {
@@ -249,13 +249,18 @@ fn start(database: &Database, groups: &str, args: &[&str]) -> Forebay {
     let mut client = server.connect();
     let follows = || info(&mut client).contains("feed_wal:following");
     assert!(eventually(PATIENCE, follows), "the feed is not followed");
+    // It begins by calling in what was loaded before.
+    await_feed(database, &mut server.connect(), "begun");
     server
 }
 
 /// Waits until what was committed so far has been told.
-fn await_feed(database: &Database, client: &mut Connection) {
-    database.sql("UPDATE docs SET doc = '\"told\"' WHERE id = 20");
-    assert!(eventually(PATIENCE, || client.command("GET doc:20") == Reply::bulk("\"told\"")), "the feed stands still");
+fn await_feed(database: &Database, client: &mut Connection, word: &str) {
+    database.sql(&format!("UPDATE docs SET doc = '\"{word}\"' WHERE id = 20"));
+    assert!(
+        eventually(PATIENCE, || client.command("GET doc:20") == Reply::bulk(&format!("\"{word}\""))),
+        "the feed stands still"
+    );
 }
 
 fn info(client: &mut Connection) -> String {

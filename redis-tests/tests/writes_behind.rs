@@ -77,7 +77,7 @@ fn many_writes_of_a_key_are_few_statements() {
     assert!((1..=20).contains(&statements));
     await_figure(&mut client, "behind_pending_keys", 0);
     // What was written is read without a load, and what others write is seen.
-    await_feed(&database, &mut client);
+    await_feed(&database, &mut client, "all");
     database.forget();
     assert_eq!(client.command("GET counter:1"), Reply::bulk("1001"));
     assert_eq!(database.asked("FROM counters"), 0);
@@ -185,6 +185,8 @@ fn start(database: &Database, args: &[&str]) -> Forebay {
     let mut client = server.connect();
     let follows = || info(&mut client).contains("feed_wal:following");
     assert!(eventually(PATIENCE, follows), "the feed is not followed");
+    // It begins by calling in what was loaded before.
+    await_feed(database, &mut server.connect(), "begun");
     server
 }
 
@@ -198,9 +200,9 @@ fn await_sql(database: &Database, sql: &str, expected: &str) {
 }
 
 /// Waits until what was committed so far has been told.
-fn await_feed(database: &Database, client: &mut Connection) {
-    database.sql("UPDATE told SET name = 'all' WHERE id = 1");
-    await_reply(client, "GET told:1", &Reply::bulk("all"));
+fn await_feed(database: &Database, client: &mut Connection, word: &str) {
+    database.sql(&format!("UPDATE told SET name = '{word}' WHERE id = 1"));
+    await_reply(client, "GET told:1", &Reply::bulk(word));
 }
 
 fn await_figure(client: &mut Connection, name: &str, expected: u64) {

@@ -152,6 +152,7 @@ fn item(node: &Node, key: &Bytes) -> Result<Option<Item>, ()> {
 /// Tells whether the database has taken or refused all of it.
 async fn write_group(node: &Node, group: GroupId, items: Vec<Item>, pause: Duration) -> bool {
     let Some(origin) = &node.origin else { unreachable!("groups belong to an origin") };
+    let began = Instant::now();
     let writes: Vec<Write> = items.iter().flat_map(|item| item.changes.writes(&item.key)).collect();
     let mut outcomes = origin.write_all(group, writes).await.into_iter();
     let mut all_over = true;
@@ -163,7 +164,7 @@ async fn write_group(node: &Node, group: GroupId, items: Vec<Item>, pause: Durat
         let is_over = match outcome {
             Ok(written) => {
                 node.writes.behind.counts.flushed.fetch_add(1, Relaxed);
-                end(node, &item, Some(&written)).await;
+                end(node, &item, Some((&written, began))).await;
                 true
             }
             Err(refused @ WriteError::Refused { .. }) => give_up(node, &item, &refused.to_string()).await,
@@ -208,12 +209,12 @@ async fn give_up(node: &Node, item: &Item, error: &str) -> bool {
 }
 
 /// The database has what was pending, or will never have it (`None`).
-async fn end(node: &Node, item: &Item, written: Option<&Written>) {
+async fn end(node: &Node, item: &Item, written: Option<(&Written, Instant)>) {
     let behind = &node.writes.behind;
     let place = place(node, &item.key);
     let is_latest = {
         let mut keyspace = node.store.lock(place.slot(), node.clock.unix_millis());
-        if let Some(xid) = written.and_then(|written| written.xid) {
+        if let Some(xid) = written.and_then(|(written, _)| written.xid) {
             node.freshness.memory.wrote(place.slot(), place.bytes(), xid, Instant::now());
         }
         let is_latest = record(&mut keyspace, &place).is_none_or(|record| record.version() <= item.version);
@@ -233,7 +234,7 @@ async fn end(node: &Node, item: &Item, written: Option<&Written>) {
 }
 
 /// Nothing is pending any more: the record says so, and the entry is from now on as good as a loaded one, or goes.
-fn settle(node: &Node, keyspace: &mut Keyspace<'_>, key: &Key<'_>, item: &Item, written: Option<&Written>) {
+fn settle(node: &Node, keyspace: &mut Keyspace<'_>, key: &Key<'_>, item: &Item, written: Option<(&Written, Instant)>) {
     let kept = key.in_database(KEPT);
     let done = Record::Done { version: item.version }.encode();
     let until = keyspace.now() + REMEMBERED;
@@ -249,17 +250,23 @@ fn settle(node: &Node, keyspace: &mut Keyspace<'_>, key: &Key<'_>, item: &Item, 
     }
 }
 
-/// Stores a whole value that the database has, if it is not known to have been changed since.
-fn keep(node: &Node, keyspace: &mut Keyspace<'_>, key: &Key<'_>, item: &Item, written: &Written) -> bool {
+/// Stores a whole value that the database has since a statement that began then, if it is not known to have been changed since.
+fn keep(
+    node: &Node,
+    keyspace: &mut Keyspace<'_>,
+    key: &Key<'_>,
+    item: &Item,
+    (written, began): (&Written, Instant),
+) -> bool {
     let Some(NewValue::Whole(value)) = &item.changes.saves else { return false };
     let deadline = keyspace.deadline(key);
     let has_seen_all = item.rules.group.invalidated_by.is_empty()
         || written.snapshot.as_ref().is_some_and(|snapshot| {
-            let now = Instant::now();
-            node.freshness.memory.admits_written(key.slot(), key.bytes(), snapshot, now, now)
+            node.freshness.memory.admits_written(key.slot(), key.bytes(), snapshot, began, Instant::now())
         });
-    let is_here = deadline.is_some() && written.rows > 0;
-    if !is_here || !has_seen_all || item.rules.group.write != WriteStrategy::Behind {
+    // It may have been taken out since the feed has told of this very write. Nothing newer can have been loaded before this.
+    let has_it = written.rows > 0;
+    if !has_it || !has_seen_all || item.rules.group.write != WriteStrategy::Behind {
         return false;
     }
     let value = Some(Value::String(value.clone()));
