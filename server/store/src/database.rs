@@ -19,30 +19,25 @@ pub(crate) const PLACE_IS_GOOD: &str = "a place is good until its table changes"
 pub(crate) struct Databases {
     /// Number 0, which nearly all clients use, without a further pointer to follow.
     first: Option<Database>,
-    /// From number 1 on.
+    /// From number 1 on; the last one is [`KEPT`]. It has no field of its own, or a read would touch one more line of the shard.
     others: Box<[Option<Box<Database>>]>,
-    /// Number [`KEPT`].
-    kept: Option<Box<Database>>,
 }
 
 impl Databases {
     pub(crate) fn new(count: u16) -> Self {
-        Databases { first: None, others: (1..count).map(|_| None).collect(), kept: None }
+        Databases { first: None, others: (0..count).map(|_| None).collect() }
     }
 
     /// How many of clients there are, which are numbered from 0.
     pub(crate) fn len(&self) -> u16 {
-        self.others.len() as u16 + 1
+        self.others.len() as u16
     }
 
     #[inline]
     pub(crate) fn get(&self, db: u16) -> Option<&Database> {
         match db.checked_sub(1) {
             None => self.first.as_ref(),
-            Some(other) => match self.others.get(usize::from(other)) {
-                Some(database) => database.as_deref(),
-                None => self.kept.as_deref().filter(|_| db == KEPT),
-            },
+            Some(_) => self.others[self.place(db)?].as_deref(),
         }
     }
 
@@ -50,10 +45,10 @@ impl Databases {
     pub(crate) fn get_mut(&mut self, db: u16) -> Option<&mut Database> {
         match db.checked_sub(1) {
             None => self.first.as_mut(),
-            Some(other) => match self.others.get_mut(usize::from(other)) {
-                Some(database) => database.as_deref_mut(),
-                None => self.kept.as_deref_mut().filter(|_| db == KEPT),
-            },
+            Some(_) => {
+                let place = self.place(db)?;
+                self.others[place].as_deref_mut()
+            }
         }
     }
 
@@ -62,8 +57,10 @@ impl Databases {
     pub(crate) fn get_or_insert(&mut self, db: u16, slots: usize) -> &mut Database {
         match db.checked_sub(1) {
             None => self.first.get_or_insert_with(|| Database::new(slots)),
-            Some(_) if db == KEPT => self.kept.get_or_insert_with(|| Box::new(Database::new(slots))),
-            Some(other) => self.others[usize::from(other)].get_or_insert_with(|| Box::new(Database::new(slots))),
+            Some(_) => {
+                let place = self.place(db).expect("a key is of a database that there is");
+                self.others[place].get_or_insert_with(|| Box::new(Database::new(slots)))
+            }
         }
     }
 
@@ -78,6 +75,14 @@ impl Databases {
         let (from_a, from_b) = (self.take(a), self.take(b));
         self.put(a, from_b);
         self.put(b, from_a);
+    }
+
+    /// Of any but the first, among the others.
+    #[inline]
+    fn place(&self, db: u16) -> Option<usize> {
+        let last = self.others.len() - 1;
+        let place = if db == KEPT { last } else { usize::from(db) - 1 };
+        (place < last || db == KEPT).then_some(place)
     }
 
     /// With their numbers, [`KEPT`] the last.
