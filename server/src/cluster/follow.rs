@@ -78,7 +78,6 @@ fn become_what(
             // Its former owner may have had other groups.
             groups::suspect(node, keyspace, slot);
             node.freshness.memory.forget(slot, Instant::now());
-            node.freshness.memory.taken_over(slot, Instant::now());
             behind::inherit(node, keyspace, slot);
         }
     };

@@ -219,6 +219,10 @@ pub(super) static SETTINGS: &[Setting] = &[
         "SIZE",
         "4gb",
         "Most write-ahead log that the database keeps for us; beyond it everything is loaded anew",
+    )
+    .of_nodes(NO_LOADS),
+    Setting::new(
+        Topic::Origin,
         "write-behind-max",
         "SIZE",
         "64mb",

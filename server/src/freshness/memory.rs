@@ -142,8 +142,6 @@ impl Memory {
         Recollection { loaded, changed, has_floor: matches!(part.floor(slot), Floor::Forgotten { .. }) }
     }
 
-    /// Nothing is known of what was changed in the slot before: it has come to be this node's, or everything was called in.
-    pub fn forget(&self, slot: u16, now: Instant) {
     /// The snapshot by which the entry that is there was loaded, if it is known.
     pub fn seen_by_entry(&self, slot: u16, key: &[u8]) -> Option<Arc<Snapshot>> {
         let part = self.part(slot).lock();
@@ -175,8 +173,8 @@ impl Memory {
         admitted
     }
 
-    /// The slot has come to be this node's, which knows nothing of what was changed before.
-    pub fn taken_over(&self, slot: u16, now: Instant) {
+    /// Nothing is known of what was changed in the slot before: it has come to be this node's, or everything was called in.
+    pub fn forget(&self, slot: u16, now: Instant) {
         self.part(slot).lock().floors[place(slot)] = Floor::Forgotten { since: now, xid: None };
     }
 }
@@ -358,7 +356,7 @@ mod tests {
         let (memory, began) = (Memory::default(), Instant::now());
         assert!(memory.admits_written(SLOT, KEY, &snapshot("9:9:"), began, Instant::now()));
         assert!(memory.seen_by_entry(SLOT, KEY).is_some());
-        memory.taken_over(SLOT, Instant::now());
+        memory.forget(SLOT, Instant::now());
         assert!(memory.seen_by_entry(SLOT, KEY).is_none(), "nobody knows what was changed before");
         assert!(!memory.admits_written(SLOT, KEY, &snapshot("9:9:"), began, Instant::now()));
     }
