@@ -70,11 +70,12 @@ show-cluster:
 	FOREBAY_BIN="$${CARGO_TARGET_DIR:-target}/release/forebay" FOREBAY_HERD=9000 FOREBAY_ROUNDS=7 FOREBAY_CLIENTS=60 FOREBAY_ANSWERS=20000 FOREBAY_KEYS=100000 FOREBAY_FAULT_SECONDS=10 FOREBAY_FILLING=1000000 FOREBAY_CLAIMS=1 \
 		cargo test -p forebay-redis-tests --features cluster $(SHOW_CLUSTER:%=--test %) -- --nocapture --test-threads=1
 
+SHOW_FRESHNESS = freshness cluster_freshness cluster_checker tracking cluster_tracking writes writes_behind cluster_writes
 show-freshness:
 	redis-tests/scripts/setup
 	cargo build --release -p forebay
-	FOREBAY_BIN="$${CARGO_TARGET_DIR:-target}/release/forebay" FOREBAY_CHECK_SECONDS=600 \
-		cargo test -p forebay-redis-tests --features cluster --test cluster_checker --test cluster_freshness -- --nocapture --test-threads=1
+	FOREBAY_BIN="$${CARGO_TARGET_DIR:-target}/release/forebay" FOREBAY_CHECK_SECONDS=600 FOREBAY_OUTAGE_SECONDS=60 FOREBAY_CLAIMS=1 \
+		cargo test -p forebay-redis-tests --features cluster $(SHOW_FRESHNESS:%=--test %) -- --nocapture --test-threads=1
 
 # The SDK of AWS takes long to build, so nothing else does it.
 show-cloudmap:

@@ -217,6 +217,18 @@ fn a_restart_of_the_database_loses_nothing() {
     assert_eq!(client.command("GET product:2"), Reply::bulk("product 2"));
 }
 
+#[test]
+fn what_nodes_tell_each_other_no_client_can_say() {
+    let database = Database::start(SCHEMA);
+    let server = start(&database, GROUPS, &[]);
+    let mut client = server.connect();
+    for line in ["FOREBAY.CHANGED - - product:1", "FOREBAY.REACHED 1", "FOREBAY.PENDING product:1 x"] {
+        let reply = client.command(line).to_string();
+        assert!(reply.contains("unknown command"), "{line} -> {reply}");
+    }
+    assert_eq!(client.command("COMMAND INFO forebay.changed").to_string(), "[nil-array]");
+}
+
 /// Prints how long changes take from their commit to the owner of their key: one at a time, and while clients read and others write.
 #[test]
 fn how_long_changes_take() {

@@ -49,6 +49,8 @@ struct Shared {
     /// Of each proxied connection both ends, to be shut when all is over.
     streams: Mutex<Vec<TcpStream>>,
     connections: AtomicU64,
+    /// How often something came during a cut.
+    held_up: AtomicU64,
     seed: u64,
 }
 
@@ -63,6 +65,7 @@ impl Weather {
             is_over: AtomicBool::new(false),
             streams: Mutex::default(),
             connections: AtomicU64::new(0),
+            held_up: AtomicU64::new(0),
             seed,
         });
         let listen = |port: &u16| {
@@ -147,6 +150,7 @@ impl Shared {
     fn waits_out_a_cut(&self) -> bool {
         let is_cut = || self.conditions.lock().expect("no thread panics with the conditions in hand").is_cut;
         let was_cut = is_cut();
+        self.held_up.fetch_add(u64::from(was_cut), Ordering::SeqCst);
         while is_cut() && !self.is_over.load(Ordering::SeqCst) {
             thread::sleep(LOOK);
         }
@@ -180,6 +184,7 @@ mod tests {
     use crate::cluster::network::{Network, NetworkKind};
     use crate::cluster::node::PORTS;
     use crate::connection::Connection;
+    use crate::process::eventually;
 
     #[test]
     fn what_is_sent_during_a_cut_is_lost() {
@@ -195,6 +200,8 @@ mod tests {
         let mut connection = Connection::open(SocketAddr::from((outside, PORTS.resp))).expect("the proxy accepts");
         weather.set(Conditions { is_cut: true, ..Conditions::default() });
         connection.send(b"never heard").expect("the system takes it");
+        let is_held_up = || weather.shared.held_up.load(Ordering::SeqCst) > 0;
+        assert!(eventually(CONNECTING, is_held_up), "nothing came to the proxy");
         drop(connection);
         weather.set(Conditions::default());
         assert_eq!(hearing.join().expect("no panic").expect("the end comes through"), b"");

@@ -95,7 +95,6 @@ as = "string"
         "14:8 group \"b\".load",
         "16:9 group \"b\".write",
         "17:8 group \"b\".feed",
-        "17:8 group \"b\".feed",
         "18:8 group \"b\".save",
         "21:8 group \"b\".name",
         "22:7 group \"b\".key",
@@ -109,7 +108,7 @@ as = "string"
     assert!(faults[3].problem.contains("comes with the list, set and sorted set commands"));
     assert!(faults[7].problem.contains("it uses $2, but there is only $1"), "{}", faults[7]);
     assert!(faults[8].problem.contains("write = \"through\" is not available yet"));
-    assert!(faults[14].problem.contains("more than one statement"), "{}", faults[14]);
+    assert!(faults[13].problem.contains("more than one statement"), "{}", faults[13]);
 }
 
 #[test]
