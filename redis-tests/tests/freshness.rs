@@ -343,6 +343,15 @@ fn start(database: &Database, groups: &str, args: &[&str]) -> Forebay {
     let feed = if groups.contains("notify") { "feed_notify:following" } else { "feed_wal:following" };
     let follows = || info(&mut client).contains(feed);
     assert!(eventually(PATIENCE, follows), "the feed is not followed");
+    // It begins by calling in what was loaded before; what is told of has come behind that.
+    let mut touches = 0;
+    let is_told = || {
+        touches += 1;
+        database.sql(&format!("UPDATE products SET name = 'touched {touches}' WHERE id = 500"));
+        let told = info(&mut client);
+        !told.contains("changed_keys:0") && told.contains("feed_lag_ms:0")
+    };
+    assert!(eventually(PATIENCE, is_told), "nothing is told of");
     server
 }
 
