@@ -23,12 +23,15 @@ fn the_check() -> Check {
     }
 }
 
-/// All faults, or those that `FOREBAY_FAULTS` names.
+/// The faults that `FOREBAY_FAULTS` names, `all` of them, or else those of the database.
 fn faults() -> Vec<Fault> {
-    let named = std::env::var("FOREBAY_FAULTS").ok();
-    let is_meant =
-        |fault: &Fault| named.as_ref().is_none_or(|named| named.split(',').any(|name| name == format!("{fault:?}")));
-    Fault::ALL.into_iter().filter(is_meant).collect()
+    match std::env::var("FOREBAY_FAULTS") {
+        Err(_) => Fault::OF_THE_DATABASE.to_vec(),
+        Ok(named) => {
+            let is_meant = |fault: &Fault| named == "all" || named.split(',').any(|name| name == format!("{fault:?}"));
+            Fault::ALL.into_iter().filter(is_meant).collect()
+        }
+    }
 }
 
 #[test]

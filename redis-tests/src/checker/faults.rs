@@ -59,6 +59,19 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Those that no node notices as a member of its cluster: what is checked every day.
+    pub const OF_THE_DATABASE: [Fault; 9] = [
+        Fault::LateReplica,
+        Fault::CutFeed,
+        Fault::SlowFeed,
+        Fault::DropSlot,
+        Fault::CutListener,
+        Fault::RestartDatabase,
+        Fault::Pressure,
+        Fault::Blindness,
+        Fault::Calm,
+    ];
+
     /// All of them.
     pub const ALL: [Fault; 16] = [
         Fault::Kill,
