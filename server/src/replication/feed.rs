@@ -39,24 +39,32 @@ impl Replication {
         }
     }
 
-    /// Sends the peer what it is to have, until the feed ends. There must be one feed to a peer at a time.
-    pub async fn send(&self, host: &dyn Host, to: NodeNumber, feed: Feed) {
-        let Some(peer) = self.peer(to) else { return };
+    /// Sends the peer what it is to have, until the feed ends.
+    ///
+    /// **Invariant.** *One feed at a time empties a peer's outbox.* Of two, each would take what the other one counts, and nothing that the
+    /// holder answers would be true. So it is the peer itself that is given here and not its number, which another has as soon as the node
+    /// has been away: a connection that began before that may take seconds to be there.
+    pub(super) async fn send(&self, host: &dyn Host, peer: &Arc<Peer>, feed: Feed) {
+        if peer.is_retired() {
+            return;
+        }
         if peer.outbox.is_cut() {
-            self.restart(&peer);
+            self.restart(peer);
         }
         let Feed { outgoing, incoming } = feed;
         let base = peer.outbox.base();
         tokio::select! {
-            () = self.send_records(host, &peer, outgoing) => {}
-            ended = self.hear(&peer, base, incoming) => {
+            () = self.send_records(host, peer, outgoing) => {}
+            ended = self.hear(peer, base, incoming) => {
                 if let Err(error) = ended {
                     tracing::warn!(peer = to.0, %error, "a feed is ended");
                 }
             }
         }
         // From here on the outbox is filled for the next feed: what changes nothing until then needs not be sent again.
-        self.restart(&peer);
+        if !peer.is_retired() {
+            self.restart(peer);
+        }
     }
 
     async fn send_records(&self, host: &dyn Host, peer: &Arc<Peer>, outgoing: mpsc::Sender<Bytes>) {
@@ -160,7 +168,7 @@ async fn keep_feed(replication: Arc<Replication>, host: Arc<dyn Host>, opener: A
     while !peer.is_retired() {
         if let Some(feed) = opener.open(peer.number).await {
             let began = tokio::time::Instant::now();
-            replication.send(&*host, peer.number, feed).await;
+            replication.send(&*host, &peer, feed).await;
             if began.elapsed() > LONGEST_PAUSE {
                 pause = SHORTEST_PAUSE;
             }

@@ -291,6 +291,69 @@ fn what_a_former_feed_still_brings_changes_nothing() {
     });
 }
 
+/// Connects when it is allowed to.
+struct SlowOpener {
+    from: NodeNumber,
+    holder: Mutex<Arc<Node>>,
+    begun: AtomicU64,
+    allowed: tokio::sync::Semaphore,
+}
+
+impl Opener for SlowOpener {
+    async fn open(&self, _to: NodeNumber) -> Option<Feed> {
+        self.begun.fetch_add(1, Relaxed);
+        self.allowed.acquire().await.unwrap().forget();
+        let (outgoing, received) = mpsc::channel(1);
+        let (answers, incoming) = mpsc::channel(1);
+        let (holder, from) = (Arc::clone(&self.holder.lock()), self.from);
+        let feed = Feed { outgoing: answers, incoming: received };
+        tokio::spawn(async move { holder.replication.follow(&*holder, from, feed).await });
+        Some(Feed { outgoing, incoming })
+    }
+}
+
+/// A connection to a node can take longer than the node's absence: what comes of it is of a peer that is no more, and must not empty
+/// the outbox of the one that has its number now.
+#[test]
+fn a_connection_that_began_before_its_holder_was_away_takes_nothing() {
+    run(async {
+        let mut stage = Stage::new(1, 2);
+        let owner = Arc::clone(&stage.nodes[0]);
+        owner.learn(&stage.state);
+        stage.start(1);
+        let learn = |stage: &Stage| stage.nodes.iter().for_each(|node| node.learn(&stage.state));
+        learn(&stage);
+        let opener = Arc::new(SlowOpener {
+            from: owner.number,
+            holder: Mutex::new(stage.other(slot_of(b"{a}"))),
+            begun: AtomicU64::new(0),
+            allowed: tokio::sync::Semaphore::new(0),
+        });
+        let host = Arc::clone(&owner) as Arc<dyn Host>;
+        tokio::spawn(Arc::clone(&owner.replication).keep_feeds(host, Arc::clone(&opener)));
+        for begun in [1, 2] {
+            while opener.begun.load(Relaxed) < begun {
+                turns(1).await;
+            }
+            if begun == 1 {
+                let number = opener.holder.lock().number;
+                stage.kill(number);
+                stage.start(1);
+                learn(&stage);
+                *opener.holder.lock() = stage.other(slot_of(b"{a}"));
+            }
+        }
+        opener.allowed.add_permits(100);
+        let whole = async {
+            while owner.replication.complete().iter().all(|(_, slots)| slots.len() < usize::from(SLOT_COUNT)) {
+                owner.execute(&SET, 0, &[b"set", b"{a}1", b"v"]);
+                turns(1_000).await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(20), whole).await.expect("the slots do not come to be whole");
+    });
+}
+
 /// Whoever does not own the slot, or does not any more, is told so, and the copy goes on to follow who does.
 #[test]
 fn what_a_stranger_says_changes_nothing() {

@@ -31,7 +31,7 @@ pub(super) struct Node {
     pub(super) number: NodeNumber,
     pub(super) incarnation: Incarnation,
     pub(super) store: Store,
-    pub(super) replication: Replication,
+    pub(super) replication: Arc<Replication>,
     now: Arc<AtomicI64>,
     state: Mutex<Option<ClusterState>>,
 }
@@ -83,7 +83,7 @@ impl Node {
             number,
             incarnation,
             store: Store::new(StoreConfig { shards: 4, databases: 2, seed: incarnation.0 }),
-            replication: Replication::new(Arc::default()),
+            replication: Arc::new(Replication::new(Arc::default())),
             now: Arc::clone(now),
             state: Mutex::new(None),
         })
@@ -240,7 +240,7 @@ impl Stage {
         let follows = tokio::spawn(async move { holder.replication.follow(&*holder, from, feed).await });
         // It begins before its successor does.
         turns(100).await;
-        let sends = async move { owner.replication.send(&*owner, to, Feed { outgoing, incoming }).await };
+        let sends = send(owner, to, Feed { outgoing, incoming });
         Lagging { sends: tokio::spawn(sends), follows, sent, arriving, _ends: (silence, unheard) }
     }
 
@@ -352,10 +352,16 @@ fn link(from: &Arc<Node>, to: &Arc<Node>) -> Link {
     let (answers, incoming) = mpsc::channel(1);
     let (owner, holder) = (Arc::clone(from), Arc::clone(to));
     let (from, to) = (from.number, to.number);
-    let sends = async move { owner.replication.send(&*owner, to, Feed { outgoing, incoming }).await };
+    let sends = send(owner, to, Feed { outgoing, incoming });
     let feed = Feed { outgoing: answers, incoming: received };
     let follows = async move { holder.replication.follow(&*holder, from, feed).await };
     Link { sends: tokio::spawn(sends), follows: tokio::spawn(follows) }
+}
+
+async fn send(owner: Arc<Node>, to: NodeNumber, feed: Feed) {
+    if let Some(peer) = owner.replication.peer(to) {
+        owner.replication.send(&*owner, &peer, feed).await;
+    }
 }
 
 /// Lets the other tasks run.
