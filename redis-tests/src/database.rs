@@ -56,6 +56,11 @@ impl Database {
         self.postgres.url(NAME)
     }
 
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.postgres.port()
+    }
+
     /// Runs SQL; rows come back as lines, columns separated by `|`.
     pub fn sql(&self, text: &str) -> String {
         self.runtime.block_on(self.postgres.sql(NAME, text))

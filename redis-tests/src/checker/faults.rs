@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng};
 
 use super::guard::Mutation;
+use super::replica::Replica;
 use crate::cluster::nodes::Cluster;
 use crate::cluster::weather::Conditions;
 use crate::database::Database;
@@ -21,6 +22,12 @@ pub const GUEST: usize = 3;
 /// How long nodes do not hear each other; shorter than a lease.
 const CUT: Duration = Duration::from_millis(300);
 
+/// How long the database holds for its follower a node that has been killed; longer than the cluster takes to have another owner of a slot.
+const UNNOTICED: Duration = Duration::from_secs(3);
+
+/// Within this time nodes ask a database again that has come back ([`Detour`](Fault::Detour)): they look every few hundred milliseconds at first.
+const TAKEN_BACK: Duration = Duration::from_secs(4);
+
 /// One thing that happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -34,7 +41,8 @@ pub enum Fault {
     LateMove,
     /// The nodes do not hear each other for a moment, and what they say is lost.
     Cut,
-    /// The node that follows the database is cut off from the others for a moment, which it outlives by its lease, and is killed then.
+    /// The node that follows the database is cut off from the others for a moment, which it outlives by its lease, and is killed then. The
+    /// database does not notice for a while, so that nobody else can follow it.
     CutAndKill,
     /// A fourth node joins, or is drained and leaves.
     JoinOrLeave,
@@ -54,13 +62,15 @@ pub enum Fault {
     Pressure,
     /// The feed says nothing, the replica stands still, and there is no memory for all keys.
     Blindness,
+    /// The same, and the replica is out of reach: what the primary has answered for a while has then to be had from a replica that has not seen it.
+    Detour,
     /// Nothing.
     Calm,
 }
 
 impl Fault {
     /// Those that no node notices as a member of its cluster: what is checked every day.
-    pub const OF_THE_DATABASE: [Fault; 9] = [
+    pub const OF_THE_DATABASE: [Fault; 10] = [
         Fault::LateReplica,
         Fault::CutFeed,
         Fault::SlowFeed,
@@ -69,11 +79,12 @@ impl Fault {
         Fault::RestartDatabase,
         Fault::Pressure,
         Fault::Blindness,
+        Fault::Detour,
         Fault::Calm,
     ];
 
     /// All of them.
-    pub const ALL: [Fault; 16] = [
+    pub const ALL: [Fault; 17] = [
         Fault::Kill,
         Fault::Pause,
         Fault::Restart,
@@ -89,6 +100,7 @@ impl Fault {
         Fault::RestartDatabase,
         Fault::Pressure,
         Fault::Blindness,
+        Fault::Detour,
         Fault::Calm,
     ];
 }
@@ -97,7 +109,7 @@ impl Fault {
 pub struct Troublemaker<'t> {
     pub cluster: &'t mut Cluster,
     pub database: &'t mut Database,
-    pub replica: &'t Database,
+    pub replica: &'t mut Replica,
     pub mutation: Option<Mutation>,
     pub random: StdRng,
 }
@@ -106,7 +118,7 @@ impl<'t> Troublemaker<'t> {
     pub fn new(
         cluster: &'t mut Cluster,
         database: &'t mut Database,
-        replica: &'t Database,
+        replica: &'t mut Replica,
         mutation: Option<Mutation>,
         seed: u64,
     ) -> Self {
@@ -135,10 +147,10 @@ impl<'t> Troublemaker<'t> {
             }
             Fault::Restart => self.restart(node),
             Fault::LateMove => {
-                self.replica.sql("SELECT pg_wal_replay_pause()");
+                self.replica.stand_still();
                 thread::sleep(while_);
                 self.restart(node);
-                self.replica.sql("SELECT pg_wal_replay_resume()");
+                self.replica.go_on();
             }
             Fault::Cut => {
                 self.cluster.weather(Conditions { is_cut: true, ..Conditions::default() });
@@ -151,8 +163,11 @@ impl<'t> Troublemaker<'t> {
                 let node = self.keeper().unwrap_or(node);
                 self.cluster.weather(Conditions { is_cut: true, ..Conditions::default() });
                 thread::sleep(CUT);
+                let senders = self.stop_feed();
                 self.cluster.nodes[node].kill();
                 self.cluster.weather(Conditions::default());
+                thread::sleep(UNNOTICED);
+                signal(&senders, "CONT");
                 thread::sleep(while_);
                 self.come_back(node);
             }
@@ -169,6 +184,7 @@ impl<'t> Troublemaker<'t> {
             }
             Fault::Pressure => self.press(|| thread::sleep(while_)),
             Fault::Blindness => self.late_replica(|| self.slow_feed(|| self.press(|| thread::sleep(while_)))),
+            Fault::Detour => self.detour(while_),
         }
     }
 
@@ -221,23 +237,34 @@ impl<'t> Troublemaker<'t> {
     }
 
     fn late_replica(&self, meanwhile: impl FnOnce()) {
-        self.replica.sql("SELECT pg_wal_replay_pause()");
+        self.replica.stand_still();
         meanwhile();
-        self.replica.sql("SELECT pg_wal_replay_resume()");
+        self.replica.go_on();
     }
 
-    /// Stops the process of the database that sends the feed.
     fn slow_feed(&self, meanwhile: impl FnOnce()) {
-        let pids =
-            self.database.sql("SELECT active_pid FROM pg_replication_slots WHERE slot_type = 'logical' AND active");
-        let signal = |name: &str| {
-            for pid in pids.lines() {
-                let _ = std::process::Command::new("kill").args(["-s", name, pid]).status();
-            }
-        };
-        signal("STOP");
+        let senders = self.stop_feed();
         meanwhile();
-        signal("CONT");
+        signal(&senders, "CONT");
+    }
+
+    /// Stops the processes of the database that send the feed. Their ids.
+    fn stop_feed(&self) -> String {
+        let senders =
+            self.database.sql("SELECT active_pid FROM pg_replication_slots WHERE slot_type = 'logical' AND active");
+        signal(&senders, "STOP");
+        senders
+    }
+
+    fn detour(&mut self, while_: Duration) {
+        self.replica.stand_still();
+        let senders = self.stop_feed();
+        self.replica.close();
+        thread::sleep(while_);
+        self.replica.open();
+        self.press(|| thread::sleep(TAKEN_BACK));
+        signal(&senders, "CONT");
+        self.replica.go_on();
     }
 
     fn drop_slot(&self) {
@@ -257,5 +284,12 @@ impl<'t> Troublemaker<'t> {
         all("CONFIG SET maxmemory 1");
         meanwhile();
         all("CONFIG SET maxmemory 0");
+    }
+}
+
+/// Sends a signal to processes, whose ids are in lines.
+fn signal(processes: &str, name: &str) {
+    for process in processes.lines() {
+        let _ = std::process::Command::new("kill").args(["-s", name, process]).status();
     }
 }

@@ -17,7 +17,7 @@ pub struct Mutation {
 pub const MUTATIONS: &[Mutation] = &[
     Mutation { guard: "drop", faults: &[Fault::Calm] },
     Mutation { guard: "changes", faults: &[Fault::Pressure, Fault::LateReplica] },
-    Mutation { guard: "loads", faults: &[Fault::Blindness] },
+    Mutation { guard: "loads", faults: &[Fault::Detour] },
     Mutation { guard: "floor", faults: &[Fault::LateMove] },
     Mutation { guard: "copies", faults: &[Fault::CutAndKill] },
     Mutation { guard: "take-backs", faults: &[Fault::Calm] },

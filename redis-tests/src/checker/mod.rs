@@ -13,6 +13,7 @@ pub mod faults;
 pub mod guard;
 pub mod psql;
 pub mod readers;
+pub mod replica;
 pub mod truth;
 pub mod writers;
 
@@ -33,6 +34,7 @@ use faults::{Fault, GUEST, Troublemaker};
 use guard::Mutation;
 use psql::Psql;
 use readers::{GROUPS, Readers, Versions};
+use replica::Replica;
 use truth::{TABLES, Truth, Version};
 use writers::{Writers, Writing};
 
@@ -107,7 +109,7 @@ impl std::fmt::Display for Report {
 /// When the cluster or the database does not get over what happens to it.
 pub fn check(check: &Check) -> Report {
     let mut database = Database::start(&truth::schema(check.keys));
-    let replica = database.standby();
+    let mut replica = Replica::of(&database);
     let mut cluster = Cluster::start(options(check, &database, &replica));
     if let Some(mutation) = check.mutation {
         mutation.take_away(&cluster);
@@ -120,7 +122,7 @@ pub fn check(check: &Check) -> Report {
         // What is only found when it is quiet is looked for now and then, if something is to be found.
         let lasts = if check.mutation.is_some() { left.min(Duration::from_secs(20)) } else { left };
         let mut trouble =
-            Troublemaker::new(&mut cluster, &mut database, &replica, check.mutation, check.seed ^ report.reads);
+            Troublemaker::new(&mut cluster, &mut database, &mut replica, check.mutation, check.seed ^ report.reads);
         round(check, lasts, &nodes, &mut trouble, &mut report);
         report.different = differences(&cluster, &database);
     }
@@ -128,7 +130,7 @@ pub fn check(check: &Check) -> Report {
     report
 }
 
-fn options(check: &Check, database: &Database, replica: &Database) -> ClusterOptions {
+fn options(check: &Check, database: &Database, replica: &Replica) -> ClusterOptions {
     let groups = r#"
 [[group]]
 name = "item"

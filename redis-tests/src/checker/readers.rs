@@ -20,8 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The pause of a session that no node answers.
 const REST: Duration = Duration::from_millis(5);
 
-/// One read in so many is of the one key that is hot.
+/// One read in so many is of the one key that is hot, and as many are of the few that are warm: these are in most sessions' memory when an owner dies.
 const HOT: u32 = 3;
+pub const WARM: u32 = 20;
 
 /// What keys are read as: the name of the group, and its table's number.
 pub const GROUPS: [(&str, usize); 3] = [("item", 0), ("row", 0), ("note", 1)];
@@ -119,6 +120,7 @@ impl<'s> Session<'s> {
     fn any_key(&mut self) -> u32 {
         match self.random.random_range(0..HOT) {
             0 => 1,
+            1 => self.random.random_range(1..=WARM),
             _ => self.random.random_range(1..=self.shared.keys),
         }
     }

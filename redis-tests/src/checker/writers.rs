@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng};
 
 use super::psql::Psql;
+use super::readers::WARM;
 use super::truth::TABLES;
 
 /// The pause of a session whose database does not answer.
@@ -85,7 +86,11 @@ fn write(writing: &Writing, ends: &AtomicBool, written: &AtomicU64, mut random: 
 fn statements(keys: u32, random: &mut StdRng) -> (String, Vec<(usize, u32)>) {
     let table = random.random_range(0..TABLES.len());
     let name = TABLES[table];
-    let mut one = || if random.random_range(0..8) == 0 { 1 } else { random.random_range(1..=keys) };
+    let mut one = || match random.random_range(0..8) {
+        0 => 1,
+        1 | 2 => random.random_range(1..=WARM),
+        _ => random.random_range(1..=keys),
+    };
     let (id, other) = (one(), one());
     let touched = vec![(table, id), (table, other)];
     let touch = |id: u32| format!("UPDATE {name} SET xid = 0 WHERE id = {id}");

@@ -233,7 +233,8 @@ impl Engine {
         if let Ok(Flow::Heard) = result {
             return Step::Wait(Wait::Heard);
         }
-        if matches!(command.spec.run, Run::Node(_)) && !command.full_name.starts_with("client") {
+        let may_end_caching = session.tracks.is_some() && matches!(command.spec.run, Run::Node(_));
+        if may_end_caching && !command.full_name.starts_with("client") {
             session.end_caching();
         }
         self.account(session, command, request.args, clock, result.is_err());
