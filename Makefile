@@ -74,7 +74,7 @@ SHOW_FRESHNESS = freshness cluster_freshness cluster_checker tracking cluster_tr
 show-freshness:
 	redis-tests/scripts/setup
 	cargo build --release -p forebay
-	FOREBAY_BIN="$${CARGO_TARGET_DIR:-target}/release/forebay" FOREBAY_CHECK_SECONDS=600 FOREBAY_FAULTS=all FOREBAY_OUTAGE_SECONDS=60 FOREBAY_CLAIMS=1 \
+	FOREBAY_BIN="$${CARGO_TARGET_DIR:-target}/release/forebay" FOREBAY_CHECK_SECONDS=600 FOREBAY_CHECK_READERS=48 FOREBAY_CHECK_COMMITS=240 FOREBAY_FAULTS=all FOREBAY_OUTAGE_SECONDS=60 FOREBAY_CLAIMS=1 \
 		cargo test -p forebay-redis-tests --features cluster $(SHOW_FRESHNESS:%=--test %) -- --nocapture --test-threads=1
 
 # The SDK of AWS takes long to build, so nothing else does it.

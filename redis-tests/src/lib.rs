@@ -20,6 +20,7 @@
 //!
 //! `README.md` of this directory tells how to write a case and how to run one file.
 
+mod asking;
 pub mod cases;
 pub mod checker;
 pub mod cluster;
@@ -37,5 +38,6 @@ pub mod programs;
 pub mod reply;
 pub mod server;
 pub mod sizes;
+pub mod small_disk;
 pub mod text;
 pub mod traffic;

@@ -53,6 +53,16 @@ pub fn check_time() -> Duration {
     Duration::from_secs(number("FOREBAY_CHECK_SECONDS", 20))
 }
 
+/// Sessions that the checker reads by. Those that a node keeps waiting read nothing meanwhile.
+pub fn check_readers() -> u64 {
+    number("FOREBAY_CHECK_READERS", 12)
+}
+
+/// Transactions per second of all the checker's writers together.
+pub fn check_commits() -> f64 {
+    number("FOREBAY_CHECK_COMMITS", 120.0)
+}
+
 /// Seconds for which a database is away.
 pub fn outage() -> u64 {
     number("FOREBAY_OUTAGE_SECONDS", 5)

@@ -1,9 +1,16 @@
 //! `forebay check` and change feeds: what it prints for an administrator, and that running it is enough.
 
 use std::process::Command;
+use std::time::Duration;
 
+use forebay_redis_tests::connection::Connection;
 use forebay_redis_tests::database::Database;
-use forebay_redis_tests::server::forebay_binary;
+use forebay_redis_tests::process::eventually;
+use forebay_redis_tests::reply::Reply;
+use forebay_redis_tests::server::{Forebay, ForebayOptions, forebay_binary};
+
+/// How long a node may take to say what is wrong.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 const TABLES: &str = "
     CREATE ROLE feed LOGIN;
@@ -132,6 +139,49 @@ fn tables_that_cannot_be_followed_are_told_with_their_place() {
         assert!(checked.complaints.contains("groups.toml:6:18: error: group \"product\".invalidated_by: "));
         assert!(checked.complaints.contains(problem) && checked.complaints.contains(hint), "{}", checked.complaints);
     }
+}
+
+#[test]
+fn a_server_without_a_free_slot_is_told_with_what_to_do() {
+    let database = Database::start(TABLES);
+    take_all_slots(&database);
+    let checked = check(&database.url(), &groups("'products(id)'", "wal"));
+    let problem = "error: feed: all replication slots of the server are taken: ";
+    assert!(!checked.is_right && checked.complaints.contains(problem), "{}", checked.complaints);
+    assert!(checked.complaints.contains("ALTER SYSTEM SET max_replication_slots = "), "{}", checked.complaints);
+}
+
+/// A node does not wait for its feed: it says what is missing, and goes on as soon as that is there.
+#[test]
+fn a_node_whose_slot_cannot_be_made_says_so_and_makes_it_when_it_can() {
+    let database = Database::start(TABLES);
+    database.sql("INSERT INTO products VALUES (1, 'one', 1)");
+    take_all_slots(&database);
+    let options = ForebayOptions::in_front_of(&database.url(), &groups("'products(id)'", "wal"));
+    let server = Forebay::start(options).unwrap_or_else(|error| panic!("{error}"));
+    let mut client = server.connect();
+    let mut said = String::new();
+    let says = |client: &mut Connection, said: &mut String| {
+        let told =
+            ["feed_wal_fault", "feed_wal_last_error"].map(|field| client.info("forebay", field).unwrap_or_default());
+        *said = told.join(" ");
+        said.contains("replication slots")
+    };
+    assert!(eventually(PATIENCE, || says(&mut client, &mut said)), "nothing is said of slots: {said}");
+    println!("{said}");
+    assert!(said.contains("max_replication_slots"), "{said}");
+    assert_eq!(client.command("GET product:1"), Reply::bulk("one"), "it answers all the same");
+    database.sql("SELECT pg_drop_replication_slot('taken_1')");
+    server.await_feed("wal");
+    database.sql("UPDATE products SET name = 'two' WHERE id = 1");
+    client.await_reply("GET product:1", &Reply::bulk("two"));
+}
+
+fn take_all_slots(database: &Database) {
+    database.sql(
+        "SELECT pg_create_physical_replication_slot('taken_' || n) \
+         FROM generate_series(1, current_setting('max_replication_slots')::int) n",
+    );
 }
 
 #[test]

@@ -1,16 +1,15 @@
 //! What people get wrong: every mistake is told in words that name its cause, and the cluster that runs does not suffer.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use forebay_redis_tests::cluster::network::socket;
 use forebay_redis_tests::cluster::node::{Node, PATIENCE, PORTS};
 use forebay_redis_tests::cluster::nodes::{Cluster, ClusterOptions};
 use forebay_redis_tests::process::eventually;
 use forebay_redis_tests::reply::Reply;
+use forebay_redis_tests::small_disk::SmallDisk;
 
 #[test]
 fn a_port_in_use_is_named() {
@@ -176,42 +175,4 @@ fn largest_file(directory: &Path) -> PathBuf {
 fn files(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).expect("the directory is there").map(|entry| entry.expect("an entry").path());
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
-}
-
-/// A file system in memory that is quickly full; unmounted when dropped. For root only.
-struct SmallDisk {
-    directory: PathBuf,
-}
-
-impl SmallDisk {
-    const MIB: usize = 32;
-
-    fn mount(directory: &Path) -> Self {
-        fs::create_dir_all(directory).expect("a directory");
-        let size = format!("size={}m", Self::MIB);
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(directory).status();
-        assert!(mounted.expect("mount can be run").success(), "only root may mount");
-        Self { directory: directory.to_owned() }
-    }
-
-    fn fill(&self) {
-        let mut file = File::create(self.filler()).expect("the file can be made");
-        let piece = vec![0; 4096];
-        while file.write_all(&piece).is_ok() {}
-    }
-
-    fn empty(&self) {
-        fs::remove_file(self.filler()).expect("the file can be removed");
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.directory.join("filler")
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: the node may have files open there still.
-        let _ = Command::new("umount").arg("--lazy").arg(&self.directory).status();
-    }
 }

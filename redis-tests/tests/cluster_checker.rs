@@ -15,9 +15,9 @@ fn the_check() -> Check {
         seed: sizes::seed(),
         lasts: sizes::check_time(),
         keys: 300,
-        readers: 12,
+        readers: sizes::check_readers(),
         writers: 8,
-        rate: 120.0,
+        rate: sizes::check_commits(),
         faults: faults(),
         mutation: None,
     }

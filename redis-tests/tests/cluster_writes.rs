@@ -15,6 +15,7 @@ use forebay_redis_tests::database::Database;
 use forebay_redis_tests::process::eventually;
 use forebay_redis_tests::reply::Reply;
 use forebay_redis_tests::sizes;
+use forebay_redis_tests::small_disk::SmallDisk;
 
 /// Clients that keep a history.
 const WRITERS: usize = 6;
@@ -112,7 +113,7 @@ fn behind_is_made_up_for_after_the_death_of_all() {
         assert_eq!(client.command(&format!("HINCRBY counter:{id} hits {id}")), Reply::Integer(id));
     }
     println!("50 writes took {:.1?}", began.elapsed());
-    await_sql(&database, "SELECT count(*) FROM counters WHERE hits = id", "50");
+    database.await_sql("SELECT count(*) FROM counters WHERE hits = id", "50");
     let is_pending =
         || cluster.nodes.iter().any(|node| node.info("forebay", "behind_pending_keys") != Some("0".to_owned()));
     assert!(eventually(PATIENCE, || !is_pending()), "something is pending for ever");
@@ -130,8 +131,8 @@ fn behind_is_made_up_for_after_the_death_of_all() {
     database.start_again();
     cluster.nodes.iter_mut().for_each(Node::start);
     cluster.await_settled();
-    await_sql(&database, "SELECT count(*) FROM counters WHERE hits = id AND note = 'n' || id", "50");
-    await_sql(&database, "SELECT count(*) FROM registers WHERE value = id", "50");
+    database.await_sql("SELECT count(*) FROM counters WHERE hits = id AND note = 'n' || id", "50");
+    database.await_sql("SELECT count(*) FROM registers WHERE value = id", "50");
     for node in &cluster.nodes {
         let mut client = node.connect();
         assert_eq!(client.command("HGET counter:7 note"), Reply::bulk("n7"));
@@ -155,7 +156,42 @@ fn behind_at_one_node_counts_right_through_crashes() {
         cluster.nodes[0].kill();
         cluster.nodes[0].restart();
     }
-    await_sql(&database, "SELECT hits FROM counters WHERE id = 1", "500");
+    database.await_sql("SELECT hits FROM counters WHERE id = 1", "500");
+}
+
+/// The journal's disk is full while the database is away: what cannot be kept is refused in words, and what was taken is not lost, even if the
+/// node dies then.
+#[test]
+fn behind_with_a_full_disk_refuses_and_loses_nothing() {
+    let mut database = Database::start(SCHEMA);
+    let options = ClusterOptions { nodes: 1, ..ClusterOptions::default() };
+    let mut cluster = Cluster::prepare(options.in_front_of(&database.url(), &groups("behind")));
+    let disk = SmallDisk::mount(&cluster.nodes[0].data());
+    cluster.nodes[0].start();
+    cluster.await_settled();
+    let mut client = cluster.nodes[0].connect();
+    assert_eq!(client.command("SET register:1 1"), Reply::ok());
+    database.stop();
+    disk.fill();
+    let mut taken = 1;
+    let refused = loop {
+        match client.command(&format!("SET register:{id} {id}", id = taken + 1)) {
+            reply if reply == Reply::ok() => taken += 1,
+            reply => break reply,
+        }
+    };
+    println!("{taken} writes are taken, and then: {refused}");
+    assert!(refused.is_error("ORIGINBEHIND") && refused.words().contains("No space left on device"), "{refused}");
+    assert_eq!(client.command("GET register:1"), Reply::bulk("1"), "it goes on to answer");
+    disk.empty();
+    let next = taken + 2;
+    let is_taken = || client.command(&format!("SET register:{next} {next}")) == Reply::ok();
+    assert!(eventually(PATIENCE, is_taken), "writes are not taken again");
+    cluster.nodes[0].kill();
+    database.start_again();
+    cluster.nodes[0].restart();
+    database.await_sql("SELECT count(*) FROM registers WHERE value = id", &(taken + 1).to_string());
+    database.await_sql(&format!("SELECT count(*) FROM registers WHERE id = {}", taken + 1), "0");
 }
 
 fn start(strategy: &str) -> (Database, Cluster) {
@@ -180,7 +216,7 @@ fn judge(database: &Database, cluster: &Cluster, registers: Registers) {
     assert_right(&history, &finally);
     for (key, value) in finally {
         let sql = format!("SELECT coalesce(max(value)::text, 'nothing') FROM registers WHERE id = {key}");
-        await_sql(database, &sql, &value.map_or("nothing".to_owned(), |value| value.to_string()));
+        database.await_sql(&sql, &value.map_or("nothing".to_owned(), |value| value.to_string()));
     }
     cluster.await_equal_copies(&names, PATIENCE);
 }
@@ -190,15 +226,6 @@ fn assert_right(history: &History, finally: &[(u32, Option<u64>)]) {
     assert!(losses.is_empty(), "{} keys lost an acknowledged write, first: {}", losses.len(), losses[0]);
     let violations = register::violations(history);
     assert!(violations.is_empty(), "{} keys are not linearizable, first: {}", violations.len(), violations[0]);
-}
-
-fn await_sql(database: &Database, sql: &str, expected: &str) {
-    let mut last = String::new();
-    let is_there = || {
-        last = database.try_sql(sql).unwrap_or_default();
-        last == expected
-    };
-    assert!(eventually(PATIENCE, is_there), "{sql} -> {last}, and not {expected}");
 }
 
 /// Counting at every node by turns, of a row that others change all the time: each count builds on what the database has, also where the key is missing.
@@ -227,7 +254,7 @@ fn increments_at_all_nodes_keep_what_others_change_in_the_row() {
         });
         let counted = counted.into_inner();
         println!("{strategy}: {CHANGES} changes by others among {counted} increments");
-        await_sql(&database, "SELECT hits, note FROM counters WHERE id = 1", &format!("{counted}|note {CHANGES}"));
+        database.await_sql("SELECT hits, note FROM counters WHERE id = 1", &format!("{counted}|note {CHANGES}"));
         for node in &cluster.nodes {
             assert_eq!(node.connect().command("HGET counter:1 hits"), Reply::bulk(&counted.to_string()), "{node}");
         }

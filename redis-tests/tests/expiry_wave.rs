@@ -199,16 +199,9 @@ fn unix_millis() -> u64 {
 }
 
 fn used(client: &mut Connection) -> u64 {
-    info(client, "memory", "used_memory")
+    client.figure("memory", "used_memory")
 }
 
 fn expired(client: &mut Connection) -> u64 {
-    info(client, "stats", "expired_keys")
-}
-
-fn info(client: &mut Connection, section: &str, field: &str) -> u64 {
-    let reply = client.command(&format!("INFO {section}"));
-    let text = String::from_utf8_lossy(reply.text().expect("a text")).into_owned();
-    let line = text.lines().find_map(|line| line.strip_prefix(&format!("{field}:"))).expect("the field").to_owned();
-    line.trim().parse().expect("a number")
+    client.figure("stats", "expired_keys")
 }

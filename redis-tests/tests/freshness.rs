@@ -69,29 +69,29 @@ fn changed_rows_are_seen_and_others_stay() {
     database.forget();
 
     database.sql("UPDATE products SET name = 'new ' || id WHERE id IN (7, 8)");
-    await_reply(&mut client, "GET product:7", &Reply::bulk("new 7"));
-    await_reply(&mut client, "GET product:8", &Reply::bulk("new 8"));
-    await_reply(&mut client, "HGET offer:7 name", &Reply::bulk("new 7"));
+    client.await_reply("GET product:7", &Reply::bulk("new 7"));
+    client.await_reply("GET product:8", &Reply::bulk("new 8"));
+    client.await_reply("HGET offer:7 name", &Reply::bulk("new 7"));
     database.sql("INSERT INTO products VALUES (1000, 'late')");
-    await_reply(&mut client, "GET product:1000", &Reply::bulk("late"));
+    client.await_reply("GET product:1000", &Reply::bulk("late"));
     database.sql("DELETE FROM ONLY products WHERE id = 9");
-    await_reply(&mut client, "GET product:9", &Reply::NilBulk);
+    client.await_reply("GET product:9", &Reply::NilBulk);
     database.sql("UPDATE products SET id = 1001 WHERE id = 10");
-    await_reply(&mut client, "GET product:10", &Reply::NilBulk);
+    client.await_reply("GET product:10", &Reply::NilBulk);
     assert_eq!(client.command("GET product:1001"), Reply::bulk("product 10"));
     database.sql("UPDATE prices SET price = 5 WHERE product_id = 7");
-    await_reply(&mut client, "HGET offer:7 price", &Reply::bulk("5"));
+    client.await_reply("HGET offer:7 price", &Reply::bulk("5"));
     // A client's value goes as well: the key is the database's.
     client.command("SET product:11 mine");
     database.sql("UPDATE products SET name = 'theirs' WHERE id = 11");
-    await_reply(&mut client, "GET product:11", &Reply::bulk("theirs"));
+    client.await_reply("GET product:11", &Reply::bulk("theirs"));
     // What was rolled back was never there, whatever was rolled back to.
     database.sql(
         "BEGIN; UPDATE products SET name = 'never' WHERE id = 12; ROLLBACK; \
          BEGIN; SAVEPOINT a; UPDATE products SET name = 'never' WHERE id = 13; ROLLBACK TO a; \
          UPDATE products SET name = 'twice' WHERE id = 14; COMMIT",
     );
-    await_reply(&mut client, "GET product:14", &Reply::bulk("twice"));
+    client.await_reply("GET product:14", &Reply::bulk("twice"));
 
     for id in (1..=20).filter(|id| ![7, 8, 9, 10, 11, 14].contains(id)) {
         assert_eq!(client.command(&format!("GET product:{id}")), Reply::bulk(&format!("product {id}")));
@@ -102,7 +102,7 @@ fn changed_rows_are_seen_and_others_stay() {
     assert_eq!(asked, 10);
     database.sql("TRUNCATE products CASCADE");
     for id in 1..=20 {
-        await_reply(&mut client, &format!("GET product:{id}"), &Reply::NilBulk);
+        client.await_reply(&format!("GET product:{id}"), &Reply::NilBulk);
     }
 }
 
@@ -116,8 +116,8 @@ fn any_change_of_a_table_may_concern_every_key() {
     assert_eq!(client.command("GET product:1"), Reply::bulk("product 1"));
     database.forget();
     database.sql("UPDATE scores SET points = 9 WHERE player = 'bob'");
-    await_reply(&mut client, "GET board:0", &Reply::bulk("bob"));
-    await_reply(&mut client, "GET board:1", &Reply::bulk("ann"));
+    client.await_reply("GET board:0", &Reply::bulk("bob"));
+    client.await_reply("GET board:1", &Reply::bulk("ann"));
     assert_eq!(client.command("GET product:1"), Reply::bulk("product 1"));
     assert_eq!(database.asked("FROM products"), 0, "another group's key was loaded again");
 }
@@ -133,15 +133,15 @@ fn triggers_tell_as_well() {
     assert_eq!(client.command("GET product:1"), Reply::bulk("product 1"));
     assert_eq!(client.command("GET board:0"), Reply::bulk("ann"));
     database.sql("UPDATE products SET name = 'new' WHERE id = 1; UPDATE scores SET points = 9 WHERE player = 'bob'");
-    await_reply(&mut client, "GET product:1", &Reply::bulk("new"));
-    await_reply(&mut client, "GET board:0", &Reply::bulk("bob"));
+    client.await_reply("GET product:1", &Reply::bulk("new"));
+    client.await_reply("GET board:0", &Reply::bulk("bob"));
     // Whoever listens is cut off: what is told meanwhile is told to nobody.
     database.sql(
         "UPDATE products SET name = 'unheard' WHERE id = 1; \
          SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ILIKE '%listen%' AND pid <> pg_backend_pid(); \
          UPDATE products SET name = 'after' WHERE id = 1",
     );
-    await_reply(&mut client, "GET product:1", &Reply::bulk("after"));
+    client.await_reply("GET product:1", &Reply::bulk("after"));
 }
 
 /// The load has read the row before it was changed, and comes back after the change was told of.
@@ -156,7 +156,7 @@ fn a_load_under_way_does_not_bury_a_change() {
     assert_eq!(waiter.join().expect("no panic"), Reply::bulk("new 7"), "the change was known before the load was back");
     let mut client = server.connect();
     assert_eq!(client.command("GET slow:7"), Reply::bulk("new 7"));
-    assert!(figure(&mut client, "late_fills") > 0, "the load was not late");
+    assert!(client.figure("forebay", "late_fills") > 0, "the load was not late");
 }
 
 #[test]
@@ -170,10 +170,10 @@ fn a_late_replica_is_found_out() {
     database.sql("UPDATE products SET name = 'new ' || id");
     for id in 1..=50 {
         // The first one may be asked before the change is known.
-        await_reply(&mut client, &format!("GET product:{id}"), &Reply::bulk(&format!("new {id}")));
+        client.await_reply(&format!("GET product:{id}"), &Reply::bulk(&format!("new {id}")));
     }
     assert_eq!(standby.sql("SELECT name FROM products WHERE id = 7"), "product 7", "the replica is to be behind");
-    assert!(figure(&mut client, "late_fills") > 0, "the replica was not asked");
+    assert!(client.figure("forebay", "late_fills") > 0, "the replica was not asked");
     standby.sql("SELECT pg_wal_replay_resume()");
     database.catch_up(&standby);
     for id in 1..=50 {
@@ -190,15 +190,15 @@ fn a_lost_slot_makes_everything_suspect() {
     for id in 1..=20 {
         assert_eq!(client.command(&format!("GET product:{id}")), Reply::bulk(&format!("product {id}")));
     }
-    let gaps = figure(&mut client, "feed_wal_gaps");
+    let gaps = client.figure("forebay", "feed_wal_gaps");
     let drop_slot = "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active_pid IS NOT NULL; \
                      SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots";
     assert!(eventually(PATIENCE, || database.try_sql(drop_slot).is_ok()), "the slot is in use all the time");
     database.sql("UPDATE products SET name = 'new ' || id");
     for id in 1..=20 {
-        await_reply(&mut client, &format!("GET product:{id}"), &Reply::bulk(&format!("new {id}")));
+        client.await_reply(&format!("GET product:{id}"), &Reply::bulk(&format!("new {id}")));
     }
-    assert!(figure(&mut client, "feed_wal_gaps") > gaps);
+    assert!(client.figure("forebay", "feed_wal_gaps") > gaps);
 }
 
 /// The feed goes on where it was, and what was changed meanwhile is told of.
@@ -213,7 +213,7 @@ fn a_restart_of_the_database_loses_nothing() {
     assert_eq!(client.command("GET product:1"), Reply::bulk("product 1"), "what is known is served");
     database.start_again();
     database.sql("UPDATE products SET name = 'new' WHERE id = 1");
-    await_reply(&mut client, "GET product:1", &Reply::bulk("new"));
+    client.await_reply("GET product:1", &Reply::bulk("new"));
     assert_eq!(client.command("GET product:2"), Reply::bulk("product 2"));
 }
 
@@ -246,7 +246,7 @@ fn how_long_changes_take() {
         writer
             .run(&format!("UPDATE products SET name = 'round {round}' WHERE id = {id}"))
             .expect("the database answers");
-        await_reply(&mut client, &format!("GET product:{id}"), &Reply::bulk(&format!("round {round}")));
+        client.await_reply(&format!("GET product:{id}"), &Reply::bulk(&format!("round {round}")));
     }
     println!("one at a time: {}", delays(&mut client));
     let loaded = start(&database, GROUPS, &["--feed-name", "loaded"]);
@@ -274,9 +274,9 @@ fn how_long_changes_take() {
         }
         ends.store(true, Relaxed);
     });
-    await_reply(&mut client, "GET product:100", &Reply::bulk(&format!("again {}", 5 * changes - 1)));
+    client.await_reply("GET product:100", &Reply::bulk(&format!("again {}", 5 * changes - 1)));
     println!("under load: {}", delays(&mut client));
-    assert!(figure(&mut client, "changed_keys") >= 5 * changes);
+    assert!(client.figure("forebay", "changed_keys") >= 5 * changes);
 }
 
 /// The hot keys do not need the database while it is away, and it is not overrun when it returns.
@@ -312,7 +312,7 @@ fn an_outage_is_not_noticed_by_readers_of_what_is_known() {
         let watch = database.watch_connections();
         database.sql("UPDATE products SET name = 'after ' || id");
         for id in 1..=100 {
-            await_reply(&mut client, &format!("GET product:{id}"), &Reply::bulk(&format!("after {id}")));
+            client.await_reply(&format!("GET product:{id}"), &Reply::bulk(&format!("after {id}")));
         }
         ends.store(true, Relaxed);
         let most = watch.end().into_iter().max().unwrap_or_default();
@@ -326,12 +326,12 @@ fn an_outage_is_not_noticed_by_readers_of_what_is_known() {
 }
 
 fn delays(client: &mut Connection) -> String {
-    let figures =
-        ["p50", "p99", "max"].map(|which| figure(client, &format!("change_delay_{which}_us")) as f64 / 1_000.0);
+    let figures = ["p50", "p99", "max"]
+        .map(|which| client.figure("forebay", &format!("change_delay_{which}_us")) as f64 / 1_000.0);
     let [half, most, all] = figures;
     format!(
         "{} changes, commit to owner: p50 {half} ms, p99 {most} ms, at most {all} ms",
-        figure(client, "changed_keys")
+        client.figure("forebay", "changed_keys")
     )
 }
 
@@ -340,40 +340,15 @@ fn start(database: &Database, groups: &str, args: &[&str]) -> Forebay {
     let args = args.iter().map(|arg| (*arg).to_owned()).collect();
     let options = ForebayOptions { args, config: Some(config), ..ForebayOptions::default() };
     let server = Forebay::start(options).unwrap_or_else(|error| panic!("{error}"));
+    server.await_feed(if groups.contains("notify") { "notify" } else { "wal" });
     let mut client = server.connect();
-    let feed = if groups.contains("notify") { "feed_notify:following" } else { "feed_wal:following" };
-    let follows = || info(&mut client).contains(feed);
-    assert!(eventually(PATIENCE, follows), "the feed is not followed");
     // It begins by calling in what was loaded before; what is told of has come behind that.
     let mut touches = 0;
     let is_told = || {
         touches += 1;
         database.sql(&format!("UPDATE products SET name = 'touched {touches}' WHERE id = 500"));
-        let told = info(&mut client);
-        !told.contains("changed_keys:0") && told.contains("feed_lag_ms:0")
+        client.figure("forebay", "changed_keys") > 0 && client.figure("forebay", "feed_lag_ms") == 0
     };
     assert!(eventually(PATIENCE, is_told), "nothing is told of");
     server
-}
-
-fn info(client: &mut Connection) -> String {
-    match client.command("INFO forebay") {
-        Reply::Bulk(text) => String::from_utf8_lossy(&text).into_owned(),
-        reply => panic!("{reply}"),
-    }
-}
-
-fn figure(client: &mut Connection, name: &str) -> u64 {
-    let info = info(client);
-    let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    line.and_then(|figure| figure.trim().parse().ok()).unwrap_or_else(|| panic!("no {name} in {info}"))
-}
-
-fn await_reply(client: &mut Connection, line: &str, expected: &Reply) {
-    let mut last = Reply::NilBulk;
-    let is_there = || {
-        last = client.command(line);
-        last == *expected
-    };
-    assert!(eventually(PATIENCE, is_there), "{line} -> {last}, and not {expected}");
 }

@@ -101,7 +101,7 @@ fn info_counts_what_is_tracked() {
         one.get_many(&["a".to_owned(), "b".to_owned()]);
         other.get("a");
         let figures = ["tracking_clients", "tracking_total_keys", "tracking_total_items", "tracking_total_prefixes"];
-        let figures = figures.map(|name| figure(&server, name));
+        let figures = figures.map(|name| server.connect().figure("all", name));
         assert_eq!(figures, [3, 2, 3, 2], "{target:?}");
     }
 }
@@ -115,7 +115,7 @@ fn a_full_table_tells_of_what_it_forgets() {
     (0..100).for_each(|key| drop(cache.get(&format!("k:{key}"))));
     cache.listen();
     assert_eq!((cache.told, cache.len()), (90, 10));
-    assert_eq!(figure(&server, "tracking_total_keys"), 10);
+    assert_eq!(server.connect().figure("all", "tracking_total_keys"), 10);
     // Of those that it has not forgotten it tells.
     (0..100).for_each(|key| drop(admin.command(&format!("SET k:{key} 1"))));
     assert!(eventually(PATIENCE, || {
@@ -245,7 +245,7 @@ fn redis_py_keeps_what_the_database_has() {
     let server = in_front_of(&database);
     let address = server.address();
     database.sql("UPDATE products SET name = 'begin' WHERE id = 7");
-    await_reply(&mut server.connect(), "GET product:7", &Reply::bulk("begin"));
+    server.connect().await_reply("GET product:7", &Reply::bulk("begin"));
     let before = calls_of_get(&mut server.connect());
     let arguments = [address.ip().to_string(), address.port().to_string(), "product:7".to_owned()];
     let told = thread::scope(|scope| {
@@ -304,12 +304,6 @@ fn invalidate(keys: &[&str]) -> Reply {
     Reply::Push(vec![Reply::bulk("invalidate"), Reply::Array(keys)])
 }
 
-fn figure(server: &Server, name: &str) -> u64 {
-    let info = server.connect().command("INFO").words();
-    let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    line.and_then(|figure| figure.trim().parse().ok()).unwrap_or_else(|| panic!("no {name} in {info}"))
-}
-
 fn calls_of_get(client: &mut Connection) -> u64 {
     let info = client.command("INFO commandstats").words();
     let calls = |line: &str| line.strip_prefix("cmdstat_get:calls=")?.split(',').next()?.parse().ok();
@@ -343,13 +337,4 @@ fn await_true(cache: &mut NearCache, client: &mut Connection, keys: &[String]) {
         };
         assert!(eventually(PATIENCE, is_true), "{key} is {now}, and kept as {kept:?}");
     }
-}
-
-fn await_reply(client: &mut Connection, line: &str, expected: &Reply) {
-    let mut last = Reply::NilBulk;
-    let is_there = || {
-        last = client.command(line);
-        last == *expected
-    };
-    assert!(eventually(PATIENCE, is_there), "{line} -> {last}, and not {expected}");
 }

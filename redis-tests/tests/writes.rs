@@ -140,7 +140,7 @@ fn fields_that_nobody_wrote_stay_what_others_have_made_of_them() {
     let counted = counted.into_inner();
     println!("{CHANGES} changes by others among {counted} increments");
     assert_eq!(database.sql("SELECT name, price FROM products WHERE id = 2"), format!("name {CHANGES}|{counted}"));
-    await_reply(&mut client, "HGET product:2 name", &Reply::bulk(&format!("name {CHANGES}")));
+    client.await_reply("HGET product:2 name", &Reply::bulk(&format!("name {CHANGES}")));
     assert_eq!(client.command("HGET product:2 price"), Reply::bulk(&counted.to_string()));
 }
 
@@ -165,7 +165,7 @@ fn what_the_database_refuses_is_nowhere() {
         assert_error(&client.command(line), "ERR", "is written to the origin");
     }
     assert_eq!(client.command("COPY name:1 copied"), Reply::Integer(1), "what is only read is read");
-    assert_eq!(figure(&mut client, "origin_writes_refused"), 3);
+    assert_eq!(client.figure("forebay", "origin_writes_refused"), 3);
 }
 
 #[test]
@@ -246,9 +246,7 @@ fn start(database: &Database, groups: &str, args: &[&str]) -> Forebay {
     let args = args.iter().map(|arg| (*arg).to_owned()).collect();
     let options = ForebayOptions { args, config: Some(config), ..ForebayOptions::default() };
     let server = Forebay::start(options).unwrap_or_else(|error| panic!("{error}"));
-    let mut client = server.connect();
-    let follows = || info(&mut client).contains("feed_wal:following");
-    assert!(eventually(PATIENCE, follows), "the feed is not followed");
+    server.await_feed("wal");
     // It begins by calling in what was loaded before.
     await_feed(database, &mut server.connect(), "begun");
     server
@@ -263,33 +261,11 @@ fn await_feed(database: &Database, client: &mut Connection, word: &str) {
     );
 }
 
-fn info(client: &mut Connection) -> String {
-    match client.command("INFO forebay") {
-        Reply::Bulk(text) => String::from_utf8_lossy(&text).into_owned(),
-        reply => panic!("{reply}"),
-    }
-}
-
-fn figure(client: &mut Connection, name: &str) -> u64 {
-    let info = info(client);
-    let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    line.and_then(|figure| figure.trim().parse().ok()).unwrap_or_else(|| panic!("no {name} in {info}"))
-}
-
 fn number(reply: &Reply) -> i64 {
     match reply {
         Reply::Bulk(text) => String::from_utf8_lossy(text).parse().expect("a number"),
         reply => panic!("{reply}"),
     }
-}
-
-fn await_reply(client: &mut Connection, line: &str, expected: &Reply) {
-    let mut last = Reply::NilBulk;
-    let is_there = || {
-        last = client.command(line);
-        last == *expected
-    };
-    assert!(eventually(PATIENCE, is_there), "{line} -> {last}, and not {expected}");
 }
 
 fn assert_error(reply: &Reply, word: &str, part: &str) {

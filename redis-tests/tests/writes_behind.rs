@@ -62,7 +62,7 @@ fn many_writes_of_a_key_are_few_statements() {
     for count in 1..=1000 {
         assert_eq!(client.command("INCR counter:1"), Reply::Integer(1 + count));
     }
-    await_sql(&database, "SELECT hits FROM counters WHERE id = 1", "1001");
+    database.await_sql("SELECT hits FROM counters WHERE id = 1", "1001");
     let statements = database.asked(STATEMENT);
     println!("1000 increments of a key are {statements} statements");
     assert!((1..=20).contains(&statements));
@@ -71,18 +71,18 @@ fn many_writes_of_a_key_are_few_statements() {
     for id in 100..600 {
         assert_eq!(client.command(&format!("SET counter:{id} {id}")), Reply::ok());
     }
-    await_sql(&database, "SELECT count(*) FROM counters WHERE id >= 100 AND hits = id", "500");
+    database.await_sql("SELECT count(*) FROM counters WHERE id >= 100 AND hits = id", "500");
     let statements = database.asked(STATEMENT);
     println!("500 keys are {statements} statements");
     assert!((1..=20).contains(&statements));
-    await_figure(&mut client, "behind_pending_keys", 0);
+    client.await_figure("behind_pending_keys", 0);
     // What was written is read without a load, and what others write is seen.
     await_feed(&database, &mut client, "all");
     database.forget();
     assert_eq!(client.command("GET counter:1"), Reply::bulk("1001"));
     assert_eq!(database.asked("FROM counters"), 0);
     database.sql("UPDATE counters SET hits = 5 WHERE id = 1");
-    await_reply(&mut client, "GET counter:1", &Reply::bulk("5"));
+    client.await_reply("GET counter:1", &Reply::bulk("5"));
 }
 
 /// Whatever becomes of the entry, a read sees what is pending; and so does the database, once it can.
@@ -114,12 +114,12 @@ fn reads_see_what_the_database_does_not_have_yet() {
     client.command("FLUSHALL");
     assert_eq!(client.command("GET counter:3"), Reply::NilBulk);
     assert_eq!(client.command("DBSIZE"), Reply::Integer(0), "records are nobody's keys");
-    assert!(eventually(PATIENCE, || figure(&mut client, "behind_retries") > 0), "the database is not even asked");
+    assert!(eventually(PATIENCE, || client.figure("forebay", "behind_retries") > 0), "the database is not even asked");
     database.start_again();
-    await_sql(&database, "SELECT hits FROM counters WHERE id = 2", "201");
-    await_sql(&database, "SELECT count(*) FROM counters WHERE id = 3", "0");
-    await_sql(&database, "SELECT hits, note FROM counters WHERE id = 4", "14|four");
-    await_figure(&mut client, "behind_pending_keys", 0);
+    database.await_sql("SELECT hits FROM counters WHERE id = 2", "201");
+    database.await_sql("SELECT count(*) FROM counters WHERE id = 3", "0");
+    database.await_sql("SELECT hits, note FROM counters WHERE id = 4", "14|four");
+    client.await_figure("behind_pending_keys", 0);
 }
 
 /// A removal and what was written before and after it reach the database in that order.
@@ -132,8 +132,8 @@ fn a_row_that_is_removed_and_written_again_has_nothing_of_the_old_one() {
     assert_eq!(client.command("DEL row:1"), Reply::Integer(1));
     assert_eq!(client.command("HSET row:1 hits 7"), Reply::Integer(1));
     assert_eq!(client.command("HGETALL row:1").words_of_items(), ["hits", "7"]);
-    await_sql(&database, "SELECT hits, note FROM counters WHERE id = 1", "7|");
-    await_reply(&mut client, "HGET row:1 note", &Reply::bulk(""));
+    database.await_sql("SELECT hits, note FROM counters WHERE id = 1", "7|");
+    client.await_reply("HGET row:1 note", &Reply::bulk(""));
 }
 
 #[test]
@@ -143,8 +143,8 @@ fn what_the_database_refuses_is_written_down() {
     let mut client = server.connect();
     assert_eq!(client.command("SET counter:1 13"), Reply::ok());
     assert_eq!(client.command("SET counter:2 22"), Reply::ok());
-    await_figure(&mut client, "behind_dead_letters", 1);
-    await_sql(&database, "SELECT string_agg(hits::text, ' ' ORDER BY id) FROM counters WHERE id IN (1, 2)", "1 22");
+    client.await_figure("behind_dead_letters", 1);
+    database.await_sql("SELECT string_agg(hits::text, ' ' ORDER BY id) FROM counters WHERE id IN (1, 2)", "1 22");
     // The database's value is served again.
     assert_eq!(client.command("GET counter:1"), Reply::bulk("1"));
     let letters =
@@ -171,10 +171,10 @@ fn beyond_the_limit_writes_are_refused_and_what_was_taken_is_kept() {
     assert!(refused.is_error("ORIGINBEHIND") && taken > 50, "{refused}");
     assert_eq!(client.command("SET counter:1000 7"), Reply::ok(), "what is pending may be changed");
     database.start_again();
-    await_sql(&database, "SELECT count(*) FROM counters WHERE id >= 1000", &taken.to_string());
+    database.await_sql("SELECT count(*) FROM counters WHERE id >= 1000", &taken.to_string());
     let is_taken = || client.command("SET counter:5000 1") == Reply::ok();
     assert!(eventually(PATIENCE, is_taken), "writes are not taken again");
-    await_sql(&database, "SELECT hits FROM counters WHERE id = 1000", "7");
+    database.await_sql("SELECT hits FROM counters WHERE id = 1000", "7");
 }
 
 fn start(database: &Database, args: &[&str]) -> Forebay {
@@ -182,50 +182,16 @@ fn start(database: &Database, args: &[&str]) -> Forebay {
     let args = args.iter().map(|arg| (*arg).to_owned()).collect();
     let options = ForebayOptions { args, config: Some(config), ..ForebayOptions::default() };
     let server = Forebay::start(options).unwrap_or_else(|error| panic!("{error}"));
-    let mut client = server.connect();
-    let follows = || info(&mut client).contains("feed_wal:following");
-    assert!(eventually(PATIENCE, follows), "the feed is not followed");
+    server.await_feed("wal");
     // It begins by calling in what was loaded before.
     await_feed(database, &mut server.connect(), "begun");
     server
 }
 
-fn await_sql(database: &Database, sql: &str, expected: &str) {
-    let mut last = String::new();
-    let is_there = || {
-        last = database.try_sql(sql).unwrap_or_default();
-        last == expected
-    };
-    assert!(eventually(PATIENCE, is_there), "{sql} -> {last}, and not {expected}");
-}
-
 /// Waits until what was committed so far has been told.
 fn await_feed(database: &Database, client: &mut Connection, word: &str) {
     database.sql(&format!("UPDATE told SET name = '{word}' WHERE id = 1"));
-    await_reply(client, "GET told:1", &Reply::bulk(word));
-}
-
-fn await_figure(client: &mut Connection, name: &str, expected: u64) {
-    assert!(eventually(PATIENCE, || figure(client, name) == expected), "{name} is {}", figure(client, name));
-}
-
-fn info(client: &mut Connection) -> String {
-    client.command("INFO forebay").words()
-}
-
-fn figure(client: &mut Connection, name: &str) -> u64 {
-    let info = info(client);
-    let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    line.and_then(|figure| figure.trim().parse().ok()).unwrap_or_else(|| panic!("no {name} in {info}"))
-}
-
-fn await_reply(client: &mut Connection, line: &str, expected: &Reply) {
-    let mut last = Reply::NilBulk;
-    let is_there = || {
-        last = client.command(line);
-        last == *expected
-    };
-    assert!(eventually(PATIENCE, is_there), "{line} -> {last}, and not {expected}");
+    client.await_reply("GET told:1", &Reply::bulk(word));
 }
 
 /// The texts of an array.

@@ -109,10 +109,7 @@ impl Node {
     /// # Panics
     /// When the node does not answer.
     pub fn info(&self, section: &str, field: &str) -> Option<String> {
-        let reply = self.connect().command(&format!("INFO {section}"));
-        let text = String::from_utf8_lossy(reply.text()?).into_owned();
-        let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-        value.map(|value| value.trim().to_owned())
+        self.connect().info(section, field)
     }
 
     /// A number in `INFO forebay`.

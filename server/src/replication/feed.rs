@@ -57,7 +57,7 @@ impl Replication {
             () = self.send_records(host, peer, outgoing) => {}
             ended = self.hear(peer, base, incoming) => {
                 if let Err(error) = ended {
-                    tracing::warn!(peer = to.0, %error, "a feed is ended");
+                    tracing::warn!(peer = peer.number.0, %error, "a feed is ended");
                 }
             }
         }

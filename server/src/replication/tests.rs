@@ -350,7 +350,9 @@ fn a_connection_that_began_before_its_holder_was_away_takes_nothing() {
                 turns(1_000).await;
             }
         };
-        tokio::time::timeout(std::time::Duration::from_secs(20), whole).await.expect("the slots do not come to be whole");
+        tokio::time::timeout(std::time::Duration::from_secs(20), whole)
+            .await
+            .expect("the slots do not come to be whole");
     });
 }
 
