@@ -22,6 +22,9 @@ pub const GUEST: usize = 3;
 /// How long nodes do not hear each other; shorter than a lease.
 const CUT: Duration = Duration::from_millis(300);
 
+/// How long the node that follows the database does not hear the others before it is killed: nearly as long as its lease may last.
+const LAST_CUT: Duration = Duration::from_millis(600);
+
 /// How long the database holds for its follower a node that has been killed; longer than the cluster takes to have another owner of a slot.
 const UNNOTICED: Duration = Duration::from_secs(3);
 
@@ -162,7 +165,7 @@ impl<'t> Troublemaker<'t> {
             Fault::CutAndKill => {
                 let node = self.keeper().unwrap_or(node);
                 self.cluster.weather(Conditions { is_cut: true, ..Conditions::default() });
-                thread::sleep(CUT);
+                thread::sleep(LAST_CUT);
                 let senders = self.stop_feed();
                 self.cluster.nodes[node].kill();
                 self.cluster.weather(Conditions::default());

@@ -4,7 +4,7 @@
 //! ([`truth`]). Three things must not be: a value that was never committed, a value older than what the same session has seen of the key,
 //! and, when nothing has changed for five seconds, a key that differs from the database at any node.
 //!
-//! - [`readers`] are the sessions, each of which asks all nodes in turn; [`writers`] change rows in all ways in which rows are changed;
+//! - [`readers`] are the sessions, some of which ask all nodes in turn, and some the owners; [`writers`] change rows in all ways in which rows are changed;
 //! - [`faults`] is what happens meanwhile; [`guard`] takes away what keeps old values out, and then the checker must fail;
 //! - [`cache_aside`] is the same workload with redis-server and what applications do by hand.
 
@@ -33,7 +33,7 @@ use crate::process::eventually;
 use faults::{Fault, GUEST, Troublemaker};
 use guard::Mutation;
 use psql::Psql;
-use readers::{GROUPS, Readers, Versions};
+use readers::{Answer, Doors, GROUPS, Readers, Versions};
 use replica::Replica;
 use truth::{TABLES, Truth, Version};
 use writers::{Writers, Writing};
@@ -114,7 +114,12 @@ pub fn check(check: &Check) -> Report {
     if let Some(mutation) = check.mutation {
         mutation.take_away(&cluster);
     }
-    let nodes: Vec<SocketAddr> = (0..=GUEST).map(|node| socket(cluster.network.address(node), PORTS.resp)).collect();
+    let nodes: Vec<Doors> = (0..=GUEST)
+        .map(|node| {
+            let [open, direct] = [PORTS.resp, PORTS.direct].map(|port| socket(cluster.network.address(node), port));
+            Doors { open, direct, advertised: cluster.advertised(node) }
+        })
+        .collect();
     let mut report = Report::default();
     let began = Instant::now();
     while began.elapsed() < check.lasts && !report.is_red() {
@@ -164,7 +169,7 @@ feed = "notify"
 }
 
 /// Reads, writes and makes trouble for a while, and looks at what was seen.
-fn round(check: &Check, lasts: Duration, nodes: &[SocketAddr], trouble: &mut Troublemaker<'_>, report: &mut Report) {
+fn round(check: &Check, lasts: Duration, nodes: &[Doors], trouble: &mut Troublemaker<'_>, report: &mut Report) {
     let writing = Writing {
         url: trouble.database.url(),
         keys: check.keys,
@@ -227,10 +232,11 @@ fn differences(cluster: &Cluster, database: &Database) -> Vec<String> {
 fn read_at_last(connection: &mut Connection, node: SocketAddr, group: usize, ids: &[u32]) -> Versions {
     let mut versions = Vec::new();
     let is_read = eventually(PATIENCE, || match readers::read(connection, group, ids) {
-        Ok(read) => {
-            versions = read.unwrap_or_default();
-            !versions.is_empty()
+        Ok(Answer::Versions(read)) => {
+            versions = read;
+            true
         }
+        Ok(Answer::MovedTo(_) | Answer::Error) => false,
         Err(_) => {
             *connection = Connection::open(node).expect("the node answers");
             false

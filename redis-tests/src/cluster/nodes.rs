@@ -181,8 +181,8 @@ impl Cluster {
         arguments
     }
 
-    /// The address that others know the node by.
-    fn advertised(&self, number: usize) -> Ipv4Addr {
+    /// The address that others, and clients that know of clusters, know the node by.
+    pub fn advertised(&self, number: usize) -> Ipv4Addr {
         self.network.address(if self.options.has_weather { number + PROXIES_FROM } else { number })
     }
 

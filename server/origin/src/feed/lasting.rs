@@ -6,11 +6,13 @@ use crate::session::SessionError;
 
 /// An error of the server that somebody has to do something about, as a fault that says what; `None` if trying again may help.
 pub(crate) fn lasting_fault(error: &SessionError, user: &str) -> Option<Fault> {
-    let SessionError::Statement { code, message, hint } = error else {
-        return None;
+    let (code, message, hint) = match error {
+        SessionError::Statement { code, message, hint } => (code.as_str(), message.clone(), hint.clone()),
+        SessionError::TooSlow => ("57014", error.to_string(), String::new()),
+        _ => return None,
     };
     let name = Name(user);
-    let what_to_do = match code.as_str() {
+    let what_to_do = match code {
         "42501" => format!(
             "run: ALTER ROLE {name} REPLICATION; (Amazon RDS: GRANT rds_replication TO {name};) and GRANT CREATE ON DATABASE … TO {name};"
         ),
@@ -28,6 +30,6 @@ pub(crate) fn lasting_fault(error: &SessionError, user: &str) -> Option<Fault> {
         _ if hint.is_empty() => return None,
         _ => hint.clone(),
     };
-    let hint = if what_to_do.is_empty() { hint.clone() } else { what_to_do };
-    Some(Fault::unplaced("feed", message.clone(), hint))
+    let hint = if what_to_do.is_empty() { hint } else { what_to_do };
+    Some(Fault::unplaced("feed", message, hint))
 }

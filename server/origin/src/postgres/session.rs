@@ -244,7 +244,8 @@ fn database_error(error: &dyn DatabaseError) -> SessionError {
     let code = error.code().unwrap_or_default();
     match code.as_ref() {
         "57014" => SessionError::TooSlow,
-        code if ["08", "53", "57P", "40001"].iter().any(|class| code.starts_with(class)) => {
+        // A limit of the configuration, which is no sign of illness (53400): waiting does not help.
+        code if code != "53400" && ["08", "53", "57P", "40001"].iter().any(|class| code.starts_with(class)) => {
             SessionError::Unreachable(error.message().to_owned())
         }
         code => SessionError::Statement {
