@@ -10,7 +10,7 @@ use forebay_redis_tests::near_cache::NearCache;
 use forebay_redis_tests::process::eventually;
 use forebay_redis_tests::programs::run_script;
 use forebay_redis_tests::reply::Reply;
-use forebay_redis_tests::server::{Forebay, ForebayOptions, Server, Target};
+use forebay_redis_tests::server::{Forebay, ForebayOptions, Target};
 
 /// How long a condition may take to come about.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng};
 
 use super::guard::Mutation;
+use super::readers::{self, Answer, WARM};
 use super::replica::Replica;
 use crate::cluster::nodes::Cluster;
 use crate::cluster::weather::Conditions;
@@ -25,8 +26,8 @@ const CUT: Duration = Duration::from_millis(300);
 /// How long the node that follows the database does not hear the others before it is killed: nearly as long as its lease may last.
 const LAST_CUT: Duration = Duration::from_millis(600);
 
-/// How long the database holds for its follower a node that has been killed; longer than the cluster takes to have another owner of a slot.
-const UNNOTICED: Duration = Duration::from_secs(3);
+/// How long the database goes on to hold a node that has been killed for its follower, when its slots have other owners.
+const UNNOTICED: Duration = Duration::from_millis(1_500);
 
 /// Within this time nodes ask a database again that has come back ([`Detour`](Fault::Detour)): they look every few hundred milliseconds at first.
 const TAKEN_BACK: Duration = Duration::from_secs(4);
@@ -169,6 +170,7 @@ impl<'t> Troublemaker<'t> {
                 let senders = self.stop_feed();
                 self.cluster.nodes[node].kill();
                 self.cluster.weather(Conditions::default());
+                self.await_answers();
                 thread::sleep(UNNOTICED);
                 signal(&senders, "CONT");
                 thread::sleep(while_);
@@ -188,6 +190,18 @@ impl<'t> Troublemaker<'t> {
             Fault::Pressure => self.press(|| thread::sleep(while_)),
             Fault::Blindness => self.late_replica(|| self.slow_feed(|| self.press(|| thread::sleep(while_)))),
             Fault::Detour => self.detour(while_),
+        }
+    }
+
+    /// Waits until the nodes that are left answer for keys of all.
+    fn await_answers(&self) {
+        let ids: Vec<u32> = (1..=WARM).collect();
+        for node in self.cluster.running() {
+            let answers = || match node.connectable().then(|| readers::read(&mut node.connect(), 0, &ids)) {
+                Some(Ok(answer)) => matches!(answer, Answer::Versions(_)),
+                Some(Err(_)) | None => false,
+            };
+            assert!(eventually(PATIENCE, answers), "{node} does not answer for the keys of a dead node");
         }
     }
 
@@ -291,7 +305,7 @@ impl<'t> Troublemaker<'t> {
 }
 
 /// Sends a signal to processes, whose ids are in lines.
-fn signal(processes: &str, name: &str) {
+pub fn signal(processes: &str, name: &str) {
     for process in processes.lines() {
         let _ = std::process::Command::new("kill").args(["-s", name, process]).status();
     }
