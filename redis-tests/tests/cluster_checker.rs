@@ -7,6 +7,10 @@ use forebay_redis_tests::checker::guard::{MUTATIONS, Mutation};
 use forebay_redis_tests::checker::{self, Check, cache_aside};
 use forebay_redis_tests::sizes;
 
+/// Sessions that change rows, and how many transactions a second one is asked for when more are wanted: the others wait for their commits.
+const WRITERS: u64 = 8;
+const COMMITS_OF_A_WRITER: f64 = 10.0;
+
 /// Time in which a missing guard must be found.
 const MUST_SHOW: Duration = Duration::from_secs(120);
 
@@ -16,7 +20,7 @@ fn the_check() -> Check {
         lasts: sizes::check_time(),
         keys: 300,
         readers: sizes::check_readers(),
-        writers: 8,
+        writers: WRITERS.max((sizes::check_commits() / COMMITS_OF_A_WRITER) as u64),
         rate: sizes::check_commits(),
         faults: faults(),
         mutation: None,
@@ -26,7 +30,7 @@ fn the_check() -> Check {
 /// The faults that `FOREBAY_FAULTS` names, `all` of them, or else those of the database.
 fn faults() -> Vec<Fault> {
     match std::env::var("FOREBAY_FAULTS") {
-        Err(_) => Fault::OF_THE_DATABASE.to_vec(),
+        Err(_) => Fault::ALL.into_iter().filter(|fault| fault.is_of_the_database()).collect(),
         Ok(named) => {
             let is_meant = |fault: &Fault| named == "all" || named.split(',').any(|name| name == format!("{fault:?}"));
             Fault::ALL.into_iter().filter(is_meant).collect()

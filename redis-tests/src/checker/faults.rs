@@ -9,6 +9,7 @@ use rand::{RngExt as _, SeedableRng};
 use super::guard::Mutation;
 use super::readers::{self, Answer, WARM};
 use super::replica::Replica;
+use crate::cluster::node::Node;
 use crate::cluster::nodes::Cluster;
 use crate::cluster::weather::Conditions;
 use crate::database::Database;
@@ -50,6 +51,8 @@ pub enum Fault {
     CutAndKill,
     /// A fourth node joins, or is drained and leaves.
     JoinOrLeave,
+    /// One node joins while another one is drained.
+    Exchange,
     /// The replica of the database stands still.
     LateReplica,
     /// The connection of the feed is cut.
@@ -73,8 +76,16 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Those that no node notices as a member of its cluster: what is checked every day.
-    pub const OF_THE_DATABASE: [Fault; 10] = [
+    /// All of them.
+    pub const ALL: [Fault; 18] = [
+        Fault::Kill,
+        Fault::Pause,
+        Fault::Restart,
+        Fault::LateMove,
+        Fault::Cut,
+        Fault::CutAndKill,
+        Fault::JoinOrLeave,
+        Fault::Exchange,
         Fault::LateReplica,
         Fault::CutFeed,
         Fault::SlowFeed,
@@ -87,26 +98,11 @@ impl Fault {
         Fault::Calm,
     ];
 
-    /// All of them.
-    pub const ALL: [Fault; 17] = [
-        Fault::Kill,
-        Fault::Pause,
-        Fault::Restart,
-        Fault::LateMove,
-        Fault::Cut,
-        Fault::CutAndKill,
-        Fault::JoinOrLeave,
-        Fault::LateReplica,
-        Fault::CutFeed,
-        Fault::SlowFeed,
-        Fault::DropSlot,
-        Fault::CutListener,
-        Fault::RestartDatabase,
-        Fault::Pressure,
-        Fault::Blindness,
-        Fault::Detour,
-        Fault::Calm,
-    ];
+    /// Whether no node notices it as a member of its cluster: what is checked every day.
+    pub fn is_of_the_database(self) -> bool {
+        use Fault::{Cut, CutAndKill, Exchange, JoinOrLeave, Kill, LateMove, Pause, Restart};
+        !matches!(self, Kill | Pause | Restart | LateMove | Cut | CutAndKill | JoinOrLeave | Exchange)
+    }
 }
 
 /// Who makes faults.
@@ -177,6 +173,7 @@ impl<'t> Troublemaker<'t> {
                 self.come_back(node);
             }
             Fault::JoinOrLeave => self.join_or_leave(),
+            Fault::Exchange => self.exchange(node),
             Fault::LateReplica => self.late_replica(|| thread::sleep(while_)),
             Fault::CutFeed => self.cut("backend_type = 'walsender' AND application_name LIKE 'forebay%'"),
             Fault::SlowFeed => self.slow_feed(|| thread::sleep(while_)),
@@ -232,21 +229,50 @@ impl<'t> Troublemaker<'t> {
     }
 
     fn join_or_leave(&mut self) {
-        if self.cluster.nodes.len() == GUEST {
-            self.cluster.add();
-        } else if self.cluster.nodes[GUEST].is_started() {
-            let id = self.cluster.nodes[GUEST].connect().command("CLUSTER MYID");
-            let id = String::from_utf8_lossy(id.text().expect("an id")).into_owned();
-            self.cluster.command(0, &["drain", &id]).unwrap_or_else(|words| panic!("drain: {words}"));
-            self.cluster.await_settled_with(GUEST);
-            self.cluster.nodes[GUEST].terminate();
-            self.cluster.nodes[GUEST].await_end();
-            self.cluster.nodes[GUEST].wipe();
-            return;
-        } else {
-            self.cluster.nodes[GUEST].restart();
+        match self.has_guest() {
+            true => self.go(GUEST),
+            false => {
+                self.come(GUEST);
+                self.settle();
+            }
         }
-        self.settle();
+    }
+
+    /// The guest comes while a node goes, and then the node while the guest goes.
+    fn exchange(&mut self, node: usize) {
+        if self.has_guest() {
+            self.go(GUEST);
+        }
+        for (comes, goes) in [(GUEST, node), (node, GUEST)] {
+            self.come(comes);
+            self.go(goes);
+        }
+    }
+
+    fn has_guest(&self) -> bool {
+        self.cluster.nodes.get(GUEST).is_some_and(Node::is_started)
+    }
+
+    /// Has a node join; its slots may still be on their way to it then.
+    fn come(&mut self, node: usize) {
+        match node < self.cluster.nodes.len() {
+            true => self.cluster.nodes[node].restart(),
+            false => drop(self.cluster.add()),
+        }
+        if let Some(mutation) = self.mutation {
+            mutation.take_away(self.cluster);
+        }
+    }
+
+    /// Drains a node and ends it when it holds nothing any more.
+    fn go(&mut self, node: usize) {
+        let id = self.cluster.nodes[node].connect().command("CLUSTER MYID").words();
+        let teller = (node + 1) % GUEST;
+        self.cluster.command(teller, &["drain", &id]).unwrap_or_else(|words| panic!("drain: {words}"));
+        self.cluster.await_settled_with(GUEST);
+        self.cluster.nodes[node].terminate();
+        self.cluster.nodes[node].await_end();
+        self.cluster.nodes[node].wipe();
     }
 
     fn cut(&self, which: &str) {
