@@ -184,6 +184,40 @@ fn take_all_slots(database: &Database) {
 }
 
 #[test]
+fn a_query_for_many_keys_that_does_not_fit_is_told_with_its_place() {
+    let database = Database::start(TABLES);
+    let file = |many: &str| {
+        format!(
+            "[[group]]\nname = 'product'\nkey = 'product:{{id}}'\nload = 'SELECT name FROM products WHERE id = $1'\n\
+             load_many = '{many}'\nas = 'string'\n"
+        )
+    };
+    for (many, problem, hint) in [
+        (
+            "SELECT name FROM products WHERE id = ANY($1)",
+            "it gives no column \"id\", which would tell whose row it is",
+            "AS \"id\"",
+        ),
+        ("SELECT id, name FROM products WHERE id = $1", "$1 is of the type int8, and no array", "ANY($1)"),
+        (
+            "SELECT id, name FROM products WHERE id = ANY($1) AND price = $2",
+            "it uses $2, but there is only $1",
+            "captures",
+        ),
+        ("SELECT id, name FROM products", "it does not use $1, which `load` uses", "ANY($1)"),
+        ("SELECT id, nome AS name FROM products WHERE id = ANY($1)", "column \"nome\" does not exist", ""),
+    ] {
+        let checked = check(&database.url(), &file(many));
+        assert!(!checked.is_right, "{many}");
+        let place = "groups.toml:5:13: error: group \"product\".load_many: ";
+        assert!(checked.complaints.contains(place), "{}", checked.complaints);
+        assert!(checked.complaints.contains(problem) && checked.complaints.contains(hint), "{}", checked.complaints);
+    }
+    let checked = check(&database.url(), &file("SELECT id, name FROM products WHERE id = ANY($1)"));
+    assert!(checked.is_right, "{}", checked.complaints);
+}
+
+#[test]
 fn triggers_are_printed_for_who_may_make_them() {
     let database = Database::start(TABLES);
     let groups = groups("'products(id)'", "notify");

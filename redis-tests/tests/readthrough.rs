@@ -121,6 +121,65 @@ fn the_database_is_asked_no_more_than_it_must_be() {
     assert_eq!((replies, queries), (vec![Reply::NilBulk; 5], 1));
 }
 
+/// A group's own query for many keys is used wherever there are many, and gives what the one for one key gives.
+#[test]
+fn many_keys_are_asked_for_by_the_groups_own_query() {
+    let groups = r#"
+[[group]]
+name = "one"
+key = "one:{id}"
+load = "SELECT id, name, tags FROM products WHERE id = $1"
+as = "json"
+
+[[group]]
+name = "many"
+key = "many:{id}"
+load = "SELECT id, name, tags FROM products WHERE id = $1"
+load_many = "SELECT name, id, tags FROM products /* all of them */ WHERE id = ANY($1)"
+as = "json"
+
+[[group]]
+name = "visits"
+key = "visits:{id}"
+load = "SELECT visits, email FROM users WHERE id = $1"
+load_many = "SELECT id, visits, email FROM users /* their visits */ WHERE id = ANY($1)"
+as = "hash"
+"#;
+    let database = Database::start(SCHEMA);
+    let server = start(&database, groups);
+    let mut client = server.connect();
+    let get = |group: &str| (1..=100).map(|id| format!("{group}:{}", id * 30)).collect::<Vec<_>>().join(" ");
+    let expected = client.command(&format!("MGET {}", get("one")));
+    let Reply::Array(values) = &expected else { panic!("{expected}") };
+    assert_eq!(values.iter().filter(|value| **value == Reply::NilBulk).count(), 34, "there are 2,000 products");
+
+    client.command("GET many:1");
+    database.forget();
+    assert_eq!(client.command(&format!("MGET {}", get("many"))), expected);
+    let queries = [database.asked("FROM products"), database.asked("/* all of them */")];
+    println!("MGET of 100 missing keys: {} query, by the group's own words", queries[1]);
+    assert_eq!(queries, [1, 1]);
+    let (alone, queries) = asked(&database, "/* all of them */", || client.command("GET many:2"));
+    assert_eq!(queries, 0, "one key is `load`'s");
+    let row = database.sql("SELECT row_to_json(p) FROM (SELECT id, name, tags FROM products WHERE id = 2) p");
+    assert_eq!(alone, Reply::bulk(&row));
+
+    client.command("HGETALL visits:1");
+    let lines: Vec<String> = (1..=5).chain([101]).map(|id| format!("HGETALL visits:{id}")).collect();
+    let requests: Vec<u8> = lines.iter().flat_map(|line| encode(&line.split(' ').collect::<Vec<_>>())).collect();
+    database.forget();
+    client.send(&requests).expect("the server reads");
+    let replies: Vec<Reply> = lines.iter().map(|_| Reply::parse(&client.read_raw().expect("a reply"))).collect();
+    assert_eq!(database.asked("/* their visits */"), 1);
+    let fields = |fields: &[&str]| Reply::Array(fields.iter().map(|field| Reply::bulk(field)).collect());
+    assert_eq!(replies[1], fields(&["visits", "20"]), "the capture is no field, since `load` does not have it");
+    assert_eq!(replies[4], fields(&["visits", "50", "email", "user5@example.org"]));
+    assert_eq!(replies[5], fields(&[]));
+
+    let explained = client.command("FOREBAY.EXPLAIN many:1").to_string();
+    assert!(explained.contains("FROM products /* all of them */ WHERE id = ANY($1)"), "{explained}");
+}
+
 #[test]
 fn absence_is_remembered_for_its_time() {
     let groups = r#"

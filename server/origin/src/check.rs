@@ -112,8 +112,8 @@ async fn check_group(
     session: &mut Session,
     faults: &mut Vec<Fault>,
 ) {
-    if let Err(error) = load.describe(session).await {
-        faults.push(statement_fault(target, group, "load", error));
+    if let Err((setting, error)) = load.describe(session).await {
+        faults.push(statement_fault(target, group, setting, error));
     }
     // What cannot be read is told before anybody is asked.
     if let Ok(Some(writes)) = GroupWrites::of(group) {

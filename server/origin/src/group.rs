@@ -102,6 +102,8 @@ pub struct GroupConfig {
     pub key: KeyPattern,
     /// The query; the captures are `$1`, `$2` … in order.
     pub load: String,
+    /// The query for many keys, in which `$1`, `$2` … are arrays of the captures; without it `load` is wrapped.
+    pub load_many: Option<String>,
     /// How a row becomes a value.
     pub as_: Shape,
     /// How long an entry lives; `None`: until it is evicted or invalidated.
@@ -143,6 +145,7 @@ impl GroupConfig {
             name: name.into(),
             key,
             load: load.into(),
+            load_many: None,
             as_,
             ttl: None,
             ttl_jitter: Self::DEFAULT_TTL_JITTER,
@@ -165,7 +168,10 @@ impl GroupConfig {
 
     /// Whether both load the same for the same keys.
     pub fn is_defined_as(&self, other: &GroupConfig) -> bool {
-        self.key.to_string() == other.key.to_string() && self.load == other.load && self.as_ == other.as_
+        self.key.to_string() == other.key.to_string()
+            && self.load == other.load
+            && self.load_many == other.load_many
+            && self.as_ == other.as_
     }
 
     /// What entries are marked with that were loaded by this definition: the same on every node, and with one chance in 65,536 the same
@@ -173,7 +179,9 @@ impl GroupConfig {
     pub fn fingerprint(&self) -> u16 {
         let key = self.key.to_string();
         // None of them has a 0 in it.
-        let text = [key.as_str(), &self.load, self.as_.as_str()].join("\0");
+        let mut parts = vec![key.as_str(), &self.load, self.as_.as_str()];
+        parts.extend(self.load_many.as_deref());
+        let text = parts.join("\0");
         // FNV-1a, since what the standard library hashes with may differ between two builds.
         let hash = text
             .bytes()

@@ -15,10 +15,11 @@ use crate::pattern::KeyPattern;
 use crate::placeholder::Query;
 
 /// The settings of a group.
-const SETTINGS: [&str; 15] = [
+const SETTINGS: [&str; 16] = [
     "name",
     "key",
     "load",
+    "load_many",
     "as",
     "ttl",
     "ttl_jitter",
@@ -93,6 +94,7 @@ pub(crate) fn fault_statements(group: &GroupConfig, faults: &mut Vec<Fault>) {
     let captures = group.key.names().len();
     let statements = [
         ("load", Some(&group.load), captures),
+        ("load_many", group.load_many.as_ref(), captures),
         ("save", group.save.as_ref(), captures + 1),
         ("remove", group.remove.as_ref(), captures),
     ];
@@ -116,6 +118,27 @@ pub(crate) fn fault_statements(group: &GroupConfig, faults: &mut Vec<Fault>) {
             }
             Ok(_) => {}
         }
+    }
+}
+
+/// What is wrong with a group's query for many keys, as far as that shows without the database.
+pub(crate) fn fault_load_many(group: &GroupConfig, faults: &mut Vec<Fault>) {
+    let Some(many) = &group.load_many else { return };
+    if group.key.names().len() == 0 {
+        let problem = format!("`{}` is one key, so there are never many to load", group.key);
+        return faults.push(group.fault("load_many", problem, "leave it out"));
+    }
+    // What cannot be read is told elsewhere.
+    let (Ok(one), Ok(many)) = (Query::parse(&group.load), Query::parse(many)) else { return };
+    let (one, many) = (one.used(), many.used());
+    if let Some(left_out) = one.iter().find(|number| !many.contains(number)) {
+        let problem = format!("it does not use ${left_out}, which `load` uses");
+        let hint = format!("${left_out} is an array here, so write … = ANY(${left_out}), or unnest it");
+        faults.push(group.fault("load_many", problem, hint));
+    }
+    if let Some(added) = many.iter().find(|number| !one.contains(number)) {
+        let problem = format!("it uses ${added}, which `load` does not use");
+        faults.push(group.fault("load_many", problem, "both must give the same value for a key"));
     }
 }
 
@@ -267,6 +290,7 @@ impl<'r, 'i> GroupReader<'r, 'i> {
         }
         let key = self.key();
         let load = self.required("load").map(Cow::into_owned);
+        let load_many = self.text("load_many").map(Cow::into_owned);
         let as_ = self.shape();
         let ttl = self.ttl();
         let ttl_jitter = self.ttl_jitter();
@@ -280,6 +304,7 @@ impl<'r, 'i> GroupReader<'r, 'i> {
         let feed = self.feed();
         self.refuse_unavailable(abilities);
         let mut group = GroupConfig::new(name, key?, load?, as_);
+        group.load_many = load_many;
         group.ttl = ttl;
         group.ttl_jitter = ttl_jitter;
         group.absent_ttl = absent_ttl;
@@ -292,6 +317,7 @@ impl<'r, 'i> GroupReader<'r, 'i> {
         group.feed = feed;
         group.places = self.places();
         fault_statements(&group, self.faults);
+        fault_load_many(&group, self.faults);
         fault_invalidations(&group, self.faults);
         // Where there is one that this version does not have, that is fault enough.
         if abilities.writes {

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use crate::group::GroupConfig;
 use crate::load::LoadError;
 use crate::placeholder::{Query, QueryError};
-use crate::session::{KeyProblem, LoadQuery, Plan, Session, SessionError, Wanted};
+use crate::session::{KeyProblem, LoadQuery, ManyQuery, Plan, Session, SessionError, Wanted};
 use crate::status::{BATCH_SIZE_BOUNDS, GroupStatus};
 
 /// A plan is made anew at this age, so that columns and labels that were added are seen.
@@ -31,7 +31,7 @@ impl GroupLoad {
     pub(crate) fn new(group: &GroupConfig, former: Option<&GroupLoad>) -> Result<Self, QueryError> {
         Ok(GroupLoad {
             name: group.name.as_str().into(),
-            load: LoadQuery { query: Query::parse(&group.load)?, shape: group.as_ },
+            load: load_query(group)?,
             plan: Mutex::new(None),
             said_unbatched: AtomicBool::new(false),
             waiting: former.map(|former| Arc::clone(&former.waiting)).unwrap_or_default(),
@@ -44,7 +44,11 @@ impl GroupLoad {
         if let Some(plan) = self.known_plan() {
             return Ok((plan, false));
         }
-        let plan = Arc::new(session.plan(&self.load).await?);
+        let plan = session.plan(&self.load).await.map_err(|(setting, error)| match setting {
+            "load" => error,
+            _ => error.about(setting),
+        });
+        let plan = Arc::new(plan?);
         if !plan.is_batched() && self.load.query.highest() > 0 && !self.said_unbatched.swap(true, Ordering::Relaxed) {
             tracing::warn!(group = %self.name, "the query cannot be asked for many keys at once: one query for each key");
         }
@@ -52,8 +56,8 @@ impl GroupLoad {
         Ok((plan, true))
     }
 
-    /// Describes the query without remembering the plan.
-    pub(crate) async fn describe(&self, session: &mut Session) -> Result<Plan, SessionError> {
+    /// Describes the queries without remembering the plan; what is wrong, and with which setting.
+    pub(crate) async fn describe(&self, session: &mut Session) -> Result<Plan, (&'static str, SessionError)> {
         session.plan(&self.load).await
     }
 
@@ -103,6 +107,15 @@ impl GroupLoad {
             errors: count(&counters.errors),
         }
     }
+}
+
+fn load_query(group: &GroupConfig) -> Result<LoadQuery, QueryError> {
+    let captures = || group.key.names().map(str::to_owned).collect();
+    let many = match &group.load_many {
+        Some(many) => Some(ManyQuery { query: Query::parse(many)?, captures: captures() }),
+        None => None,
+    };
+    Ok(LoadQuery { query: Query::parse(&group.load)?, many, shape: group.as_ })
 }
 
 /// What happened in a group since the start.

@@ -17,6 +17,9 @@ impl GroupConfig {
         set("name", &Quoted(&self.name));
         set("key", &Quoted(&self.key.to_string()));
         set("load", &Quoted(&self.load));
+        if let Some(many) = &self.load_many {
+            set("load_many", &Quoted(many));
+        }
         set("as", &Quoted(self.as_.as_str()));
         if let Some(ttl) = self.ttl {
             set("ttl", &Quoted(&length(ttl)));
@@ -128,7 +131,7 @@ mod tests {
             note in "[ -~\\n\\t'\"\\\\é\u{7f}\r\u{1}]{0,20}",
             times in prop::array::uniform3(prop::option::of(1u64..10_000_000_000)),
             jitter in 0.0..0.99f64,
-            early in any::<bool>(),
+            [early, many] in any::<[bool; 2]>(),
             table in "[\\PC]{1,6}",
             feed in prop::option::of(prop::sample::select(vec![Feed::Wal, Feed::Notify])),
         ) {
@@ -139,6 +142,7 @@ mod tests {
             let [ttl, absent, stale] = times.map(|time| time.map(Duration::from_micros));
             (group.ttl, group.absent_ttl, group.stale_if_error) = (ttl, absent, stale);
             group.ttl_jitter = jitter;
+            group.load_many = many.then(|| format!("SELECT unnest($1) AS x /* {note} */"));
             group.refresh = if early && ttl.is_some() { Refresh::Early } else { Refresh::Off };
             if feed.is_some() {
                 let name = TableName { schema: None, name: table };

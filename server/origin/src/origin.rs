@@ -16,7 +16,7 @@ use crate::config::OriginConfig;
 use crate::fault::Fault;
 use crate::feed::{self, ChangeFeed, FeedConfig};
 use crate::group::{Feed, GroupConfig, GroupId, WriteStrategy};
-use crate::group_file::{fault_group_set, fault_invalidations, fault_statements, fault_writes};
+use crate::group_file::{fault_group_set, fault_invalidations, fault_load_many, fault_statements, fault_writes};
 use crate::group_load::GroupLoad;
 use crate::group_writes::{GroupWrites, with_captures};
 use crate::groups::{Groups, Queue, Rules, Served};
@@ -70,7 +70,7 @@ impl Blueprint {
     /// Reads URLs and statements; all that is wrong, at once.
     pub(crate) fn draw(config: &OriginConfig, groups: &[GroupConfig]) -> Result<Self, Vec<Fault>> {
         let mut faults = config.faults();
-        faults.extend(faults_of(groups));
+        faults.extend(faults_of(config, groups));
         let connectors = connectors(config, groups.len(), &mut faults);
         if !faults.is_empty() {
             return Err(faults);
@@ -116,7 +116,7 @@ impl Origin {
     /// # Errors
     /// When they cannot be groups, whatever the databases say; then nothing has changed.
     pub async fn replace(&self, groups: Vec<GroupConfig>, version: u64) -> Result<(), Vec<Fault>> {
-        let faults = faults_of(&groups);
+        let faults = faults_of(&self.config, &groups);
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -425,15 +425,30 @@ fn send(messages: Messages) {
 }
 
 /// What is wrong with groups, whatever the databases say.
-fn faults_of(groups: &[GroupConfig]) -> Vec<Fault> {
+fn faults_of(config: &OriginConfig, groups: &[GroupConfig]) -> Vec<Fault> {
     let mut faults = Vec::new();
     fault_group_set(groups, &mut faults);
     for group in groups {
         fault_statements(group, &mut faults);
+        fault_load_many(group, &mut faults);
+        faults.extend(fault_of_arrays(config, group));
         fault_invalidations(group, &mut faults);
         fault_writes(group, &mut faults);
     }
     faults
+}
+
+/// A query for many keys is given arrays, which SQLite does not have.
+fn fault_of_arrays(config: &OriginConfig, group: &GroupConfig) -> Option<Fault> {
+    let is_sqlite = config.url.starts_with("sqlite:");
+    (is_sqlite && group.load_many.is_some()).then(|| {
+        let problem = "SQLite has no arrays that a query for many keys could be given";
+        group.fault(
+            "load_many",
+            problem,
+            "leave it out: SQLite is in this process, where a query for each key costs no way",
+        )
+    })
 }
 
 /// `former` had the group's name.

@@ -42,7 +42,16 @@ pub(crate) enum Plan {
 #[derive(Debug, Clone)]
 pub(crate) struct LoadQuery {
     pub(crate) query: Query,
+    /// The group's own query for many keys.
+    pub(crate) many: Option<ManyQuery>,
     pub(crate) shape: Shape,
+}
+
+/// A query whose parameters are arrays of captures, and whose rows tell by columns of the captures' names which key they are of.
+#[derive(Debug, Clone)]
+pub(crate) struct ManyQuery {
+    pub(crate) query: Query,
+    pub(crate) captures: Vec<String>,
 }
 
 /// A key to load, and where its captures are.
@@ -50,6 +59,13 @@ pub(crate) struct LoadQuery {
 pub(crate) struct Wanted {
     pub(crate) key: Bytes,
     pub(crate) captures: Captures,
+}
+
+impl ManyQuery {
+    /// The name of the capture that is parameter `number`, from 1.
+    pub(crate) fn capture(&self, number: usize) -> &str {
+        number.checked_sub(1).and_then(|index| self.captures.get(index)).map(String::as_str).unwrap_or_default()
+    }
 }
 
 impl Wanted {
@@ -101,6 +117,19 @@ pub(crate) enum SessionError {
 impl SessionError {
     pub(crate) fn unfit(problem: impl Into<String>, hint: impl Into<String>) -> Self {
         SessionError::Unfit { problem: problem.into(), hint: hint.into() }
+    }
+
+    /// The same, with the setting that it is about in its words.
+    pub(crate) fn about(self, setting: &'static str) -> Self {
+        match self {
+            SessionError::Statement { code, message, hint } => {
+                SessionError::Statement { code, message: format!("{setting}: {message}"), hint }
+            }
+            SessionError::Unfit { problem, hint } => {
+                SessionError::Unfit { problem: format!("{setting}: {problem}"), hint }
+            }
+            other => other,
+        }
     }
 
     /// Whether the parameters' values may be to blame, so that other keys of the batch can succeed: class 22 is
@@ -157,11 +186,11 @@ impl Session {
         }
     }
 
-    /// Describes a group's query and makes a plan of it.
-    pub(crate) async fn plan(&mut self, load: &LoadQuery) -> Result<Plan, SessionError> {
+    /// Describes a group's queries and makes a plan of them; an error tells which setting it is about.
+    pub(crate) async fn plan(&mut self, load: &LoadQuery) -> Result<Plan, (&'static str, SessionError)> {
         match self {
             Session::Postgres(session) => session.plan(load).await.map(Plan::Postgres),
-            Session::Sqlite(session) => session.plan(load).await.map(Plan::Sqlite),
+            Session::Sqlite(session) => session.plan(load).await.map(Plan::Sqlite).map_err(|error| ("load", error)),
         }
     }
 
@@ -239,8 +268,8 @@ impl Plan {
     /// The statements it takes to load `keys` keys, for the counters.
     pub(crate) fn statements_for(&self, keys: usize) -> usize {
         match self {
-            Plan::Postgres(plan) if plan.is_batched() => 1,
-            _ => keys,
+            Plan::Postgres(plan) => plan.statements_for(keys),
+            Plan::Sqlite(_) => keys,
         }
     }
 }

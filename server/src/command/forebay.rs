@@ -141,6 +141,9 @@ impl Facts {
             self.text("group", group.name.as_str());
             self.text("as", group.as_.as_str());
             self.text("query", group.load.as_str());
+            if let Some(many) = &group.load_many {
+                self.text("query_for_many", many.as_str());
+            }
         }
     }
 
@@ -243,6 +246,7 @@ fn groups(call: &mut Call<'_>) -> Result<Flow, CommandError> {
         facts.text("name", group.name.as_str());
         facts.text("key", group.key.to_string());
         facts.text("load", group.load.as_str());
+        facts.text("load_many", group.load_many.as_deref().unwrap_or_default());
         facts.text("ttl_ms", group.ttl.map_or_else(|| "none".to_owned(), |ttl| ttl.as_millis().to_string()));
         facts.number("loads", status.loads as i64);
         facts.number("queries", status.queries as i64);

@@ -1,5 +1,6 @@
 //! Loads from Postgres.
 
+mod many;
 mod parameter;
 mod plan;
 mod session;

@@ -114,7 +114,8 @@ impl ParameterType {
         }
     }
 
-    fn sql(&self) -> &str {
+    /// What SQL calls it.
+    pub(super) fn sql(&self) -> &str {
         match self {
             ParameterType::Int2 => "int2",
             ParameterType::Int4 => "int4",

@@ -13,10 +13,19 @@ use crate::session::{LoadQuery, SessionError, Wanted};
 /// A group's query as it is sent, and how its rows are read.
 #[derive(Debug)]
 pub(crate) struct PostgresPlan {
-    pub(super) sql: SqlStr,
-    pub(super) batched: bool,
+    pub(super) one: Wrapped,
+    /// The group's own query for more than one key, if it has one.
+    pub(super) many: Option<Wrapped>,
     pub(super) parameters: Vec<Parameter>,
     pub(super) output: Output,
+}
+
+/// A statement as it is sent.
+#[derive(Debug)]
+pub(super) struct Wrapped {
+    pub(super) sql: SqlStr,
+    /// Its parameters are arrays, so that it answers many keys.
+    pub(super) of_arrays: bool,
 }
 
 /// A parameter of the statement that is sent: capture `number` of the key, from 1, as this type.
@@ -48,9 +57,10 @@ pub(super) enum Output {
 #[derive(Debug)]
 pub(super) struct Description<'q> {
     query: &'q Query,
-    parameters: Vec<Parameter>,
-    expressions: Vec<String>,
-    output: Output,
+    pub(super) parameters: Vec<Parameter>,
+    pub(super) columns: Vec<(String, PgTypeInfo)>,
+    pub(super) expressions: Vec<String>,
+    pub(super) output: Output,
 }
 
 impl PostgresPlan {
@@ -59,7 +69,18 @@ impl PostgresPlan {
     }
 
     pub(crate) fn is_batched(&self) -> bool {
-        self.batched
+        self.many.is_some() || self.one.of_arrays
+    }
+
+    /// The statements that it takes to load `keys` keys.
+    pub(crate) fn statements_for(&self, keys: usize) -> usize {
+        if self.is_batched() { 1 } else { keys }
+    }
+}
+
+impl Wrapped {
+    pub(super) fn new(sql: String, of_arrays: bool) -> Self {
+        Wrapped { sql: AssertSqlSafe(sql).into_sql_str(), of_arrays }
     }
 }
 
@@ -74,7 +95,7 @@ impl<'q> Description<'q> {
     pub(super) fn new(
         load: &'q LoadQuery,
         parameters: &[PgTypeInfo],
-        columns: &[(String, PgTypeInfo)],
+        columns: Vec<(String, PgTypeInfo)>,
     ) -> Result<Self, SessionError> {
         let parameters = load
             .query
@@ -89,53 +110,63 @@ impl<'q> Description<'q> {
                 )),
             })
             .collect::<Result<_, _>>()?;
-        refuse_unfit_columns(load.shape, columns)?;
-        let (expressions, output) = outputs(load.shape, columns);
-        Ok(Description { query: &load.query, parameters, expressions, output })
+        refuse_unfit_columns(load.shape, &columns)?;
+        let (expressions, output) = outputs(load.shape, &columns);
+        Ok(Description { query: &load.query, parameters, columns, expressions, output })
     }
 
-    /// The plan that asks for many keys at once.
+    /// The statement that asks for many keys at once.
     ///
     /// Every key is a row of `unnest`, and the group's query runs beside it with columns of that row in place of the
     /// placeholders. The odd names cannot collide with those of the query. One row more has the snapshot, which is of the whole
     /// statement: so it comes whether or not there is a row for a key.
-    pub(super) fn batched(&self) -> PostgresPlan {
-        let arrays: Vec<String> =
-            self.parameters.iter().zip(1..).map(|(parameter, place)| parameter.of.array(place)).collect();
-        let names: String = (1..=arrays.len()).map(|place| format!("c{place}, ")).collect();
+    pub(super) fn batched(&self) -> String {
         let used = self.query.used();
         let inner = self.query.replace(|number| format!("__forebay_k.c{}", place_among(&used, number)));
-        self.plan(
-            true,
-            format!(
-                "{} SELECT __forebay_k.n, NULL, {} FROM unnest({}) WITH ORDINALITY AS __forebay_k({names}n) \
-             CROSS JOIN LATERAL (\n{inner}\n) AS __forebay_q",
-                self.snapshot_row(),
-                self.expressions.join(", "),
-                arrays.join(", "),
-            ),
+        format!(
+            "{} SELECT __forebay_k.n, NULL, {} FROM {} CROSS JOIN LATERAL (\n{inner}\n) AS __forebay_q",
+            self.snapshot_row(),
+            self.expressions.join(", "),
+            self.keys(),
         )
     }
 
-    /// The plan that asks for one key at a time, for queries that cannot stand in a join.
-    pub(super) fn single(&self) -> PostgresPlan {
+    /// The keys of a batch as a relation: a column for each parameter, and the key's place.
+    pub(super) fn keys(&self) -> String {
+        let arrays: Vec<String> =
+            self.parameters.iter().zip(1..).map(|(parameter, place)| parameter.of.array(place)).collect();
+        let names: String = (1..=arrays.len()).map(|place| format!("c{place}, ")).collect();
+        format!("unnest({}) WITH ORDINALITY AS __forebay_k({names}n)", arrays.join(", "))
+    }
+
+    /// A query that uses the same captures, with the arrays of all keys' captures in place of the placeholders.
+    pub(super) fn with_arrays(&self, query: &Query) -> String {
+        let used = self.query.used();
+        query.replace(|number| {
+            let place = place_among(&used, number);
+            self.parameters
+                .get(place - 1)
+                .map(|parameter| format!("({})", parameter.of.array(place)))
+                .unwrap_or_default()
+        })
+    }
+
+    /// The statement that asks for one key at a time, for queries that cannot stand in a join.
+    pub(super) fn single(&self) -> String {
         let used = self.query.used();
         let inner = self.query.replace(|number| {
             let place = place_among(&used, number);
             self.parameters[place - 1].of.scalar(place)
         });
-        self.plan(
-            false,
-            format!(
-                "WITH __forebay_q AS (\n{inner}\n) {} SELECT 1::int8, NULL, {} FROM __forebay_q",
-                self.snapshot_row(),
-                self.expressions.join(", "),
-            ),
+        format!(
+            "WITH __forebay_q AS (\n{inner}\n) {} SELECT 1::int8, NULL, {} FROM __forebay_q",
+            self.snapshot_row(),
+            self.expressions.join(", "),
         )
     }
 
     /// The query that gives the snapshot, up to where the one for the values follows.
-    fn snapshot_row(&self) -> String {
+    pub(super) fn snapshot_row(&self) -> String {
         format!(
             "SELECT {SNAPSHOT_PLACE}::int8, pg_current_snapshot()::text \
              || CASE WHEN pg_is_in_recovery() THEN '{STANDBY_MARK}' ELSE '' END{} UNION ALL",
@@ -148,13 +179,13 @@ impl<'q> Description<'q> {
         !self.parameters.is_empty()
     }
 
-    fn plan(&self, batched: bool, sql: String) -> PostgresPlan {
-        PostgresPlan {
-            sql: AssertSqlSafe(sql).into_sql_str(),
-            batched,
-            parameters: self.parameters.clone(),
-            output: self.output.clone(),
-        }
+    /// Whether the value is a document that is one column.
+    pub(super) fn is_document(&self) -> bool {
+        matches!(self.columns.as_slice(), [(_, info)] if is_json(info))
+    }
+
+    pub(super) fn plan(self, one: Wrapped, many: Option<Wrapped>) -> PostgresPlan {
+        PostgresPlan { one, many, parameters: self.parameters, output: self.output }
     }
 }
 
@@ -162,7 +193,7 @@ pub(super) fn place_among(used: &[usize], number: usize) -> usize {
     used.partition_point(|other| *other < number) + 1
 }
 
-fn refuse_unfit_columns(shape: Shape, columns: &[(String, PgTypeInfo)]) -> Result<(), SessionError> {
+pub(super) fn refuse_unfit_columns(shape: Shape, columns: &[(String, PgTypeInfo)]) -> Result<(), SessionError> {
     if columns.is_empty() {
         return Err(SessionError::unfit("the query gives no columns", "select the value"));
     }
@@ -191,9 +222,7 @@ fn refuse_unfit_columns(shape: Shape, columns: &[(String, PgTypeInfo)]) -> Resul
 /// The SQL of each column that is sent back, and what the columns are together.
 fn outputs(shape: Shape, columns: &[(String, PgTypeInfo)]) -> (Vec<String>, Output) {
     match (shape, columns) {
-        (Shape::Json, [(name, info)]) if matches!(info.name(), "JSON" | "JSONB") => {
-            (vec![text_form(name, info)], Output::Value)
-        }
+        (Shape::Json, [(name, info)]) if is_json(info) => (vec![text_form(name, info)], Output::Value),
         (Shape::Json, _) => (vec!["row_to_json(__forebay_q)::text".to_owned()], Output::Value),
         (Shape::String, _) => (columns.iter().map(|(name, info)| text_form(name, info)).collect(), Output::Value),
         (Shape::Hash, _) => (
@@ -203,8 +232,16 @@ fn outputs(shape: Shape, columns: &[(String, PgTypeInfo)]) -> (Vec<String>, Outp
     }
 }
 
+fn is_json(info: &PgTypeInfo) -> bool {
+    matches!(info.name(), "JSON" | "JSONB")
+}
+
 fn text_form(name: &str, info: &PgTypeInfo) -> String {
-    let quoted = name.replace('"', "\"\"");
     let cast = if info.name() == "BYTEA" { "" } else { "::text" };
-    format!("__forebay_q.\"{quoted}\"{cast}")
+    format!("__forebay_q.{}{cast}", quoted(name))
+}
+
+/// A column's name as SQL has it.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -14,16 +14,20 @@ use sqlx::{
     AssertSqlSafe, Column, ConnectOptions, Connection, Either, Executor, Postgres, Row, SqlSafeStr, Statement, ValueRef,
 };
 
+use super::many;
 use super::parameter::ParameterType;
 use super::plan::{
-    Description, FIRST_VALUE, Output, Parameter, PostgresPlan, SNAPSHOT_PLACE, STANDBY_MARK, describable,
+    Description, FIRST_VALUE, Output, Parameter, PostgresPlan, SNAPSHOT_PLACE, STANDBY_MARK, Wrapped, describable,
 };
 use crate::load::Value;
-use crate::session::{Answer, Found, KeyProblem, LoadQuery, SessionError, Wanted};
+use crate::session::{Answer, Found, KeyProblem, LoadQuery, ManyQuery, SessionError, Wanted};
 use crate::snapshot::Snapshot;
 
 /// The statements that a connection keeps prepared if there are only a few groups.
 const LEAST_STATEMENTS: usize = 100;
+
+/// `load`, `load_many` and what writes.
+const STATEMENTS_OF_GROUP: usize = 3;
 
 /// An open connection.
 #[derive(Debug)]
@@ -42,8 +46,8 @@ pub(crate) fn connect_options(url: &str, timeout: Duration, groups: usize) -> Re
     if options.get_application_name().is_none() {
         options = options.application_name("forebay");
     }
-    if groups * 2 > LEAST_STATEMENTS {
-        options = options.statement_cache_capacity(groups * 2);
+    if groups * STATEMENTS_OF_GROUP > LEAST_STATEMENTS {
+        options = options.statement_cache_capacity(groups * STATEMENTS_OF_GROUP);
     }
     let millis = timeout.as_millis().max(1);
     Ok(options.options([("statement_timeout", millis)]).disable_statement_logging())
@@ -74,33 +78,56 @@ impl PostgresSession {
         let _ = self.connection.close().await;
     }
 
-    /// Describes the group's query, and finds a statement that answers it for many keys, or for one if need be.
-    pub(crate) async fn plan(&mut self, load: &LoadQuery) -> Result<PostgresPlan, SessionError> {
+    /// Describes the group's queries, and finds statements that answer them for many keys, or for one if need be; an error tells which
+    /// setting it is about.
+    pub(crate) async fn plan(&mut self, load: &LoadQuery) -> Result<PostgresPlan, (&'static str, SessionError)> {
         // A description that the connection remembers may be older than the schema.
-        self.connection.clear_cached_statements().await.map_err(session_error)?;
-        let (parameters, columns) = self.describe(describable(&load.query)).await?;
-        let description = Description::new(load, &parameters, &columns)?;
+        self.connection.clear_cached_statements().await.map_err(|error| ("load", session_error(error)))?;
+        let (parameters, columns) = self.describe(describable(&load.query)).await.map_err(|error| ("load", error))?;
+        let description = Description::new(load, &parameters, columns).map_err(|error| ("load", error))?;
+        let one = self.plan_one(&description).await.map_err(|error| ("load", error))?;
+        let many = match &load.many {
+            Some(many) => Some(self.plan_many(load, many, &description).await.map_err(|error| ("load_many", error))?),
+            None => None,
+        };
+        Ok(description.plan(one, many))
+    }
+
+    async fn plan_one(&mut self, description: &Description<'_>) -> Result<Wrapped, SessionError> {
         if description.has_parameters() {
             let batched = description.batched();
-            match self.describe(batched.sql.as_str().to_owned()).await {
-                Ok(_) => return Ok(batched),
+            match self.describe(batched.clone()).await {
+                Ok(_) => return Ok(Wrapped::new(batched, true)),
                 Err(SessionError::Statement { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
         let single = description.single();
-        self.describe(single.sql.as_str().to_owned()).await?;
-        Ok(single)
+        self.describe(single.clone()).await?;
+        Ok(Wrapped::new(single, false))
+    }
+
+    async fn plan_many(
+        &mut self,
+        load: &LoadQuery,
+        many: &ManyQuery,
+        one: &Description<'_>,
+    ) -> Result<Wrapped, SessionError> {
+        let (parameters, columns) = self.describe(describable(&many.query)).await?;
+        let statement = many::statement(load, many, one, (&parameters, &columns))?;
+        self.describe(statement.clone()).await.map_err(|error| many::cannot_be_matched(error, many))?;
+        Ok(Wrapped::new(statement, true))
     }
 
     /// Loads keys whose captures the plan accepts.
     pub(crate) async fn load(&mut self, plan: &PostgresPlan, keys: &[Wanted]) -> Result<Vec<Answer>, SessionError> {
-        if plan.batched {
-            return self.ask(plan, keys).await;
+        let statement = plan.many.as_ref().filter(|_| keys.len() > 1).unwrap_or(&plan.one);
+        if statement.of_arrays {
+            return self.ask(plan, statement, keys).await;
         }
         let mut answers = Vec::with_capacity(keys.len());
         for key in keys {
-            match self.ask(plan, std::slice::from_ref(key)).await {
+            match self.ask(plan, statement, std::slice::from_ref(key)).await {
                 Ok(answer) => answers.extend(answer),
                 Err(error) if error.may_be_one_keys() => {
                     answers.push(Err(KeyProblem::Query(error.to_string().into())));
@@ -111,11 +138,16 @@ impl PostgresSession {
         Ok(answers)
     }
 
-    /// Sends the plan's statement once.
-    async fn ask(&mut self, plan: &PostgresPlan, keys: &[Wanted]) -> Result<Vec<Answer>, SessionError> {
-        let query = sqlx::query(plan.sql.clone());
+    /// Sends a statement of the plan once.
+    async fn ask(
+        &mut self,
+        plan: &PostgresPlan,
+        statement: &Wrapped,
+        keys: &[Wanted],
+    ) -> Result<Vec<Answer>, SessionError> {
+        let query = sqlx::query(statement.sql.clone());
         let query = plan.parameters.iter().fold(query, |query, parameter| {
-            if plan.batched { bind_all(query, parameter, keys) } else { bind_first(query, parameter, keys) }
+            if statement.of_arrays { bind_all(query, parameter, keys) } else { bind_first(query, parameter, keys) }
         });
         let mut answers: Vec<Answer> = vec![Ok(Found::default()); keys.len()];
         let mut seen = vec![false; keys.len()];

@@ -7,6 +7,7 @@ mod feed;
 mod feed_altered;
 mod feed_rows;
 mod groups;
+mod many;
 mod notify;
 mod shop;
 mod snapshots;

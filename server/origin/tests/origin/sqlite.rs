@@ -169,3 +169,17 @@ async fn groups_are_replaced_as_a_whole() {
     // Removed groups' batchers have ended, or this would wait for ever.
     origin.close().await;
 }
+
+#[tokio::test]
+async fn a_query_for_many_keys_is_refused() {
+    let database = Database::new();
+    let mut group = shop::names();
+    group.load_many = Some("SELECT id, name FROM products WHERE id = ANY($1)".to_owned());
+    let faults = check(database.config(), vec![group.clone()]).await;
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert_eq!(faults[0].place, "group \"name\".load_many");
+    assert!(faults[0].problem.contains("SQLite has no arrays"), "{}", faults[0]);
+    let origin = shop::origin(database.config(), vec![shop::names()]).await;
+    assert_eq!(origin.replace(vec![group], 1).await, Err(faults));
+    origin.close().await;
+}
