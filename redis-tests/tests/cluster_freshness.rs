@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use forebay_redis_tests::checker::faults::signal;
+use forebay_redis_tests::cluster::node::{Node, wait_until};
 use forebay_redis_tests::cluster::nodes::{Cluster, ClusterOptions};
 use forebay_redis_tests::cluster::roaming::Roaming;
 use forebay_redis_tests::cluster::weather::Conditions;
@@ -125,9 +126,7 @@ fn what_was_seen_stays_seen_when_its_owner_dies() {
         await_all(&mut cluster.nodes.iter().map(|node| node.connect()).collect::<Vec<_>>(), "thing");
         let names: Vec<String> = (1..=ROWS).map(|id| format!("thing:{id}")).collect();
         cluster.await_equal_copies(&names, PATIENCE);
-        for node in &cluster.nodes {
-            assert_eq!(node.connect().command(&format!("DEBUG GUARD copies {guard}")), Reply::ok());
-        }
+        set_guard(&cluster, "copies", guard);
         let follows = |node: &usize| cluster.nodes[*node].info("forebay", "feed_wal").as_deref() == Some("following");
         let keeper = (0..3).find(follows).expect("somebody follows the database");
         let owned: Vec<String> =
@@ -175,6 +174,90 @@ fn what_was_seen_stays_seen_when_its_owner_dies() {
     };
     assert_eq!(went_back("1"), 0);
     assert!(went_back("0") > 0, "nobody needs to wait for copies");
+}
+
+/// What the meter finds at owners, copies and those who answer for a hot key, whichever node is asked for it; and that it finds what each of
+/// them has kept although it should not have.
+#[test]
+fn the_meter_looks_at_every_place_where_a_value_may_be_old() {
+    let (database, cluster) = start_with(ClusterOptions::with("--hot-key-reads 20 --freshness-samples 200"));
+    let name = "thing:7";
+    let owner = (0..3).find(|node| !cluster.owned_of(*node, &[name.to_owned()]).is_empty()).expect("an owner");
+    let ends = AtomicBool::new(false);
+    let mut changes = 0;
+    thread::scope(|scope| {
+        for node in cluster.others(owner) {
+            let (cluster, ends) = (&cluster, &ends);
+            scope.spawn(move || {
+                let mut client = cluster.nodes[node].connect();
+                while !ends.load(Relaxed) {
+                    client.command(&format!("GET {name}"));
+                }
+            });
+        }
+        // Far enough from each other that a hot key is copied in between.
+        let mut change_until = |what: &str, is_so: &dyn Fn() -> bool| {
+            let is_so = || {
+                changes += 1;
+                database.sql(&format!("UPDATE things SET name = 'change {changes}' WHERE id = 7"));
+                let next = Instant::now() + Duration::from_millis(300);
+                let mut client = cluster.nodes[owner].connect();
+                (1..=ROWS).for_each(|id| drop(client.command(&format!("GET thing:{id}"))));
+                wait_until(next);
+                is_so()
+            };
+            assert!(eventually(PATIENCE, is_so), "{what}: {}", told(&cluster));
+        };
+        let at = |place: &str, kind: &str| count(&cluster.nodes[0], place, kind);
+        change_until("nothing was looked at", &|| {
+            ["owner", "replica", "hot_copy"].iter().all(|place| at(place, "fresh_100ms") > 10)
+                && ["owner", "replica"].iter().all(|place| at(place, "fresh_1s") > 0)
+        });
+        println!("{}", told(&cluster));
+        for node in &cluster.nodes {
+            // On a machine with too much to do changes may be late, and that is told, too.
+            for age in ["100ms", "1s"] {
+                let share = node.info("forebay", &format!("fresh_ratio_{age}")).expect("a share");
+                assert!(share.parse::<f64>().expect("a number") > 0.5, "{age}: {}", told(&cluster));
+            }
+        }
+        for (guard, places) in [("take-backs", &["hot_copy"][..]), ("drop", &["owner", "replica"])] {
+            let before: Vec<u64> = places.iter().map(|place| at(place, "stale_100ms")).collect();
+            set_guard(&cluster, guard, "0");
+            change_until(guard, &|| {
+                places.iter().zip(&before).all(|(place, before)| at(place, "stale_100ms") > before + 5)
+            });
+            set_guard(&cluster, guard, "1");
+        }
+        println!("{}", told(&cluster));
+        ends.store(true, Relaxed);
+    });
+}
+
+fn set_guard(cluster: &Cluster, guard: &str, is_there: &str) {
+    for node in &cluster.nodes {
+        assert_eq!(node.connect().command(&format!("DEBUG GUARD {guard} {is_there}")), Reply::ok());
+    }
+}
+
+/// What the meter has counted at a place.
+fn count(node: &Node, place: &str, kind: &str) -> u64 {
+    let counts = node.info("forebay", &format!("freshness_{place}")).expect("counts");
+    let count = counts.split(',').find_map(|count| count.strip_prefix(kind)?.strip_prefix('='));
+    count.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("no {kind} in {counts}"))
+}
+
+fn told(cluster: &Cluster) -> String {
+    let fields = ["owner", "replica", "hot_copy"].map(|place| format!("freshness_{place}"));
+    let fields =
+        fields.map(|field| format!("{field}: {}\n", cluster.nodes[0].info("forebay", &field).unwrap_or_default()));
+    let alarms = |node: &Node| {
+        let delay = node.info("forebay", "change_delay_max_us").unwrap_or_default();
+        let output = node.output();
+        let lines = output.lines().filter(|line| line.contains("the database has replaced"));
+        lines.map(|line| format!("{line}\n")).chain([format!("{node}: at most {delay} us late\n")]).collect::<String>()
+    };
+    fields.into_iter().chain(cluster.nodes.iter().map(alarms)).collect()
 }
 
 fn start() -> (Database, Cluster) {

@@ -159,6 +159,89 @@ fn a_load_under_way_does_not_bury_a_change() {
     assert!(client.figure("forebay", "late_fills") > 0, "the load was not late");
 }
 
+/// The same where both keys were read together, by the group's own query for many.
+#[test]
+fn a_load_of_many_keys_does_not_bury_a_change() {
+    let groups = r#"
+[[group]]
+name = "slow"
+key = "slow:{id}"
+load = "SELECT name FROM products WHERE id = $1"
+load_many = "SELECT id, name FROM products WHERE id = ANY($1) AND (SELECT pg_sleep(0.5)) IS NOT NULL"
+as = "string"
+invalidated_by = ["products(id)"]
+"#;
+    let database = Database::start(SCHEMA);
+    let server = start(&database, groups, &[]);
+    let mut waiting = server.connect();
+    let waiter = thread::spawn(move || waiting.command("MGET slow:7 slow:8 slow:9999"));
+    database.await_running("pg_sleep");
+    database.sql("UPDATE products SET name = 'new 7' WHERE id = 7; INSERT INTO products VALUES (9999, 'new')");
+    let expected = ["new 7", "product 8", "new"].map(Reply::bulk);
+    assert_eq!(waiter.join().expect("no panic"), Reply::Array(expected.to_vec()));
+    assert!(server.connect().figure("forebay", "late_fills") > 0, "the load was not late");
+}
+
+/// What the meter says of a node that does as it should, and of one that does not take out what was changed.
+#[test]
+fn the_meter_tells_fresh_from_stale() {
+    let database = Database::start(SCHEMA);
+    let server = start(&database, GROUPS, &["--freshness-samples", "100"]);
+    let mut client = server.connect();
+    let mut rounds = 0;
+    let mut change_and_read = |client: &mut Connection| {
+        rounds += 1;
+        database.sql(&format!("UPDATE products SET name = 'round {rounds} of ' || id WHERE id <= 20"));
+        for id in 1..=20 {
+            client.command(&format!("GET product:{id}"));
+        }
+    };
+    let aged = |ages: &[&str], verdict: &str, client: &mut Connection| {
+        let counts = client.info("forebay", "freshness_owner").expect("a figure");
+        ages.iter().all(|age| !counts.split(',').any(|count| count == format!("{verdict}_{age}=0")))
+    };
+    let is_fresh = || {
+        change_and_read(&mut client);
+        aged(&["100ms", "1s"], "fresh", &mut client)
+    };
+    assert!(eventually(PATIENCE, is_fresh), "nothing was looked at: {}", client.command("INFO forebay"));
+    let ratios = ["fresh_ratio_100ms", "fresh_ratio_1s"].map(|name| client.info("forebay", name).expect("a figure"));
+    println!("{ratios:?} of {} looks", client.figure("forebay", "freshness_samples_fresh"));
+    // On a machine with too much to do changes may be late, and that is told, too.
+    assert!(
+        ratios.iter().all(|ratio| ratio.parse::<f64>().is_ok_and(|share| share > 0.5)),
+        "{}",
+        client.command("INFO forebay")
+    );
+
+    let before = client.figure("forebay", "freshness_samples_stale");
+    client.command("DEBUG GUARD drop 0");
+    let is_stale = || {
+        change_and_read(&mut client);
+        client.figure("forebay", "freshness_samples_stale") > before + 20 && aged(&["1s"], "stale", &mut client)
+    };
+    assert!(eventually(PATIENCE, is_stale), "nothing stale was found: {}", client.command("INFO forebay"));
+    let ratios = ["fresh_ratio_100ms", "fresh_ratio_1s"].map(|name| client.info("forebay", name).expect("a figure"));
+    println!("{ratios:?} while nothing is taken out");
+    assert!(ratios[1].starts_with("0."), "{ratios:?}");
+}
+
+/// Nor is it the change itself that the meter goes by: here it was taken in, and then an older value was stored.
+#[test]
+fn the_meter_finds_what_a_late_load_has_brought() {
+    let database = Database::start(SCHEMA);
+    let server = start(&database, GROUPS, &["--freshness-samples", "100"]);
+    let mut client = server.connect();
+    client.command("DEBUG GUARD changes 0");
+    let mut waiting = server.connect();
+    let waiter = thread::spawn(move || waiting.command("GET slow:7"));
+    database.await_running("pg_sleep");
+    database.sql("UPDATE products SET name = 'new 7' WHERE id = 7");
+    assert_eq!(waiter.join().expect("no panic"), Reply::bulk("product 7"));
+    let is_found = || client.figure("forebay", "freshness_samples_stale") > 0;
+    assert!(eventually(PATIENCE, is_found), "it was not found: {}", server.connect().command("INFO forebay"));
+}
+
 #[test]
 fn a_late_replica_is_found_out() {
     let database = Database::start(SCHEMA);

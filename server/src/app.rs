@@ -271,6 +271,7 @@ fn settings(config: &Config) -> Settings {
     let settings = Settings::default();
     settings.maxmemory.store(config.maxmemory, Relaxed);
     settings.hot_key_reads.store(config.part.member().map_or(0, |member| member.hot_key_reads), Relaxed);
+    settings.freshness_samples.store(config.freshness_samples, Relaxed);
     settings.maxclients.store(descriptors::provide_for(config.maxclients), Relaxed);
     settings.requirepass.store(config.requirepass.as_ref().map(|password| Arc::new(password.clone().into_bytes())));
     settings

@@ -46,6 +46,8 @@ pub struct Settings {
     pub active_defrag_threshold_lower: AtomicU64,
     /// Reads a second by way of other nodes that make a key hot; 0: none is.
     pub hot_key_reads: AtomicU64,
+    /// Changes of the database a second that are looked at later; 0: none.
+    pub freshness_samples: AtomicU64,
     /// Most keys of which it is remembered who has read them; 0 for any number.
     pub tracking_table_max_keys: AtomicUsize,
     /// `DEBUG SET-ACTIVE-EXPIRE`.
@@ -149,6 +151,7 @@ impl Default for Settings {
             active_defrag_ignore_bytes: AtomicU64::new(defaults::WASTE_IGNORED),
             active_defrag_threshold_lower: AtomicU64::new(defaults::WASTE_PERCENT),
             hot_key_reads: AtomicU64::new(0),
+            freshness_samples: AtomicU64::new(0),
             tracking_table_max_keys: AtomicUsize::new(defaults::TRACKED_KEYS),
             active_expire: AtomicBool::new(true),
             housekeeping: AtomicBool::new(true),

@@ -126,6 +126,8 @@ pub struct Config {
     pub databases: u16,
     pub origin: Option<OriginConfig>,
     pub groups: Vec<GroupConfig>,
+    /// Changes of the database a second that are looked at later; 0: none.
+    pub freshness_samples: u64,
     /// Bytes of writes that may wait for the origin, of groups that write behind.
     pub write_behind_max: u64,
     pub requirepass: Option<String>,
@@ -286,6 +288,7 @@ impl Config {
             databases: reader.value("databases", parse::databases),
             origin,
             groups,
+            freshness_samples: reader.value("freshness-samples", parse::samples),
             write_behind_max: reader.value("write-behind-max", parse::size),
             requirepass,
             tls,

@@ -13,6 +13,7 @@ use forebay_store::EvictionPolicy;
 
 use super::LogFormat;
 use super::reader::Complaint;
+use crate::freshness::meter::MOST_SAMPLES;
 use crate::identity::DebugCommands;
 use crate::size::parse_size;
 
@@ -82,6 +83,14 @@ pub(super) fn at_least_one<N: FromStr + PartialOrd + From<u8>>(text: &str) -> Re
 
 pub(super) fn count(text: &str) -> Result<u64, Complaint> {
     text.parse().map_err(|_| Complaint::new(format!("`{text}` is no number from 0 on"), ""))
+}
+
+pub(super) fn samples(text: &str) -> Result<u64, Complaint> {
+    let hint = format!("there may be 0 to {MOST_SAMPLES} a second");
+    match count(text) {
+        Ok(count) if count <= MOST_SAMPLES => Ok(count),
+        _ => Err(Complaint::new(format!("`{text}` is no number of changes to be looked at"), hint)),
+    }
 }
 
 pub(super) fn databases(text: &str) -> Result<u16, Complaint> {

@@ -223,6 +223,14 @@ pub(super) static SETTINGS: &[Setting] = &[
     .of_nodes(NO_LOADS),
     Setting::new(
         Topic::Origin,
+        "freshness-samples",
+        "COUNT",
+        "20",
+        "Changes of the database per second that are looked at later, whether anybody still serves what they have replaced; 0 for none",
+    )
+    .of_nodes(NO_LOADS),
+    Setting::new(
+        Topic::Origin,
         "write-behind-max",
         "SIZE",
         "64mb",

@@ -14,6 +14,7 @@ use super::forward::{Answers, Received};
 use super::{Engine, Step};
 use crate::clients::Client;
 use crate::cluster::copies::CopyHost;
+use crate::freshness::meter::{self, LOOK};
 use crate::hot::{self, Asker, TAKE_BACK};
 use crate::session::{Door, Session};
 use crate::tracking::message::LISTEN;
@@ -108,6 +109,11 @@ impl PeerHandler for PeerDoor {
         if request.first() == Some(&LISTEN) {
             let node = Arc::clone(self.engine.node());
             self.runtime.spawn(async move { answer.send(&subscribers::answer(node, request).await) });
+            return;
+        }
+        if request.first() == Some(&LOOK) {
+            let node = Arc::clone(self.engine.node());
+            self.runtime.spawn(async move { answer.send(&meter::answer(&node, request)) });
             return;
         }
         let Some(mut group) = self.group(caller, request) else {

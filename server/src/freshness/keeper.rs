@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::{Buf, Bytes};
 use forebay_cluster::membership::Membership;
@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-use super::Guard;
+use super::{Guard, meter};
 use crate::clients::Client;
 use crate::cluster::Member;
 use crate::engine::Engine;
@@ -89,6 +89,10 @@ impl Keeper {
         let wanted: Vec<Feed> =
             [Feed::Wal, Feed::Notify, Feed::Kafka].into_iter().filter(|feed| wants(origin, *feed)).collect();
         for feed in wanted {
+            if self.followed.is_empty() {
+                let node = Arc::clone(self.desk.engine.node());
+                self.tasks.spawn(async move { match meter::measure(node).await {} });
+            }
             if self.followed.insert(feed.as_str()) {
                 let (desk, term) = (Arc::clone(&self.desk), self.term);
                 self.desk.claim().await;
@@ -212,6 +216,7 @@ impl Desk {
         async move {
             match event {
                 FeedEvent::Change(change) => {
+                    desk.engine.node().freshness.meter.offer(&change, Instant::now());
                     // Or whoever loads next would read what was there before, and have to load again.
                     if let (Some(visibility), Some(xid)) = (&desk.visibility, change.xid) {
                         visibility.wait_for(xid).await;

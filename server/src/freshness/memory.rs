@@ -61,6 +61,8 @@ pub struct Memory {
 
 struct Part {
     floors: [Floor; SLOTS_OF_PART as usize],
+    /// Since when it is this node alone that fills the slot; `None` for always.
+    since: [Option<Instant>; SLOTS_OF_PART as usize],
     /// What replicas must have seen: the height of the newest load that is forgotten.
     loads: [Xid; SLOTS_OF_PART as usize],
     changed: Aged<SmallVec<[Xid; 2]>>,
@@ -149,6 +151,14 @@ impl Memory {
         part.floor(slot).is_before(*at).then(|| Arc::clone(snapshot))
     }
 
+    /// The snapshot by which the entry that is there was loaded, and when; unlike [`Self::seen_by_entry`] whatever has been forgotten of changes.
+    pub fn load_of_entry(&self, slot: u16, key: &[u8]) -> Option<(Arc<Snapshot>, Instant)> {
+        let part = self.part(slot).lock();
+        let (snapshot, at) = part.loaded.get(key)?;
+        let is_of_entry = part.since[place(slot)].is_none_or(|since| since <= *at);
+        is_of_entry.then(|| (Arc::clone(snapshot), *at))
+    }
+
     /// This node has written the key by that transaction: what did not see it is not stored from now on.
     pub fn wrote(&self, slot: u16, key: &[u8], xid: Xid, now: Instant) {
         self.part(slot).lock().remember_own(slot, key, xid, now);
@@ -175,7 +185,9 @@ impl Memory {
 
     /// Nothing is known of what was changed in the slot before: it has come to be this node's, or everything was called in.
     pub fn forget(&self, slot: u16, now: Instant) {
-        self.part(slot).lock().floors[place(slot)] = Floor::Forgotten { since: now, xid: None };
+        let mut part = self.part(slot).lock();
+        part.floors[place(slot)] = Floor::Forgotten { since: now, xid: None };
+        part.since[place(slot)] = Some(now);
     }
 }
 
@@ -193,7 +205,8 @@ impl Part {
     fn new() -> Part {
         let floors = [Floor::None; SLOTS_OF_PART as usize];
         let loads = [Xid(0); SLOTS_OF_PART as usize];
-        Part { floors, loads, changed: Aged::default(), own: Aged::default(), loaded: Aged::default() }
+        let since = [None; SLOTS_OF_PART as usize];
+        Part { floors, since, loads, changed: Aged::default(), own: Aged::default(), loaded: Aged::default() }
     }
 
     fn floor(&self, slot: u16) -> Floor {
@@ -358,6 +371,7 @@ mod tests {
         assert!(memory.seen_by_entry(SLOT, KEY).is_some());
         memory.forget(SLOT, Instant::now());
         assert!(memory.seen_by_entry(SLOT, KEY).is_none(), "nobody knows what was changed before");
+        assert!(memory.load_of_entry(SLOT, KEY).is_none(), "nor whether another has filled it since");
         assert!(!memory.admits_written(SLOT, KEY, &snapshot("9:9:"), began, Instant::now()));
     }
 }

@@ -29,6 +29,7 @@ mod delays;
 mod guards;
 mod keeper;
 mod memory;
+pub mod meter;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -50,6 +51,8 @@ pub struct Freshness {
     pub delays: Delays,
     /// All there, but in tests.
     pub guards: Guards,
+    /// Whether all that holds, measured.
+    pub meter: meter::Meter,
     /// The feeds that this node follows as the keeper.
     followed: Mutex<Vec<(Feed, FeedView)>>,
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use forebay_resp::{Args, Protocol};
@@ -35,6 +35,15 @@ pub enum Found {
     Nothing,
 }
 
+/// The oldest of the answers that are kept for a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CopiesAge {
+    /// How long ago it was asked for …
+    pub asked: Duration,
+    /// … and had come: the owner has made it between the two.
+    pub came: Duration,
+}
+
 /// The copies here.
 pub struct Copies {
     hasher: foldhash::fast::RandomState,
@@ -59,6 +68,9 @@ struct Copy {
     protocol: Protocol,
     args: Box<[Box<[u8]>]>,
     reply: Bytes,
+    /// When it was asked for, and had come.
+    asked: Instant,
+    came: Instant,
     end: Instant,
     /// Since it was last told.
     served: AtomicU32,
@@ -100,6 +112,22 @@ impl Copies {
         Found::Copy(copy.reply.clone())
     }
 
+    /// How old the answers are that would be given for a key now, if there are any.
+    pub fn age_of(&self, db: u16, key: &[u8]) -> Option<CopiesAge> {
+        self.age_at(db, key, Instant::now)
+    }
+
+    fn age_at(&self, db: u16, key: &[u8], now: impl Fn() -> Instant) -> Option<CopiesAge> {
+        if self.keys.load(Relaxed) == 0 {
+            return None;
+        }
+        let held = self.held.read();
+        let now = now();
+        let copies = held.by_key.get(&self.hash(db, key))?.iter().filter(|copy| copy.end > now);
+        let ages = copies.map(|copy| CopiesAge { asked: now - copy.asked, came: now - copy.came });
+        ages.reduce(|one, other| CopiesAge { asked: one.asked.max(other.asked), came: one.came.max(other.came) })
+    }
+
     /// Keeps an answer, unless its grant is void.
     pub fn keep(&self, wanted: &Wanted<'_>, reply: &[u8], grant: Grant) {
         self.keep_at(wanted, reply, grant, Instant::now());
@@ -120,7 +148,7 @@ impl Copies {
         }
         let has_room = held.by_key.len() < MAX_KEYS && held.bytes < MAX_BYTES;
         if has_room && held.by_key.get(&hash).is_none_or(|copies| copies.len() < MAX_COPIES_OF_KEY) {
-            let copy = Copy::new(wanted, reply, end);
+            let copy = Copy::new(wanted, reply, (grant.sent, now, end));
             held.bytes += copy.bytes();
             held.by_key.entry(hash).or_default().push(copy);
         }
@@ -207,13 +235,15 @@ fn place(hash: u64) -> usize {
 }
 
 impl Copy {
-    fn new(wanted: &Wanted<'_>, reply: &[u8], end: Instant) -> Copy {
+    fn new(wanted: &Wanted<'_>, reply: &[u8], (asked, came, end): (Instant, Instant, Instant)) -> Copy {
         Copy {
             db: wanted.db,
             protocol: wanted.protocol,
             args: wanted.args.iter().map(Box::from).collect(),
             // Not a part of the batch that it has come in, which would stay as long as it does.
             reply: Bytes::copy_from_slice(reply),
+            asked,
+            came,
             end,
             served: AtomicU32::new(0),
         }
@@ -261,6 +291,20 @@ mod tests {
         assert_eq!(copies.served(), 1);
         copies.clear_up(sent + Duration::from_millis(380) + LONGEST);
         assert_eq!((copies.keys(), copies.held.read().bytes), (0, 0));
+    }
+
+    #[test]
+    fn the_age_of_copies_is_that_of_the_oldest_that_answers() {
+        let (copies, sent) = (Copies::default(), Instant::now());
+        let millis = Duration::from_millis;
+        let requests: [[&[u8]; 2]; 2] = [[b"GET", b"a"], [b"STRLEN", b"a"]];
+        for (args, at) in requests.iter().zip([0, 100]) {
+            copies.keep_at(&wanted(args), b"", grant(sent + millis(at)), sent + millis(at + 5));
+        }
+        let age = |after| copies.age_at(0, b"a", || sent + millis(after));
+        assert_eq!(age(200), Some(CopiesAge { asked: millis(200), came: millis(195) }));
+        assert_eq!(age(400), Some(CopiesAge { asked: millis(300), came: millis(295) }));
+        assert_eq!((age(480), copies.age_at(1, b"a", || sent)), (None, None));
     }
 
     #[test]

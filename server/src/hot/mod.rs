@@ -38,7 +38,7 @@ mod tests;
 
 use std::time::{Duration, Instant};
 
-pub use copies::{Copies, Found, Wanted};
+pub use copies::{Copies, CopiesAge, Found, Wanted};
 pub use grants::{Asker, Grants, TakeBack};
 pub use message::{TAKE_BACK, give_back};
 pub use taking_back::take_back;

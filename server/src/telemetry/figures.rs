@@ -5,6 +5,7 @@ use std::iter::Sum;
 use std::ops::Sub;
 use std::sync::atomic::Ordering::Relaxed;
 
+use crate::freshness::meter::AGES;
 use crate::memory;
 use crate::node::Node;
 
@@ -124,6 +125,10 @@ impl fmt::Display for Page<'_> {
         line("keys per batch", &format!("{:.1}", figures.keys_per_batch()))?;
         line("expired", &figures.expired)?;
         line("evicted", &figures.evicted)?;
+        let totals = node.freshness.meter.totals();
+        for (age, (_, name)) in AGES.iter().enumerate().filter(|_| node.origin.is_some()) {
+            line(&format!("fresh after {name}"), &totals.share(age).to_string())?;
+        }
         targets(node, f)
     }
 }

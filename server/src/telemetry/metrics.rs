@@ -13,6 +13,7 @@ use prometheus::{Encoder, TextEncoder};
 use super::lanes::{BUCKETS, CommandTotals};
 use crate::command::table::Table;
 use crate::freshness::Freshness;
+use crate::freshness::meter::{AGES, Place, Verdict};
 use crate::hot::Hot;
 use crate::memory;
 use crate::node::Node;
@@ -158,6 +159,14 @@ fn freshness(freshness: &Freshness, families: &mut Families) {
     ] {
         families.counter(name, help, count.load(Relaxed));
     }
+    let kinds = (0..AGES.len()).flat_map(|age| Place::ALL.map(|place| (age, place)));
+    let samples = kinds.flat_map(|(age, place)| Verdict::ALL.map(|verdict| (age, place, verdict)));
+    let samples = samples.map(|(age, place, verdict)| {
+        let labels = [("age", AGES[age].1), ("place", place.as_str()), ("verdict", verdict.as_str())];
+        (labels_of(&labels), freshness.meter.own(age, place, verdict))
+    });
+    let help = "What this node has found as the keeper when it looked at changed keys so long after the change.";
+    families.counters("forebay_freshness_samples_total", help, samples);
     let bounds = (0..LONGEST_BOUND).map(|power| (2u64 << power) as f64 / 1e6);
     let delays = histogram(bounds, &freshness.delays.by_powers(), freshness.delays.sum() as f64 / 1e6);
     let help = "Time from a commit to when the owner of a changed key was told, by two clocks.";

@@ -4,7 +4,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::clients::ClientId;
 
-/// The first byte of what a listener sends; forwarded requests, and [`TAKE_BACK`](crate::hot::TAKE_BACK), have others.
+/// The first byte of what a listener sends; forwarded requests, [`TAKE_BACK`](crate::hot::TAKE_BACK) and [`LOOK`](crate::freshness::meter::LOOK) have
+/// others.
 pub const LISTEN: u8 = 0x81;
 
 const BEGIN: u8 = 1;

@@ -27,7 +27,7 @@ use crate::table::Place;
 pub use errors::{AddError, Unknown, UpdateError, WrongType};
 pub use fills::{Fill, FillOutcome, FillValue};
 use load_first::Loadable;
-pub use slots::{SlotCursor, Stored};
+pub use slots::{SlotCursor, Stamp, Stored};
 pub use transfer::OwnedEntry;
 
 /// The shards of one or more slots, locked, at one moment in time. Made by [`Store::lock`] and [`Store::lock_slots`].

@@ -67,7 +67,7 @@ pub use hash::{HashMut, HashRef, Pairs};
 pub use integer::{LONGEST_INTEGER, parse_integer};
 pub use key::Key;
 pub use keyspace::{
-    Access, AddError, Expiry, Fill, FillOutcome, FillValue, Keyspace, OwnedEntry, Presence, SlotCursor, Stored,
+    Access, AddError, Expiry, Fill, FillOutcome, FillValue, Keyspace, OwnedEntry, Presence, SlotCursor, Stamp, Stored,
     Unknown, UpdateError, WrongType,
 };
 pub use loads::Fence;

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use forebay_origin::{GroupConfig, LoadError, Loaded, Origin, OriginConfig, Value, Xid, check, parse_groups};
+use forebay_origin::{GroupConfig, LoadError, Loaded, Origin, OriginConfig, Value, check, parse_groups};
 use futures_util::future::join_all;
 
 use crate::shop::{self, calls, group, load, text};
+use crate::snapshots;
 
 /// Wide enough for a test's misses to arrive together, however busy the machine is.
 const WINDOW: Duration = Duration::from_millis(100);
@@ -165,39 +166,19 @@ async fn several_rows_of_a_key_and_a_key_that_fails_are_their_own_matter() {
 
 #[tokio::test]
 async fn it_says_what_it_could_see() {
-    let postgres = TestPostgresWithPrepared::start().await;
+    let postgres = snapshots::postgres().await;
     let many = with_many(shop::names(), "SELECT id, name FROM products WHERE id = ANY($1)");
-    let config = OriginConfig { batch_window: WINDOW, ..shop::patient(&postgres.0) };
+    let config = OriginConfig { batch_window: WINDOW, ..shop::patient(&postgres) };
     let origin = shop::origin(config, vec![many]).await;
     let change = "UPDATE products SET name = 'new' WHERE id = 8";
-    let xid = postgres.begin(change).await;
+    let xid = snapshots::begin(&postgres, "open", change).await;
     let before = load_together(&origin, &["name:8", "name:9", "name:9999"]).await;
-    postgres.commit().await;
+    postgres.sql("postgres", "COMMIT PREPARED 'open'").await;
     let after = load_together(&origin, &["name:8", "name:9", "name:9999"]).await;
     let sees = |loaded: &Result<Loaded, LoadError>| loaded.clone().unwrap().snapshot.unwrap().sees(xid);
     assert!(!before.iter().any(sees) && after.iter().all(sees));
     assert_eq!(text(&origin, "name:8").await.as_deref(), Some("new"));
     origin.close().await;
-}
-
-/// A database in which a transaction can be left open.
-struct TestPostgresWithPrepared(forebay_test_postgres::TestPostgres);
-
-impl TestPostgresWithPrepared {
-    async fn start() -> Self {
-        let postgres = forebay_test_postgres::TestPostgres::start_with(&[("max_prepared_transactions", "10")]).await;
-        postgres.sql("postgres", shop::TABLES).await;
-        TestPostgresWithPrepared(postgres)
-    }
-
-    async fn begin(&self, change: &str) -> Xid {
-        let sql = format!("BEGIN; {change}; SELECT pg_current_xact_id(); PREPARE TRANSACTION 'open'");
-        Xid(self.0.sql("postgres", &sql).await.parse().expect("an id is a number"))
-    }
-
-    async fn commit(&self) {
-        self.0.sql("postgres", "COMMIT PREPARED 'open'").await;
-    }
 }
 
 #[tokio::test]

@@ -6,14 +6,14 @@ use forebay_test_postgres::TestPostgres;
 use crate::shop::{self, load, text};
 
 /// A running PostgreSQL with the shop's tables, in which transactions can be left open under a name.
-async fn postgres() -> TestPostgres {
+pub(crate) async fn postgres() -> TestPostgres {
     let postgres = TestPostgres::start_with(&[("max_prepared_transactions", "10")]).await;
     postgres.sql("postgres", shop::TABLES).await;
     postgres
 }
 
 /// Runs a transaction up to just before its commit, and tells its id.
-async fn begin(postgres: &TestPostgres, name: &str, change: &str) -> Xid {
+pub(crate) async fn begin(postgres: &TestPostgres, name: &str, change: &str) -> Xid {
     let sql = format!("BEGIN; {change}; SELECT pg_current_xact_id(); PREPARE TRANSACTION '{name}'");
     Xid(postgres.sql("postgres", &sql).await.parse().expect("an id is a number"))
 }

@@ -12,6 +12,7 @@ use forebay_store::EvictionPolicy;
 use super::checks;
 use super::kind::{Kind, Value};
 use super::parameter::{Access, Effect, Parameter};
+use crate::freshness::meter::MOST_SAMPLES;
 use crate::identity::DebugCommands;
 use crate::node::Node;
 use crate::output_limits::CLASSES;
@@ -120,6 +121,7 @@ static OWN: &[Parameter] = &[
         },
     )
     .alias("hash-max-ziplist-value"),
+    Parameter::new("freshness-samples", integer(0, MOST_SAMPLES as i64), Effect::Unsigned(|s| &s.freshness_samples)),
     Parameter::new("hot-key-reads", integer(0, LONG), Effect::Unsigned(|s| &s.hot_key_reads)),
     Parameter::new("latency-monitor-threshold", integer(0, LONG), Effect::Unsigned(|s| &s.latency_monitor_threshold)),
     Parameter::new("latency-tracking", SWITCH, Effect::Switch(|s| &s.latency_tracking)),

@@ -6,6 +6,7 @@ use forebay_origin::{BreakerState, OriginStatus, Role};
 
 use super::Report;
 use crate::freshness::Freshness;
+use crate::freshness::meter::{AGES, Place, Verdict};
 use crate::groups::one_line;
 use crate::hot::Hot;
 
@@ -26,6 +27,7 @@ pub(super) fn forebay(report: &mut Report<'_>) {
         ("feed_lag_ms", report.node.freshness.lag_ms()),
     ]);
     freshness(report);
+    meter(report);
     writes(report);
     if let Some(cluster) = &report.node.cluster {
         report.field("forwarded_requests", cluster.forwarded.load(Relaxed));
@@ -76,6 +78,25 @@ fn freshness(report: &mut Report<'_>) {
         tell("_interruptions", &status.counts.interruptions);
         tell("_fault", &status.faults.first().map(one_line).unwrap_or_default());
         tell("_last_error", &status.last_error.replace(['\r', '\n'], " "));
+    }
+}
+
+/// What the meter has found, at all keepers since the first of the nodes that are left was started.
+fn meter(report: &mut Report<'_>) {
+    let totals = report.node.freshness.meter.totals();
+    for (age, (_, name)) in AGES.iter().enumerate() {
+        let share = totals.share(age);
+        report.field(&format!("fresh_ratio_{name}"), share);
+        report.field(&format!("fresh_nines_{name}"), format_args!("{:.2}", share.nines()));
+    }
+    for verdict in Verdict::ALL {
+        report.field(&format!("freshness_samples_{}", verdict.as_str()), totals.sum(verdict));
+    }
+    for place in Place::ALL {
+        let counts = AGES.iter().enumerate().flat_map(|(age, (_, name))| {
+            Verdict::ALL.map(|verdict| format!("{}_{name}={}", verdict.as_str(), totals.of(age, place, verdict)))
+        });
+        report.field(&format!("freshness_{}", place.as_str()), counts.collect::<Vec<_>>().join(","));
     }
 }
 

@@ -6,6 +6,7 @@ use crate::database::KEPT;
 use crate::digest::{Digest, DigestLimits};
 use crate::encoded;
 use crate::entry::Entry;
+use crate::key::Key;
 use crate::shard::Shard;
 
 /// Where a walk through a slot stands. A walk starts at the default.
@@ -27,6 +28,17 @@ impl SlotCursor {
 pub struct Stored<'e> {
     db: u16,
     entry: &'e Entry,
+}
+
+/// What an entry is, as far as two nodes can compare it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamp {
+    /// Of its value, its deadline and when it was filled; `None` if it is too large.
+    pub digest: Option<u64>,
+    /// When the origin was read; `None` for what a client has written.
+    pub filled_at: Option<UnixMillis>,
+    /// When it expires.
+    pub deadline: Option<UnixMillis>,
 }
 
 impl<'e> Stored<'e> {
@@ -124,6 +136,18 @@ impl Keyspace<'_> {
             }
         }
         Some(digest.sum())
+    }
+
+    /// What tells an entry from others that its key may have had, be it the key's absence.
+    pub fn stamp(&mut self, key: &Key<'_>, limits: DigestLimits) -> Stamp {
+        let Some(place) = self.lookup(key).place() else { return Stamp::default() };
+        let now = self.now;
+        let entry = self.shard(key).entry(key, place);
+        let filled_at = entry.fill().map(|fill| fill.filled_at);
+        let mut digest = Digest::new(limits, now);
+        let is_whole = digest.add(key.db(), entry).is_some();
+        let mark = filled_at.map_or(0, |at| (at as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        Stamp { digest: is_whole.then(|| digest.sum() ^ mark), filled_at, deadline: entry.deadline() }
     }
 
     fn shard_of(&self, slot: u16) -> (&Shard, usize) {
