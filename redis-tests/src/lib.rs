@@ -31,6 +31,7 @@ pub mod differential;
 pub mod expectation;
 pub mod herd;
 pub mod http;
+pub mod kafka;
 pub mod near_cache;
 pub mod probe;
 pub mod process;

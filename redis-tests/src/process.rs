@@ -159,6 +159,20 @@ impl ServerProcess {
         kib * 1024
     }
 
+    /// Has all its threads stand still.
+    ///
+    /// # Panics
+    /// When one does not.
+    pub fn pause(&self) {
+        let _ = Command::new("kill").arg("-STOP").arg(self.id().to_string()).status();
+        assert!(eventually(DEADLINE, || is_stopped(self.id())), "{} does not stop", self.name);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        let _ = Command::new("kill").arg("-CONT").arg(self.id().to_string()).status();
+    }
+
     /// Sends SIGTERM, without waiting for what comes of it.
     pub fn terminate(&self) {
         let _ = Command::new("kill").arg("-TERM").arg(self.id().to_string()).status();
@@ -168,6 +182,19 @@ impl ServerProcess {
     pub fn ends(&mut self) -> bool {
         eventually(DEADLINE, || self.has_ended())
     }
+}
+
+/// Whether all threads of a process stand still: the signal is sent before it takes effect.
+pub(crate) fn is_stopped(process: u32) -> bool {
+    states(process).iter().all(|state| *state == 'T')
+}
+
+/// The states of its threads, as the system has them.
+pub(crate) fn states(process: u32) -> Vec<char> {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let stats = threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
+    // The state is the first word after the name, which is in brackets and may hold anything (proc(5)).
+    stats.filter_map(|stat| stat.rsplit_once(") ")?.1.chars().next()).collect()
 }
 
 impl Drop for ServerProcess {

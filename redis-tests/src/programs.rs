@@ -39,7 +39,8 @@ pub fn installed(program: &str) -> PathBuf {
     path
 }
 
-fn script_path(script: &str) -> PathBuf {
+/// A script of `clients/`.
+pub(crate) fn script_path(script: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(script)
 }
 

@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::network::socket;
 use crate::connection::Connection;
 use crate::http;
-use crate::process::eventually;
+use crate::process::{eventually, is_stopped, states};
 use crate::server::ForebayPorts;
 
 /// The ports of every node; each has an address of its own.
@@ -90,7 +90,7 @@ impl Node {
 
     /// Whether its process has ended by itself and nobody has looked yet.
     fn is_dead(&self) -> bool {
-        self.states().iter().all(|state| *state == 'Z')
+        states(self.child.as_ref().map_or(0, Child::id)).iter().all(|state| *state == 'Z')
     }
 
     /// Whether `/ready` says so.
@@ -161,21 +161,7 @@ impl Node {
     /// When it does not stop.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
-        assert!(eventually(PATIENCE, || self.is_stopped()), "{self} does not stop");
-    }
-
-    /// Whether all its threads stand still: the signal is sent before it takes effect.
-    fn is_stopped(&self) -> bool {
-        self.states().iter().all(|state| *state == 'T')
-    }
-
-    /// The states of its threads, as the system has them.
-    fn states(&self) -> Vec<char> {
-        let process = self.child.as_ref().map_or(0, Child::id);
-        let threads = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
-        let stats = threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
-        // The state is the first word after the name, which is in brackets and may hold anything (proc(5)).
-        stats.filter_map(|stat| stat.rsplit_once(") ")?.1.chars().next()).collect()
+        assert!(eventually(PATIENCE, || is_stopped(self.child.as_ref().map_or(0, Child::id))), "{self} does not stop");
     }
 
     /// Lets it go on.
