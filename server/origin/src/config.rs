@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::breaker::BreakerConfig;
 use crate::fault::Fault;
+use crate::feed::KafkaConfig;
 
 /// Where the origin is, and how much it may be asked.
 #[derive(Debug, Clone)]
@@ -33,6 +34,8 @@ pub struct OriginConfig {
     pub feed_name: String,
     /// [`FeedConfig::max_retained`](crate::FeedConfig::max_retained), in bytes.
     pub feed_max_retained: u64,
+    /// [`FeedConfig::kafka`](crate::FeedConfig::kafka).
+    pub kafka: KafkaConfig,
 }
 
 impl OriginConfig {
@@ -51,6 +54,7 @@ impl OriginConfig {
             max_lifetime: Duration::from_secs(1800),
             feed_name: "forebay".to_owned(),
             feed_max_retained: 4 << 30,
+            kafka: KafkaConfig::default(),
         }
     }
 

@@ -352,9 +352,6 @@ impl<'r, 'i> GroupReader<'r, 'i> {
                 );
             }
         }
-        if abilities.feeds && matches!(self.value("feed"), Some(DeValue::String(feed)) if feed == "kafka") {
-            self.refuse("feed", "`kafka` is not available yet", "write \"wal\" or \"notify\"");
-        }
         if self.value("min_acks").is_some() {
             self.refuse("min_acks", "acknowledgements by replicas are not available yet", "leave it out");
         }
@@ -488,7 +485,7 @@ impl<'r, 'i> GroupReader<'r, 'i> {
             "kafka" => Some(Feed::Kafka),
             other => {
                 let problem = format!("`{other}` is no change feed");
-                self.refuse("feed", problem, "write \"wal\" or \"notify\"");
+                self.refuse("feed", problem, "write \"wal\", \"notify\" or \"kafka\"");
                 None
             }
         }

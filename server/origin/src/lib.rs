@@ -58,8 +58,8 @@ pub use embedded::{EmbeddedDatabase, EmbeddedError};
 pub use fault::{Fault, nearest};
 pub use feed::{
     Affected, AffectedKeys, Change, ChangeFeed, FeedConfig, FeedCounts, FeedEvent, FeedMemory, FeedState, FeedStatus,
-    FeedView, Gap, MAX_BYTES_OF_CHANGE, MAX_KEYS_OF_CHANGE, MAX_KEYS_OF_TRANSACTION, Position, Visibility, feed_sql,
-    is_feed_name,
+    FeedView, Gap, KafkaConfig, KafkaLogin, KafkaMechanism, KafkaTls, MAX_BYTES_OF_CHANGE, MAX_KEYS_OF_CHANGE,
+    MAX_KEYS_OF_TRANSACTION, Position, Visibility, feed_sql, is_feed_name,
 };
 pub use group::{Feed, Group, GroupConfig, GroupId, MAX_GROUPS, Refresh, Shape, WriteStrategy};
 pub use group_file::{Abilities, parse_groups, parse_groups_for};

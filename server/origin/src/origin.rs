@@ -227,8 +227,9 @@ impl Origin {
 
     /// How feeds are followed here, by a keeper of this term.
     pub fn feed_config(&self, term: u64, memory: Option<crate::FeedMemory>) -> FeedConfig {
-        let OriginConfig { feed_name, feed_max_retained, .. } = &self.config;
-        FeedConfig { name: feed_name.clone(), max_retained: *feed_max_retained, ..FeedConfig::new(term, memory) }
+        let OriginConfig { feed_name, feed_max_retained, kafka, .. } = &self.config;
+        let (name, kafka) = (feed_name.clone(), kafka.clone());
+        FeedConfig { name, max_retained: *feed_max_retained, kafka, ..FeedConfig::new(term, memory) }
     }
 
     /// Follows the changes of the primary's rows, as the groups with this feed name them; whenever groups are replaced, as the new ones do.

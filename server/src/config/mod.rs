@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use forebay_cluster::discovery::Discovery;
 use forebay_cluster::{NodeId, PeerTlsFiles};
-use forebay_origin::{Fault, GroupConfig, OriginConfig, parse_groups};
+use forebay_origin::{Fault, GroupConfig, KafkaConfig, KafkaLogin, OriginConfig, parse_groups};
 use forebay_store::EvictionPolicy;
 
 use crate::ecs;
@@ -427,6 +427,7 @@ fn read_origin(reader: &mut Reader<'_>) -> Option<OriginConfig> {
     origin.max_lifetime = reader.value("origin-max-lifetime", parse::time_above_zero);
     origin.feed_name = reader.value("feed-name", parse::feed_name);
     origin.feed_max_retained = reader.value("feed-max-retained", parse::size_above_zero);
+    origin.kafka = read_kafka(reader);
     if origin.batch_window >= origin.load_timeout {
         reader.refuse(
             "origin-batch-window",
@@ -434,6 +435,34 @@ fn read_origin(reader: &mut Reader<'_>) -> Option<OriginConfig> {
         );
     }
     (!origin.url.is_empty()).then_some(origin)
+}
+
+/// Where the topics are that tell of changes.
+fn read_kafka(reader: &mut Reader<'_>) -> KafkaConfig {
+    let first_topic = reader.value("feed-topic", parse::topic);
+    let mut topics = reader.all("feed-topic", parse::topic);
+    if topics.is_empty() {
+        topics.push(first_topic);
+    }
+    topics.sort();
+    topics.dedup();
+    let brokers = reader.all("feed-brokers", parse::brokers).concat();
+    let tls = reader.value("feed-tls", parse::broker_tls);
+    let mechanism = reader.value("feed-sasl", parse::mechanism);
+    let (user, password) = (reader.optional("feed-user", parse::text), reader.optional("feed-password", parse::text));
+    let login = match (user, password) {
+        (Some(user), Some(password)) => Some(KafkaLogin { mechanism, user, password }),
+        (None, None) => None,
+        (Some(_), None) => {
+            reader.refuse("feed-user", Complaint::new("it has no password", "give FOREBAY_FEED_PASSWORD, too"));
+            None
+        }
+        (None, Some(_)) => {
+            reader.refuse("feed-password", Complaint::new("it is of no user", "give --feed-user, too"));
+            None
+        }
+    };
+    KafkaConfig { brokers, topics, tls, login }
 }
 
 /// The groups of the configuration file, then those of the groups file.

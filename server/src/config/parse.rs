@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use forebay_cluster::NodeId;
 use forebay_cluster::discovery::Discovery;
-use forebay_origin::{is_feed_name, parse_duration};
+use forebay_origin::{KafkaMechanism, KafkaTls, is_feed_name, parse_duration};
 use forebay_store::EvictionPolicy;
 
 use super::LogFormat;
@@ -37,6 +37,46 @@ pub(super) fn feed_name(text: &str) -> Result<String, Complaint> {
         true => Ok(text.to_owned()),
         false => Err(Complaint::new(format!("`{text}` cannot be the name of a replication slot"), hint)),
     }
+}
+
+/// One broker, or several with commas between them.
+pub(super) fn brokers(text: &str) -> Result<Vec<String>, Complaint> {
+    let broker = |text: &str| {
+        let text = text.trim();
+        let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
+        match !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) {
+            true => Ok(text.to_owned()),
+            false => Err(Complaint::new(format!("`{text}` is no broker"), "write HOST:PORT, such as kafka-1:9092")),
+        }
+    };
+    text.split(',').map(broker).collect()
+}
+
+/// As brokers allow them.
+pub(super) fn topic(text: &str) -> Result<String, Complaint> {
+    let is_sign = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let fits = (1..=249).contains(&text.len()) && text.bytes().all(is_sign) && text != "." && text != "..";
+    match fits {
+        true => Ok(text.to_owned()),
+        false => Err(Complaint::new(
+            format!("`{text}` cannot be the name of a topic"),
+            "write letters, digits, `.`, `_` and `-`, at most 249 of them",
+        )),
+    }
+}
+
+pub(super) fn broker_tls(text: &str) -> Result<KafkaTls, Complaint> {
+    match text {
+        "off" => Ok(KafkaTls::Off),
+        "on" => Ok(KafkaTls::WellKnown),
+        file if std::fs::File::open(file).is_ok() => Ok(KafkaTls::Authorities(file.to_owned())),
+        other => Err(Complaint::new(format!("`{other}` cannot be read"), "write off, on, or the name of a PEM file")),
+    }
+}
+
+pub(super) fn mechanism(text: &str) -> Result<KafkaMechanism, Complaint> {
+    let hint = "write plain, scram-sha-256 or scram-sha-512";
+    text.parse().map_err(|()| Complaint::new(format!("`{text}` is no mechanism"), hint))
 }
 
 pub(super) fn path(text: &str) -> Result<PathBuf, Complaint> {

@@ -223,6 +223,43 @@ pub(super) static SETTINGS: &[Setting] = &[
     .of_nodes(NO_LOADS),
     Setting::new(
         Topic::Origin,
+        "feed-brokers",
+        "HOST:PORT",
+        "",
+        "Brokers of the Kafka cluster whose topics tell of changes, for groups with feed = \"kafka\"",
+    )
+    .repeating()
+    .of_nodes(NO_LOADS),
+    Setting::new(
+        Topic::Origin,
+        "feed-topic",
+        "NAME",
+        "forebay",
+        "The topics that tell of changes; all partitions of each are read",
+    )
+    .repeating()
+    .of_nodes(NO_LOADS),
+    Setting::new(
+        Topic::Origin,
+        "feed-tls",
+        "WHO",
+        "off",
+        "TLS to the brokers: off, on (well-known authorities) or a PEM file of further authorities",
+    )
+    .of_nodes(NO_LOADS),
+    Setting::new(Topic::Origin, "feed-user", "NAME", "", "User of the brokers, by SASL").of_nodes(NO_LOADS),
+    Setting::new(Topic::Origin, "feed-password", "PASSWORD", "", "Its password; better given in the environment")
+        .of_nodes(NO_LOADS),
+    Setting::new(
+        Topic::Origin,
+        "feed-sasl",
+        "MECHANISM",
+        "scram-sha-512",
+        "How that user signs in: plain, scram-sha-256 or scram-sha-512",
+    )
+    .of_nodes(NO_LOADS),
+    Setting::new(
+        Topic::Origin,
         "freshness-samples",
         "COUNT",
         "20",

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::io::Write;
 
+use forebay_origin::KafkaTls;
+
 use super::*;
 
 fn read(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Invocation, ConfigError> {
@@ -245,4 +247,32 @@ fn row(setting: &Setting) -> String {
     };
     let default = if setting.default.is_empty() { String::new() } else { format!("`{}`", setting.default) };
     format!("| `{flag}` | {default} | {} |", setting.help.replace('|', "\\|"))
+}
+
+#[test]
+fn topics_of_changes_are_read_with_who_may_read_them() {
+    let kafka = |arguments: &[&str], environment: &[(&str, &str)]| {
+        let all = [&["--origin", "postgres://db/shop"][..], arguments].concat();
+        config(&all, environment).origin.expect("an origin").kafka
+    };
+    assert_eq!(kafka(&[], &[]).topics, ["forebay"]);
+    let given = kafka(
+        &[
+            "--feed-brokers",
+            "a:9092,[::1]:9093",
+            "--feed-brokers",
+            "b:1",
+            "--feed-topic",
+            "t",
+            "--feed-topic",
+            "s",
+            "--feed-tls",
+            "on",
+        ],
+        &[("FOREBAY_FEED_USER", "ann"), ("FOREBAY_FEED_PASSWORD", "secret")],
+    );
+    assert_eq!(given.brokers, ["a:9092", "[::1]:9093", "b:1"]);
+    assert_eq!((given.topics.as_slice(), &given.tls), (&["s".to_owned(), "t".to_owned()][..], &KafkaTls::WellKnown));
+    assert!(format!("{given:?}").contains("ScramSha512") && !format!("{given:?}").contains("secret"), "{given:?}");
+    assert!(faults(&["--feed-password", "x"], &[])[0].contains("it is of no user"));
 }

@@ -224,18 +224,22 @@ impl Desk {
                     desk.tell(&change).await;
                     change.position
                 }
-                FeedEvent::Gap(Gap { groups, reason, memory, .. }) => {
+                FeedEvent::Remember(memory) => {
+                    desk.call_in([], Some((feed, memory))).await;
+                    None
+                }
+                FeedEvent::Gap(Gap { groups, reason, memory, position, .. }) => {
                     warn!(
                         feed = feed.as_str(),
                         ?groups,
                         "changes may have been missed, what was loaded before is called in: {reason}"
                     );
                     if !desk.engine.node().freshness.guards.has(Guard::Gaps) {
-                        return None;
+                        return position;
                     }
                     desk.call_in(groups.iter().map(|group| group.to_string()), memory.map(|memory| (feed, memory)))
                         .await;
-                    None
+                    position
                 }
             }
         }
@@ -284,7 +288,9 @@ impl Desk {
         match self.engine.node().member() {
             Some(member) => self.agree(&member.membership, next).await,
             None => {
-                groups::call_in_alone(self.engine.node(), &next.groups).await;
+                if !next.groups.is_empty() {
+                    groups::call_in_alone(self.engine.node(), &next.groups).await;
+                }
                 let mut memories = self.memories.lock();
                 for (feed, memory) in next.memories {
                     memories.retain(|(known, _)| *known != feed);
@@ -297,6 +303,7 @@ impl Desk {
     async fn agree(&self, membership: &Membership, lot: ToCallIn) {
         let groups: Vec<String> = lot.groups.into_iter().collect();
         let memories = lot.memories.iter().map(|(feed, memory)| (feed.as_str().to_owned(), memory.to_text())).collect();
+        let concerns_entries = !groups.is_empty();
         let change = Agreed::CallIn { groups, memories };
         let epoch = until_done(|| async {
             match membership.propose(change.clone()).await {
@@ -307,7 +314,9 @@ impl Desk {
             }
         });
         let epoch = epoch.await.to_string();
-        self.run_until_done(&[b"FOREBAY.REACHED", epoch.as_bytes()]).await;
+        if concerns_entries {
+            self.run_until_done(&[b"FOREBAY.REACHED", epoch.as_bytes()]).await;
+        }
     }
 
     async fn run_until_done(&self, args: &[&[u8]]) {

@@ -186,11 +186,22 @@ fn freshness(freshness: &Freshness, families: &mut Families) {
     let help = "Bytes of write-ahead log that the database keeps for the feed.";
     let retained = feeds.iter().map(|(feed, status)| (label(feed), status.retained_bytes as f64));
     families.gauges("forebay_feed_retained_bytes", help, retained);
+    let help = "Messages that wait at Kafka's brokers.";
+    let waiting = feeds.iter().map(|(feed, status)| (label(feed), status.lag_messages as f64));
+    families.gauges("forebay_feed_lag_messages", help, waiting);
     let counts = |count: fn(&FeedStatus) -> u64| feeds.iter().map(move |(feed, status)| (label(feed), count(status)));
     let help = "Times that changes may have been missed, so that everything was called in.";
     families.counters("forebay_feed_gaps_total", help, counts(|status| status.counts.gaps));
     let help = "Times that the connection of a feed was lost.";
     families.counters("forebay_feed_interruptions_total", help, counts(|status| status.counts.interruptions));
+    let help = "Messages that could not be read; each counts as a change of every key.";
+    families.counters("forebay_feed_unreadable_total", help, counts(|status| status.counts.unreadable));
+    let help = "Changes of tables that no group names.";
+    families.counters("forebay_feed_unmapped_total", help, counts(|status| status.counts.unmapped));
+    let help = "Changed rows without a key, since a column was NULL.";
+    families.counters("forebay_feed_null_keys_total", help, counts(|status| status.counts.null_keys));
+    let help = "Times that a changed row did not tell its key, so that every key of a group was called in.";
+    families.counters("forebay_feed_untold_keys_total", help, counts(|status| status.counts.untold_keys));
 }
 
 fn writes(node: &Node, families: &mut Families) {

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::kafka::TopicMemory;
 use crate::snapshot::{Snapshot, Xid};
 
 /// The most keys that one [`Change`] tells of; a transaction that changed more is told of in parts.
@@ -30,6 +31,8 @@ pub enum FeedEvent {
     Change(Change),
     /// Changes may have been missed.
     Gap(Gap),
+    /// To be remembered by the cluster, and to be given to the next keeper, in place of what was: everybody has dealt with what it covers.
+    Remember(FeedMemory),
 }
 
 /// What a transaction changed, or a part of it.
@@ -82,6 +85,8 @@ pub struct Gap {
     /// To be remembered by the cluster once everybody has dealt with the gap, and to be given to the next keeper: who does not get it tells
     /// of the gap again. `None`: another event of the same gap follows.
     pub memory: Option<FeedMemory>,
+    /// To be confirmed once everybody has dealt with it, if the feed has to know.
+    pub position: Option<Position>,
 }
 
 /// What the next keeper has to know so that it need not take everything for missed. It means nothing to anybody else.
@@ -96,6 +101,9 @@ pub struct FeedMemory {
     /// Postgres' timeline: another number says that another server, or one that was restored, goes on from some point of the past.
     #[serde(default)]
     pub(crate) timeline: String,
+    /// How far everybody has dealt with Kafka's topics.
+    #[serde(default)]
+    pub(crate) topics: BTreeMap<String, TopicMemory>,
 }
 
 impl FeedMemory {
@@ -288,6 +296,7 @@ impl Gap {
             after: earlier.after.and(later.after),
             reason: format!("{}; {}", earlier.reason, later.reason),
             memory: later.memory,
+            position: later.position,
         }
     }
 }
@@ -362,6 +371,7 @@ mod tests {
             after: after.map(|text| text.parse().unwrap()),
             reason: group.to_owned(),
             memory: None,
+            position: None,
         };
         let joined = Gap::joined(Some(gap("b", Some("5:5:"))), gap("a", Some("7:7:")));
         assert_eq!((joined.groups, joined.after), (vec!["a".into(), "b".into()], Some("7:7:".parse().unwrap())));
@@ -380,7 +390,7 @@ mod tests {
     #[test]
     fn a_memory_is_read_back() {
         let covered = BTreeMap::from([("a".into(), vec!["t(id)".to_owned()])]);
-        let memory = FeedMemory { slot: "s".into(), covered, timeline: "00000001".into() };
+        let memory = FeedMemory { slot: "s".into(), covered, timeline: "00000001".into(), ..FeedMemory::default() };
         assert_eq!(FeedMemory::from_text(&memory.to_text()), Some(memory));
         assert_eq!(FeedMemory::from_text("nonsense"), None);
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::change::FeedMemory;
+use super::kafka::KafkaConfig;
 
 /// How a feed is to be followed, and its limits.
 #[derive(Debug, Clone)]
@@ -17,6 +18,8 @@ pub struct FeedConfig {
     pub max_events: usize,
     /// The write-ahead log that the database may have to keep for the feed, in bytes. Beyond it the slot is given up, which is a gap.
     pub max_retained: u64,
+    /// Where the topics of the feed `kafka` are.
+    pub kafka: KafkaConfig,
     /// How often the server is asked how far it is.
     pub watch_every: Duration,
     /// How long the server may be silent.
@@ -36,6 +39,7 @@ impl FeedConfig {
             memory,
             max_events: 1024,
             max_retained: 4 << 30,
+            kafka: KafkaConfig::default(),
             watch_every: Duration::from_secs(1),
             patience: Duration::from_secs(30),
             first_pause: Duration::from_millis(50),

@@ -7,6 +7,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{ConnectOptions, Row};
 
 use super::address::Address;
+use super::kafka::look_at_topics;
 use super::notify::triggers::Triggers;
 use super::outlet::is_wanted;
 use super::tables::{Survey, Table};
@@ -54,7 +55,7 @@ pub(crate) async fn examine(config: &OriginConfig, groups: &[GroupConfig]) -> Re
         examined.faults.extend(told.map(|group| group.fault("invalidated_by", "SQLite tells nobody of changes", hint)));
         return Ok(examined);
     }
-    let feeds = [Feed::Wal, Feed::Notify].map(|feed| (feed, is_wanted(groups, feed)));
+    let feeds = [Feed::Wal, Feed::Notify, Feed::Kafka].map(|feed| (feed, is_wanted(groups, feed)));
     if feeds.iter().all(|(_, wanted)| !wanted) {
         return Ok(examined);
     }
@@ -68,6 +69,9 @@ pub(crate) async fn examine(config: &OriginConfig, groups: &[GroupConfig]) -> Re
     };
     let late = |_| SessionError::Unreachable(format!("the origin did not answer within {PATIENCE:?}"));
     tokio::time::timeout(PATIENCE, asking).await.map_err(late)??;
+    if is_wanted(groups, Feed::Kafka) {
+        examined.faults.extend(look_at_topics(&config.kafka, PATIENCE).await);
+    }
     Ok(examined)
 }
 

@@ -75,6 +75,12 @@ pub(crate) struct OldRow<'r> {
 pub(crate) enum Spelling {
     /// As it is.
     Printed,
+    /// As it is, and it is a whole number.
+    Whole,
+    /// As it is, and it is a UUID.
+    Uuid,
+    /// As it is, and it is a day.
+    Date,
     /// `t` and `f` are `true` and `false`.
     Bool,
     /// Hexadecimal digits after `\x` are bytes.
@@ -166,6 +172,12 @@ impl Facts {
         self.by_column.get(&place).map_or(0, |fact| fact.type_oid)
     }
 
+    /// How a column's values stand in keys.
+    pub(crate) fn spelling_of(&self, schema: &str, table: &str, column: &str) -> Spelling {
+        let place = (schema.to_owned(), table.to_owned(), column.to_owned());
+        self.by_column.get(&place).map_or(Spelling::Many, |fact| fact.spelling)
+    }
+
     /// A type that is not the one that was looked up is none that is known.
     fn spelling(&self, relation: &Relation, column: &Column) -> Spelling {
         let place = (relation.schema.clone(), relation.name.clone(), column.name.clone());
@@ -181,7 +193,10 @@ impl Spelling {
     pub(crate) fn of(type_name: &str, is_enum: bool) -> Spelling {
         match type_name {
             _ if is_enum => Spelling::Printed,
-            "int2" | "int4" | "int8" | "uuid" | "text" | "varchar" | "name" | "date" => Spelling::Printed,
+            "text" | "varchar" | "name" => Spelling::Printed,
+            "int2" | "int4" | "int8" => Spelling::Whole,
+            "uuid" => Spelling::Uuid,
+            "date" => Spelling::Date,
             "bool" => Spelling::Bool,
             "bytea" => Spelling::Bytes,
             _ => Spelling::Many,
@@ -190,7 +205,7 @@ impl Spelling {
 
     fn written<'r>(self, printed: &'r [u8]) -> Option<Cow<'r, [u8]>> {
         match self {
-            Spelling::Printed => Some(printed.into()),
+            Spelling::Printed | Spelling::Whole | Spelling::Uuid | Spelling::Date => Some(printed.into()),
             Spelling::Bool => match printed {
                 b"t" => Some(b"true".into()),
                 b"f" => Some(b"false".into()),

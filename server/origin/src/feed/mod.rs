@@ -7,15 +7,18 @@
 //! | `tables` | what the database says of the tables that groups name |
 //! | `wal` | the write-ahead log |
 //! | `notify` | triggers and NOTIFY |
-//! | `outlet`, `settling`, `lasting`, `said` | what the feeds' tasks have in common |
+//! | `kafka` | topics of changes |
+//! | `outlet`, `settling`, `lasting`, `said`, `asked` | what the feeds' tasks have in common |
 //! | `address`, `tls` | where the database is |
 //! | `examine` | what is wrong before a feed is followed, and the SQL that an administrator may want to run |
 
 mod address;
+mod asked;
 mod change;
 mod config;
 mod examine;
 mod handle;
+mod kafka;
 mod lasting;
 mod mapping;
 mod notify;
@@ -34,6 +37,7 @@ pub use change::{
 };
 pub use config::FeedConfig;
 pub use handle::{ChangeFeed, FeedView};
+pub use kafka::{KafkaConfig, KafkaLogin, KafkaMechanism, KafkaTls};
 pub use status::{FeedCounts, FeedState, FeedStatus};
 pub use visibility::Visibility;
 
@@ -74,9 +78,7 @@ pub(crate) fn follow(url: &str, feed: Feed, config: FeedConfig, groups: GroupsWa
     let followed = match feed {
         Feed::Wal => wal::follow(url, config, groups),
         Feed::Notify => notify::follow(url, config, groups),
-        Feed::Kafka => {
-            return refuse("feed = \"kafka\" is not available yet".to_owned(), "write \"wal\" or \"notify\"");
-        }
+        Feed::Kafka => kafka::follow(url, config, groups),
     };
     followed.or_else(|problem| refuse(problem, "write postgres://user:password@host:5432/database"))
 }

@@ -33,6 +33,9 @@ const MAX_WAITING: usize = 64 << 20;
 /// After so many looks at the server, the groups' tables are looked at as well: somebody may have altered them.
 pub(super) const LOOK_EVERY: u32 = 10;
 
+/// Why there is a gap where nothing was lost.
+pub(super) const FURTHER_TABLES: &str = "the feed tells of further tables, or of such as were altered";
+
 /// In what the memory of events is counted.
 const PIECE: usize = 1024;
 

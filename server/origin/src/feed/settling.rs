@@ -39,7 +39,7 @@ impl Settling {
         let is_over = |settling: &mut Settling| settling.running.iter().all(|xid| now.sees(*xid));
         let Settling { groups, .. } = settling.take_if(is_over)?;
         let reason = "transactions have ended that ran when the feed began".to_owned();
-        Some(Gap { groups, after: Some(now), reason, memory: None })
+        Some(Gap { groups, after: Some(now), reason, memory: None, position: None })
     }
 }
 

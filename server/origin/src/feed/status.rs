@@ -51,6 +51,8 @@ pub struct FeedStatus {
     pub lag_bytes: u64,
     /// The write-ahead log that the database keeps for the feed, when that was last asked; 0 for other feeds.
     pub retained_bytes: u64,
+    /// Messages that wait at Kafka's brokers, when they were last heard; 0 for other feeds.
+    pub lag_messages: u64,
     /// For how long the oldest change that was told of has not been confirmed.
     pub unconfirmed_for: Duration,
     /// From a commit to when the feed told of it, the last time. Two clocks are compared.

@@ -33,6 +33,8 @@ pub(crate) struct Table {
     pub(crate) is_partitioned: bool,
     /// The columns that groups name.
     pub(crate) columns: BTreeSet<String>,
+    /// The columns that old rows have.
+    pub(crate) identity: BTreeSet<String>,
     /// Whether the user may do with it what its owner may.
     pub(crate) is_owned: bool,
     /// Whether the user may create functions beside it.
@@ -234,6 +236,7 @@ impl Survey {
         }
         let followed = self.tables.entry(table.full_name()).or_insert_with(|| Table {
             is_partitioned: table.kind == "p",
+            identity: table.identity(),
             is_owned: table.is_owned,
             may_create: table.may_create,
             ..Table::default()
@@ -265,6 +268,11 @@ impl Found {
 
     fn full_name(&self) -> TableName {
         TableName { schema: Some(self.schema.clone()), name: self.name.clone() }
+    }
+
+    fn identity(&self) -> BTreeSet<String> {
+        let columns = self.columns.iter().filter(|column| column.in_identity && self.is_uniform);
+        columns.map(|column| column.name.clone()).collect()
     }
 
     /// Why `feed` cannot tell of it, and what to do about that.

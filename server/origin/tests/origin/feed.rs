@@ -114,14 +114,14 @@ pub(crate) async fn next(feed: &mut ChangeFeed) -> FeedEvent {
 pub(crate) async fn gap(feed: &mut ChangeFeed) -> Gap {
     match next(feed).await {
         FeedEvent::Gap(gap) => gap,
-        FeedEvent::Change(change) => panic!("{change:?} comes where a gap is due"),
+        other => panic!("{other:?} comes where a gap is due"),
     }
 }
 
 pub(crate) async fn change(feed: &mut ChangeFeed) -> Change {
     match next(feed).await {
         FeedEvent::Change(change) => change,
-        FeedEvent::Gap(gap) => panic!("{gap:?} comes where a change is due"),
+        other => panic!("{other:?} comes where a change is due"),
     }
 }
 
@@ -365,6 +365,7 @@ async fn a_slot_that_somebody_else_has_read_from_is_a_gap() {
         match next(&mut feed).await {
             FeedEvent::Gap(gap) => break gap,
             FeedEvent::Change(change) => assert_eq!(keys(&change), ["product:3"]),
+            FeedEvent::Remember(memory) => panic!("{memory:?} is not the log's"),
         }
     };
     assert_eq!(told.reason, "somebody else has read from the slot");
@@ -449,7 +450,7 @@ async fn what_ran_when_the_feed_began_is_a_gap_once_more_when_it_has_ended() {
     let second = loop {
         match next(&mut feed).await {
             FeedEvent::Gap(gap) => break gap,
-            FeedEvent::Change(change) => events.push(change),
+            other => events.push(other),
         }
     };
     assert!(second.memory.is_some() && second.after.unwrap().sees(open), "{events:?}");

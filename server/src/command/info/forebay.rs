@@ -74,7 +74,12 @@ fn freshness(report: &mut Report<'_>) {
         tell("", &status.state.as_str());
         tell("_retained_bytes", &status.retained_bytes);
         tell("_transactions", &status.counts.transactions);
+        tell("_lag_messages", &status.lag_messages);
         tell("_gaps", &status.counts.gaps);
+        tell("_unreadable", &status.counts.unreadable);
+        tell("_unmapped", &status.counts.unmapped);
+        tell("_null_keys", &status.counts.null_keys);
+        tell("_untold_keys", &status.counts.untold_keys);
         tell("_interruptions", &status.counts.interruptions);
         tell("_fault", &status.faults.first().map(one_line).unwrap_or_default());
         tell("_last_error", &status.last_error.replace(['\r', '\n'], " "));

@@ -120,7 +120,7 @@ fn values_stand_in_keys_as_captures_are_written() {
     let bound = mapping(&[("t:{v}", "things(v)")]).bind(&retyped, &facts(&things, Spelling::Printed));
     assert_eq!(changed(&bound, &RowChange::Insert { new: cells(&[Some("1")]) }).0, ["t:{v} *"], "the type has changed");
     for (name, is_enum, spelling) in [
-        ("int8", false, Spelling::Printed),
+        ("int8", false, Spelling::Whole),
         ("mood", true, Spelling::Printed),
         ("mood", false, Spelling::Many),
         ("numeric", false, Spelling::Many),

@@ -5,7 +5,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
-use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgListener, PgPoolOptions};
 use tokio::time::MissedTickBehavior;
 
@@ -13,9 +12,10 @@ use super::payload::Payload;
 use super::triggers::{self, Completed};
 use crate::fault::Fault;
 use crate::feed::address::Address;
+use crate::feed::asked::ask;
 use crate::feed::change::{Change, FeedEvent, FeedMemory, Gap, Gathered, Position};
 use crate::feed::mapping::{BoundRelation, Column, Facts, Mapping, Relation};
-use crate::feed::outlet::{End, LOOK_EVERY, Outlet, is_wanted};
+use crate::feed::outlet::{End, FURTHER_TABLES, LOOK_EVERY, Outlet, is_wanted};
 use crate::feed::said::Said;
 use crate::feed::settling::Settling;
 use crate::feed::status::{FeedState, add, count};
@@ -23,7 +23,7 @@ use crate::feed::tables::Survey;
 use crate::group::{Feed, GroupConfig};
 use crate::postgres::session_error;
 use crate::session::SessionError;
-use crate::snapshot::{Snapshot, Xid};
+use crate::snapshot::Xid;
 
 /// The most kinds of notifications that are known. Everybody who may connect to the database may send any.
 const MAX_KINDS: usize = 10_000;
@@ -143,7 +143,7 @@ impl Listener {
             false => (reason, Some(asked.snapshot)),
         };
         let memory = settling.is_none().then(|| self.memory.clone());
-        self.tell_gap(Gap { groups, after, reason: reason.to_owned(), memory }).await?;
+        self.tell_gap(Gap { groups, after, reason: reason.to_owned(), memory, position: None }).await?;
         Ok(settling)
     }
 
@@ -275,9 +275,8 @@ impl Listener {
         listening.reader.map(&groups, survey.facts.clone());
         self.memory.covered.retain(|group, _| survey.covered.contains_key(group));
         if !self.memory.lacks(&survey.covered).is_empty() {
-            let reason = "the feed tells of further tables, or of such as were altered";
             let settling = listening.settling.take();
-            listening.settling = self.tell_of_missed(&mut listening.control, &survey, reason, settling).await?;
+            listening.settling = self.tell_of_missed(&mut listening.control, &survey, FURTHER_TABLES, settling).await?;
         }
         Ok(())
     }
@@ -328,19 +327,4 @@ impl Reader {
         }
         Ok(())
     }
-}
-
-/// What the server says of itself.
-struct Asked {
-    snapshot: Snapshot,
-    /// Another one has another number after it took over.
-    timeline: String,
-}
-
-async fn ask(control: &mut PgConnection) -> Result<Asked, SessionError> {
-    let sql = "SELECT pg_current_snapshot()::text, left(pg_walfile_name(pg_current_wal_lsn()), 8)";
-    let row = sqlx::query(sql).fetch_one(control).await.map_err(session_error)?;
-    let text: String = row.try_get(0).map_err(session_error)?;
-    let snapshot = text.parse().map_err(|_| SessionError::unfit(format!("`{text}` is no snapshot"), ""))?;
-    Ok(Asked { snapshot, timeline: row.try_get(1).map_err(session_error)? })
 }

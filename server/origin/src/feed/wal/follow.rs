@@ -15,7 +15,7 @@ use crate::fault::Fault;
 use crate::feed::address::Address;
 use crate::feed::change::{FeedMemory, Gap, Position};
 use crate::feed::mapping::Mapping;
-use crate::feed::outlet::{End, Outlet, is_wanted};
+use crate::feed::outlet::{End, FURTHER_TABLES, Outlet, is_wanted};
 use crate::feed::settling::Settling;
 use crate::feed::tables::Survey;
 use crate::group::{Feed, GroupConfig};
@@ -308,7 +308,7 @@ impl Follower {
         self.memory.covered = survey.covered.clone();
         self.settling = Settling::joined(self.settling.take(), Settling::begin(&now, &groups));
         let after = (!missed.is_other_history).then_some(now);
-        self.tell_gap(Gap { groups, after, reason: missed.reason, memory: None });
+        self.tell_gap(Gap { groups, after, reason: missed.reason, memory: None, position: None });
     }
 
     /// The gap is told of as soon as there is room. Its memory goes with it if nothing else is to be waited for.
@@ -319,9 +319,6 @@ impl Follower {
         self.gap = Some(Gap::joined(self.gap.take(), gap));
     }
 }
-
-/// Why there is a gap where no slot was lost.
-pub(super) const FURTHER_TABLES: &str = "the feed tells of further tables, or of such as were altered";
 
 fn displaced_by(term: u64) -> End {
     SessionError::Unreachable(format!("a keeper of term {term} follows the feed")).into()

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use sqlx::postgres::PgConnection;
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::follow::{FURTHER_TABLES, Follower, read_snapshot};
+use super::follow::{Follower, read_snapshot};
 use super::progress::Progress;
 use super::session::{Received, ReplicationSession};
 use super::setup::Slot;
 use super::transaction::{Taken, Transactions};
 use crate::feed::change::{Change, FeedEvent, Gap};
 use crate::feed::mapping::Mapping;
-use crate::feed::outlet::{End, LOOK_EVERY, Room, is_wanted};
+use crate::feed::outlet::{End, FURTHER_TABLES, LOOK_EVERY, Room, is_wanted};
 use crate::feed::settling::Settling;
 use crate::group::Feed;
 use crate::session::SessionError;
