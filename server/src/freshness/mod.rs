@@ -19,7 +19,7 @@
 //! 3. *What the feed did not tell of is called in.* After a gap, and when a whole group is concerned, the cluster agrees on a new generation of the
 //!    group (`Change::CallIn`): with it no entry from before is of the group's definition any more ([`crate::groups`]). Before, each slot gets a floor: a
 //!    replica may not have seen yet what calls for that.
-//! 4. *A change without a transaction's id* (of Kafka's messages, or of SQLite) voids the loads under way, as a client's write does.
+//! 4. *A change without a transaction's id* (a message of Kafka that names none) voids the loads under way, as a client's write does.
 //!
 //! An entry survives a change that its own load has seen already: then a change that is told of twice, or just after the load, costs no
 //! second load.

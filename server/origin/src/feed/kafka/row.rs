@@ -174,6 +174,70 @@ fn is_date(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::feed::change::AffectedKeys;
+    use crate::feed::mapping::ColumnFact;
+    use crate::group::Shape;
+    use crate::pattern::KeyPattern;
+
+    /// The keys that a message tells of, or `*`, by group: prices by their product, which is not in the replica identity, and by their own id.
+    fn told(message: &str) -> (Vec<String>, Taken) {
+        let groups = [("of:{product}", "prices(product_id)"), ("price:{id}", "prices(id)")].map(|(pattern, table)| {
+            let key = KeyPattern::parse(pattern).unwrap();
+            let mut group = GroupConfig::new(pattern, key, "SELECT 1", Shape::String);
+            (group.feed, group.invalidated_by) = (Some(Feed::Kafka), vec![table.parse().unwrap()]);
+            group
+        });
+        let mut survey = Survey::default();
+        for column in ["id", "product_id"] {
+            survey.facts.insert("public", "prices", column, ColumnFact { type_oid: 20, spelling: Spelling::Whole });
+        }
+        let columns = ["id", "product_id"].map(str::to_owned).into();
+        let table = Table { columns, identity: ["id".to_owned()].into(), ..Table::default() };
+        survey.tables.insert(TableName { schema: Some("public".into()), name: "prices".into() }, table);
+        let mut gathered = Gathered::default();
+        let message = Message::read(message.as_bytes()).unwrap().unwrap();
+        let taken = Tables::of(&groups, &survey).take(&message, &mut gathered);
+        let in_words = gathered.take().into_iter().flat_map(|affected| match affected.keys {
+            AffectedKeys::All => vec![format!("{} *", affected.group)],
+            AffectedKeys::These(keys) => keys.iter().map(|key| String::from_utf8_lossy(key).into_owned()).collect(),
+        });
+        (in_words.collect(), taken)
+    }
+
+    #[test]
+    fn what_a_message_does_not_tell_for_sure_is_every_key() {
+        let debezium = |op: &str, before: &str, after: &str| {
+            format!(
+                r#"{{"op": "{op}", "before": {before}, "after": {after}, "source": {{"schema": "public", "table": "prices"}}}}"#
+            )
+        };
+        let own = |op: &str, rest: &str| format!(r#"{{"table": "prices", "op": "{op}"{rest}}}"#);
+        for (message, keys) in [
+            (debezium("c", "null", r#"{"id": 1, "product_id": 7}"#), &["of:7", "price:1"][..]),
+            // The identity alone is told of old rows, with NULL beside it.
+            (debezium("d", r#"{"id": 1, "product_id": null}"#, "null"), &["of:{product} *", "price:1"]),
+            (debezium("u", "null", r#"{"id": 1, "product_id": 8}"#), &["of:{product} *", "price:1"]),
+            (debezium("t", "null", "null"), &["of:{product} *", "price:{id} *"]),
+            (debezium("c", "null", "null"), &["of:{product} *", "price:{id} *"]),
+            (
+                own("update", r#", "before": {"id": 1, "product_id": 7}, "after": {"id": 1, "product_id": 8}"#),
+                &["of:8", "of:7", "price:1"],
+            ),
+            (own("delete", r#", "before": {"id": 1, "product_id": null}"#), &["price:1"]),
+            (own("delete", r#", "before": {"id": 1}"#), &["of:{product} *", "price:1"]),
+            (own("delete", r#", "after": {"id": 1}"#), &["of:{product} *", "price:{id} *"]),
+            (
+                own("update", r#", "before": {"id": 1, "product_id": 7}, "after": {"id": 2.5}"#),
+                &["of:{product} *", "price:{id} *"],
+            ),
+        ] {
+            let (told, taken) = told(&message);
+            assert_eq!(told, keys, "{message}: {taken:?}");
+            assert!(!taken.is_unmapped);
+        }
+        let other = r#"{"schema": "archive", "table": "prices", "op": "truncate"}"#;
+        assert_eq!(told(other), (Vec::new(), Taken { is_unmapped: true, ..Taken::default() }));
+    }
 
     #[test]
     fn values_are_printed_as_postgres_would_or_not_at_all() {
