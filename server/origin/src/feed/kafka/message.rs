@@ -20,6 +20,9 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 /// The largest message that is read, in bytes. One that is larger counts as one that cannot be read.
 pub(super) const LARGEST_MESSAGE: usize = 16 << 20;
 
+/// The year 10000, in milliseconds of Unix' time. What is told of as later was not committed then.
+const LATEST: u64 = 253_402_300_800_000;
+
 /// A changed row, or a table that was emptied.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Message {
@@ -203,7 +206,7 @@ impl Value {
     }
 
     fn time(self) -> Option<SystemTime> {
-        let millis = self.whole().filter(|millis| *millis > 0)?;
+        let millis = self.whole().filter(|millis| (1..LATEST).contains(millis))?;
         SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(millis))
     }
 }
@@ -293,6 +296,9 @@ mod tests {
         assert_eq!(message.committed_at, Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1)));
         let least = read(r#"{"table": "t", "op": "truncate"}"#);
         assert_eq!((least.schema, least.op, least.xid, least.before), (None, Op::Truncate, None, None));
+        for never in ["0", "-1", "9223372036854775807", "\"soon\""] {
+            assert_eq!(read(&format!(r#"{{"table": "t", "op": "truncate", "ts_ms": {never}}}"#)).committed_at, None);
+        }
     }
 
     #[test]
