@@ -6,7 +6,7 @@ use std::str::FromStr;
 use crate::fault::Fault;
 
 /// Where the topics of changes are.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KafkaConfig {
     /// `host:port` of some brokers of one Kafka cluster; they tell of the others.
     pub brokers: Vec<String>,
@@ -50,6 +50,12 @@ pub enum KafkaMechanism {
     ScramSha256,
     /// SCRAM with SHA-512.
     ScramSha512,
+}
+
+impl Default for KafkaConfig {
+    fn default() -> Self {
+        KafkaConfig { brokers: Vec::new(), topics: vec!["forebay".to_owned()], tls: KafkaTls::Off, login: None }
+    }
 }
 
 impl KafkaConfig {
