@@ -14,6 +14,7 @@
 
 mod address;
 mod asked;
+mod attempts;
 mod change;
 mod config;
 mod examine;

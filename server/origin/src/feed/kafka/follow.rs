@@ -19,6 +19,7 @@ use super::row::Tables;
 use crate::fault::Fault;
 use crate::feed::address::Address;
 use crate::feed::asked::{Asked, ask};
+use crate::feed::attempts::{Source, follow_until_closed};
 use crate::feed::change::{Change, FeedEvent, FeedMemory, Gap, Gathered, Position};
 use crate::feed::outlet::{End, FURTHER_TABLES, LOOK_EVERY, Outlet, is_wanted};
 use crate::feed::said::Said;
@@ -86,7 +87,7 @@ pub(super) async fn run(address: Address, outlet: Outlet) {
     let mut offsets = Offsets::default();
     offsets.go_on(next);
     let remembered = memory.topics.clone();
-    let mut follower = Follower {
+    let follower = Follower {
         address,
         outlet,
         memory,
@@ -98,24 +99,14 @@ pub(super) async fn run(address: Address, outlet: Outlet) {
         remembered,
         said: Said::default(),
     };
-    loop {
-        let closing = follower.outlet.closing.clone();
-        let end = tokio::select! {
-            () = closing.cancelled() => End::Closed,
-            Err(end) = follower.follow() => end,
-        };
-        match end {
-            End::Closed => return,
-            End::Failed(error) => follower.outlet.note(&error, &follower.address.user),
-            End::Lost(reason) => tracing::info!(reason, "the change feed begins anew"),
-        }
-        if follower.outlet.pause().await.is_err() {
-            return;
-        }
-    }
+    follow_until_closed(follower).await;
 }
 
-impl Follower {
+impl Source for Follower {
+    fn outlet(&mut self) -> &mut Outlet {
+        &mut self.outlet
+    }
+
     async fn follow(&mut self) -> Result<Infallible, End> {
         self.outlet.wait_until_wanted(Feed::Kafka).await?;
         if let Some(fault) = self.outlet.config.kafka.fault() {
@@ -149,6 +140,12 @@ impl Follower {
         self.pump(lanes, following).await
     }
 
+    fn failed(&mut self, error: &SessionError) {
+        self.outlet.note(error, &self.address.user);
+    }
+}
+
+impl Follower {
     fn not_attached(&self, not: NotAttached) -> End {
         match not {
             NotAttached::Fault(fault) => self.outlet.refuse(fault),

@@ -13,6 +13,7 @@ use super::triggers::{self, Completed};
 use crate::fault::Fault;
 use crate::feed::address::Address;
 use crate::feed::asked::ask;
+use crate::feed::attempts::{Source, follow_until_closed};
 use crate::feed::change::{Change, FeedEvent, FeedMemory, Gap, Gathered, Position};
 use crate::feed::mapping::{BoundRelation, Column, Facts, Mapping, Relation};
 use crate::feed::outlet::{End, FURTHER_TABLES, LOOK_EVERY, Outlet, is_wanted};
@@ -61,27 +62,18 @@ struct Reader {
 pub(super) async fn run(address: Address, outlet: Outlet) {
     let timeline = outlet.config.memory.as_ref().map(|memory| memory.timeline.clone()).unwrap_or_default();
     let memory = FeedMemory { timeline, ..FeedMemory::default() };
-    let mut listener = Listener { address, outlet, memory, told: 0 };
-    loop {
-        let closing = listener.outlet.closing.clone();
-        let end = tokio::select! {
-            () = closing.cancelled() => End::Closed,
-            Err(end) = listener.listen() => end,
-        };
-        match end {
-            End::Closed => return,
-            End::Failed(error) => listener.outlet.note(&error, &listener.address.user),
-            End::Lost(reason) => tracing::info!(reason, "the change feed begins anew"),
-        }
-        listener.memory.covered.clear();
-        if listener.outlet.pause().await.is_err() {
-            return;
-        }
-    }
+    let listener = Listener { address, outlet, memory, told: 0 };
+    follow_until_closed(listener).await;
 }
 
-impl Listener {
-    async fn listen(&mut self) -> Result<Infallible, End> {
+impl Source for Listener {
+    fn outlet(&mut self) -> &mut Outlet {
+        &mut self.outlet
+    }
+
+    async fn follow(&mut self) -> Result<Infallible, End> {
+        // Nobody has told of what was committed since an earlier attempt ended.
+        self.memory.covered.clear();
         self.outlet.wait_until_wanted(Feed::Notify).await?;
         let patience = self.outlet.config.patience;
         let name = self.outlet.config.name.clone();
@@ -106,6 +98,12 @@ impl Listener {
         self.pump(listener, listening).await
     }
 
+    fn failed(&mut self, error: &SessionError) {
+        self.outlet.note(error, &self.address.user);
+    }
+}
+
+impl Listener {
     async fn prepare(&mut self, control: &mut PgConnection, groups: &[GroupConfig]) -> Result<Survey, End> {
         let survey = Survey::make(control, groups, Feed::Notify).await?;
         let Completed { made, refused } = triggers::complete(control, &self.outlet.config.name, &survey.tables).await?;

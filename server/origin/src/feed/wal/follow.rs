@@ -13,6 +13,7 @@ use super::setup::{Publication, Slot, Watched, server_fault, terminate};
 use super::transaction::Transactions;
 use crate::fault::Fault;
 use crate::feed::address::Address;
+use crate::feed::attempts::{Source, follow_until_closed};
 use crate::feed::change::{FeedMemory, Gap, Position};
 use crate::feed::mapping::Mapping;
 use crate::feed::outlet::{End, FURTHER_TABLES, Outlet, is_wanted};
@@ -69,7 +70,7 @@ impl From<&str> for Missed {
 /// Runs until the feed is closed.
 pub(super) async fn run(address: Address, outlet: Outlet) {
     let memory = outlet.config.memory.clone().unwrap_or_default();
-    let mut follower = Follower {
+    let follower = Follower {
         address,
         outlet,
         memory,
@@ -80,25 +81,14 @@ pub(super) async fn run(address: Address, outlet: Outlet) {
         gap: None,
         settling: None,
     };
-    loop {
-        let closing = follower.outlet.closing.clone();
-        let end = tokio::select! {
-            () = closing.cancelled() => End::Closed,
-            Err(end) = follower.follow() => end,
-        };
-        match end {
-            End::Closed => return,
-            End::Failed(error) => follower.note(&error),
-            End::Lost(reason) => follower.discard(reason.into()),
-        }
-        if follower.outlet.pause().await.is_err() {
-            return;
-        }
-    }
+    follow_until_closed(follower).await;
 }
 
-impl Follower {
-    /// Follows until something goes wrong.
+impl Source for Follower {
+    fn outlet(&mut self) -> &mut Outlet {
+        &mut self.outlet
+    }
+
     async fn follow(&mut self) -> Result<Infallible, End> {
         let mut control = self.outlet.connect(&self.address).await?;
         self.give_way(&mut control).await?;
@@ -125,6 +115,21 @@ impl Follower {
         self.pump(Stream::new(control, session, transactions, Progress::from(confirmed))).await
     }
 
+    fn failed(&mut self, error: &SessionError) {
+        if let SessionError::Statement { code, message, .. } = error {
+            if LOST.contains(&code.as_str()) && self.reported.is_some() {
+                self.discard(message.as_str().into());
+            }
+        }
+        self.outlet.note(error, &self.address.user);
+    }
+
+    fn lost(&mut self, reason: String) {
+        self.discard(reason.into());
+    }
+}
+
+impl Follower {
     /// Leaves slots alone that a keeper of a later term looks after.
     async fn give_way(&self, control: &mut PgConnection) -> Result<(), End> {
         let terms = Slot::keepers(control, &self.outlet.connection_prefix()).await?;
@@ -179,15 +184,6 @@ impl Follower {
             Some(fault) if is_useless => Err(self.outlet.refuse(fault)),
             _ => Ok(survey),
         }
-    }
-
-    fn note(&mut self, error: &SessionError) {
-        if let SessionError::Statement { code, message, .. } = error {
-            if LOST.contains(&code.as_str()) && self.reported.is_some() {
-                self.discard(message.as_str().into());
-            }
-        }
-        self.outlet.note(error, &self.address.user);
     }
 
     fn discard(&mut self, missed: Missed) {
