@@ -109,16 +109,17 @@ impl Database {
         self.sql("SELECT pg_stat_statements_reset()");
     }
 
-    /// Waits until a statement that contains `part` is running for Forebay.
+    /// Waits until a statement that contains `part`, by which it calls `pg_sleep`, sleeps for Forebay: then its snapshot is taken. One that is
+    /// merely active may be about to be prepared.
     ///
     /// # Panics
     /// When none is, long after it should.
-    pub fn await_running(&self, part: &str) {
+    pub fn await_asleep(&self, part: &str) {
         let running = format!(
             "SELECT count(*) FROM pg_stat_activity \
-             WHERE application_name = '{APPLICATION}' AND state = 'active' AND query LIKE '%{part}%'"
+             WHERE application_name = '{APPLICATION}' AND wait_event = 'PgSleep' AND query LIKE '%{part}%'"
         );
-        assert!(eventually(WATCH_START, || self.sql(&running) != "0"), "no statement with {part} is run");
+        assert!(eventually(WATCH_START, || self.sql(&running) != "0"), "no statement with {part} sleeps");
     }
 
     /// Begins to count Forebay's connections, many times a second, until the watch is ended or the database stops.

@@ -92,7 +92,7 @@ fn a_load_that_is_under_way_does_not_outlive_its_definition() {
             thread::spawn(move || connection.command("GET thing:7"))
         })
         .collect();
-    database.await_running("pg_sleep");
+    database.await_asleep("pg_sleep");
     apply(&mut cluster, 0, &groups("new", "")).expect("the groups are right");
     await_version(&cluster, 2);
     for node in &cluster.nodes {

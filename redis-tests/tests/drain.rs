@@ -89,7 +89,7 @@ fn what_was_asked_is_answered_before_the_node_ends() {
         let reply = busy.command("GET long:1.5");
         (reply, busy.is_closed())
     });
-    database.await_running("pg_sleep");
+    database.await_asleep("pg_sleep");
 
     server.process().terminate();
     assert!(eventually(PATIENCE, || server.http_status("/health") == Some(503)), "/health does not say 503");
@@ -144,7 +144,7 @@ fn wait_for_long(database: &Database, server: &Forebay) -> thread::JoinHandle<()
         assert!(client.is_closed(), "a reply came from nowhere");
         assert!(!client.ended_between_replies(), "a request under way was cut, and the client takes it for not run");
     });
-    database.await_running("pg_sleep");
+    database.await_asleep("pg_sleep");
     asked
 }
 

@@ -151,7 +151,7 @@ fn a_load_under_way_does_not_bury_a_change() {
     let server = start(&database, GROUPS, &[]);
     let mut waiting = server.connect();
     let waiter = thread::spawn(move || waiting.command("GET slow:7"));
-    database.await_running("pg_sleep");
+    database.await_asleep("pg_sleep");
     database.sql("UPDATE products SET name = 'new 7' WHERE id = 7");
     assert_eq!(waiter.join().expect("no panic"), Reply::bulk("new 7"), "the change was known before the load was back");
     let mut client = server.connect();
@@ -175,7 +175,7 @@ invalidated_by = ["products(id)"]
     let server = start(&database, groups, &[]);
     let mut waiting = server.connect();
     let waiter = thread::spawn(move || waiting.command("MGET slow:7 slow:8 slow:9999"));
-    database.await_running("pg_sleep");
+    database.await_asleep("pg_sleep");
     database.sql("UPDATE products SET name = 'new 7' WHERE id = 7; INSERT INTO products VALUES (9999, 'new')");
     let expected = ["new 7", "product 8", "new"].map(Reply::bulk);
     assert_eq!(waiter.join().expect("no panic"), Reply::Array(expected.to_vec()));
@@ -235,7 +235,7 @@ fn the_meter_finds_what_a_late_load_has_brought() {
     client.command("DEBUG GUARD changes 0");
     let mut waiting = server.connect();
     let waiter = thread::spawn(move || waiting.command("GET slow:7"));
-    database.await_running("pg_sleep");
+    database.await_asleep("pg_sleep");
     database.sql("UPDATE products SET name = 'new 7' WHERE id = 7");
     assert_eq!(waiter.join().expect("no panic"), Reply::bulk("product 7"));
     let is_found = || client.figure("forebay", "freshness_samples_stale") > 0;

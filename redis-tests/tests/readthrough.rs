@@ -241,7 +241,7 @@ as = "string"
         (5, "MSET note:5 mine other x", "mine"),
     ] {
         let reader = read_slowly(&server, id);
-        database.await_running("pg_sleep(0.7)");
+        database.await_asleep("pg_sleep(0.7)");
         database.sql(&format!("UPDATE notes SET body = 'new' WHERE id = {id}"));
         client.command(write);
         let early = reader.join().expect("the reader does not panic");
