@@ -254,7 +254,8 @@ fn increments_at_all_nodes_keep_what_others_change_in_the_row() {
                 let (is_over, counted) = (&is_over, &counted);
                 scope.spawn(move || {
                     while !is_over.load(Relaxed) {
-                        assert!(matches!(client.command(count), Reply::Integer(_)));
+                        let reply = client.command(count);
+                        assert!(matches!(reply, Reply::Integer(_)), "{reply}");
                         counted.fetch_add(1, Relaxed);
                         client.command(&format!("FOREBAY.INVALIDATE {key}"));
                     }
