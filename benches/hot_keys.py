@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
 """One key takes 30 % of all reads: what does each node spend, and how does that grow with the nodes?
 
-    FOREBAY_BIN=target/release/forebay benches/hot_keys.py [--nodes 1,2,3] [--pipeline 1] [--connections 24] [--seconds 6] [--share 0.3]
-                                                           [--clients plain|cluster] [--pinned]
+    FOREBAY_BIN=target/release/forebay benches/hot_keys.py [--nodes 1,2,3] [--pipeline 1] [--connections 300] [--seconds 6] [--share 0.3]
+                                                           [--clients plain|cluster] [--rounds 1] [--pinned]
 
 Starts clusters of so many nodes on 127.80.0.x, with hot keys switched off and on, and prints a table in Markdown. Plain clients ask every
 node alike; those that know the cluster send each part of a batch to its owner. The nodes share this machine with each other and with the
 load, so the throughput says little; the processor time is the scheduler's account of each process. Pinned, all nodes are on one processor
-and the load is on another, so that a node has work waiting whenever it gets its turn, as in a cluster that is busy.
+and the load is on another, and none of them takes the processor from another when something comes for it (SCHED_BATCH, sched(7)): a node
+has work waiting whenever it gets its turn, as in a cluster that is busy. For that there must be connections enough: with 24 at four nodes a
+node is roused for nearly every request, and what is measured is the rousing.
+
+The machine's own pace changes from second to second, so each round measures every row once and the table has the medians.
 """
 
 import argparse
@@ -17,7 +21,9 @@ import random
 import selectors
 import shutil
 import socket
+import statistics
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -30,6 +36,15 @@ SLOTS = 16_384
 OPEN, DIRECT = 6379, 6380
 EVERY = os.sched_getaffinity(0)
 FIRST, LAST = min(EVERY), max(EVERY)
+COLUMNS = [
+    ("reads/s", "{:,.0f}"),
+    ("CPU µs per read", "{:.2f}"),
+    ("forwarded", "{:.1%}"),
+    ("from copies", "{:.1%}"),
+    ("grants/s", "{:.0f}"),
+    ("busiest node's share of the CPU", "{:.0%}"),
+    ("reads per CPU second of the busiest", "{:,.0f}"),
+]
 
 
 def command(*args):
@@ -44,11 +59,14 @@ class Node:
         arguments += ["--http-port", "off", "--metrics-port", "off", "--bootstrap-expect", str(count), *seeds]
         arguments += ["--hot-key-reads", "500" if hot else "0"]
         self.log = open(f"{directory}/{number}.log", "w")
-        processors = {FIRST} if pinned else EVERY
-        place = lambda: os.sched_setaffinity(0, processors)
         self.process = subprocess.Popen(
-            [os.environ["FOREBAY_BIN"], *arguments], stdout=self.log, stderr=self.log, preexec_fn=place
+            [os.environ["FOREBAY_BIN"], *arguments], stdout=self.log, stderr=self.log, preexec_fn=self.pin if pinned else None
         )
+
+    @staticmethod
+    def pin():
+        os.sched_setaffinity(0, {FIRST})
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
     def ask(self, *args):
         with socket.create_connection((self.host, 6379), timeout=10) as connection:
@@ -177,6 +195,7 @@ def load(nodes, options, seconds, tapes):
 
 
 def measure(count, hot, options):
+    """One row: the figures of COLUMNS."""
     directory = tempfile.mkdtemp(prefix="hot-keys-")
     nodes = [Node(number, count, directory, hot, options.pinned) for number in range(count)]
     try:
@@ -191,12 +210,16 @@ def measure(count, hot, options):
         spent = [node.processor_seconds() - earlier for node, earlier in zip(nodes, spent)]
         after = [[node.figure(name) for name in names] for node in nodes]
         forwarded, copied, grants = (sum(now[at] - then[at] for now, then in zip(after, before)) for at in range(3))
-        busiest = max(spent)
-        print(
-            f"| {count} | {'on' if hot else 'off'} | {reads / seconds:,.0f} | {sum(spent) / reads * 1e6:.2f} | {forwarded / reads:.1%} "
-            f"| {copied / reads:.1%} | {grants / seconds:.0f} | {busiest / sum(spent):.0%} | {reads / busiest:,.0f} |",
-            flush=True,
-        )
+        total, busiest = sum(spent), max(spent)
+        return [
+            reads / seconds,
+            total / reads * 1e6,
+            forwarded / reads,
+            copied / reads,
+            grants / seconds,
+            busiest / total,
+            reads / busiest,
+        ]
     finally:
         for node in nodes:
             node.process.kill()
@@ -204,14 +227,34 @@ def measure(count, hot, options):
         shutil.rmtree(directory)
 
 
+def rows(options):
+    return [(count, hot) for count in map(int, options.nodes.split(",")) for hot in ([False, True] if count > 1 else [False])]
+
+
+def measure_rounds(options):
+    """The medians of each row, and the ratio of its last figure to the first row's in the same round, of all rounds."""
+    rounds = []
+    for number in range(options.rounds):
+        measured = {}
+        for row in rows(options):
+            measured[row] = measure(*row, options)
+            print(f"round {number + 1}: {row[0]} nodes, hot keys {'on' if row[1] else 'off'}: {measured[row][-1]:,.0f}", file=sys.stderr)
+        rounds.append(measured)
+    first = rows(options)[0]
+    for row in rows(options):
+        figures = [statistics.median(one) for one in zip(*(measured[row] for measured in rounds))]
+        yield row, figures, sorted(measured[row][-1] / measured[first][-1] for measured in rounds)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--nodes", default="1,2,3")
     parser.add_argument("--pipeline", type=int, default=1)
-    parser.add_argument("--connections", type=int, default=24)
+    parser.add_argument("--connections", type=int, default=300)
     parser.add_argument("--seconds", type=float, default=6)
     parser.add_argument("--share", type=float, default=0.3)
     parser.add_argument("--clients", choices=["plain", "cluster"], default="plain")
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--pinned", action="store_true")
     options = parser.parse_args()
     if options.pinned:
@@ -220,14 +263,13 @@ def main():
         f"Pipeline {options.pipeline}, {options.connections} {options.clients} clients, {options.share:.0%} of the reads for one key"
         f"{', nodes on one processor and the load on another' if options.pinned else ''}.\n"
     )
-    print(
-        "| nodes | hot keys | reads/s | CPU µs per read | forwarded | from copies | grants/s | busiest node's share of the CPU "
-        "| reads per CPU second of the busiest |"
-    )
-    print("| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for count in map(int, options.nodes.split(",")):
-        for hot in [False, True] if count > 1 else [False]:
-            measure(count, hot, options)
+    headings = ["nodes", "hot keys", *(heading for heading, _ in COLUMNS), "to the first row", "of each round"]
+    print("| " + " | ".join(headings) + " |")
+    print("| ---: | --- " + "| ---: " * (len(headings) - 2) + "|")
+    for (count, hot), figures, ratios in measure_rounds(options):
+        cells = [shape.format(figure) for (_, shape), figure in zip(COLUMNS, figures)]
+        cells += [f"{statistics.median(ratios):.2f}", ", ".join(f"{ratio:.2f}" for ratio in ratios)]
+        print("| " + " | ".join([str(count), "on" if hot else "off", *cells]) + " |", flush=True)
 
 
 main()
