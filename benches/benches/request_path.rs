@@ -5,6 +5,7 @@
 use std::hint::black_box;
 
 use divan::Bencher;
+use forebay_cluster::state::Incarnation;
 use forebay_cluster::{Node, NodeId, NodeNumber, Standing, Topology, slot_of};
 use forebay_resp::{Decoder, Frame, Limits, Reply};
 use forebay_store::{Expiry, Store, StoreConfig};
@@ -94,6 +95,7 @@ mod route {
             zone: None,
             standing: Standing::Up,
             peer_address: "127.0.0.1:8001".to_owned(),
+            incarnation: Incarnation(1),
         });
         let key = key(42);
         bencher.bench_local(|| topology.is_here(slot_of(black_box(key.as_bytes()))));

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::slot::SLOT_COUNT;
 use crate::slots::{MAX_COPIES, NodeNumber, PerSlot};
-use crate::state::{ClusterState, Description, Member, Slot, Standing};
+use crate::state::{ClusterState, Description, Incarnation, Member, Slot, Standing};
 
 /// A node's identity, 40 lowercase hexadecimal digits as `CLUSTER NODES` shows them. It outlives restarts and addresses.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -39,6 +39,8 @@ pub struct Node {
     pub standing: Standing,
     /// Host and peer port, for those who call it.
     pub peer_address: String,
+    /// What its earlier lives have not handed on is gone.
+    pub incarnation: Incarnation,
 }
 
 /// Members and who holds which slot, at one epoch. Immutable: a change is a new value with the next epoch.
@@ -186,9 +188,22 @@ impl Node {
     fn of(member: &Member) -> Node {
         let Description { id, host, open_port, direct_port, http_port, peer_port, raft_port, zone, .. } =
             member.description.clone();
-        let Member { number, standing, .. } = *member;
+        let Member { number, standing, incarnation, .. } = *member;
         let peer_address = format!("{host}:{peer_port}");
-        Node { number, id, host, open_port, direct_port, http_port, peer_port, raft_port, zone, standing, peer_address }
+        Node {
+            number,
+            id,
+            host,
+            open_port,
+            direct_port,
+            http_port,
+            peer_port,
+            raft_port,
+            zone,
+            standing,
+            peer_address,
+            incarnation,
+        }
     }
 }
 
@@ -254,7 +269,7 @@ impl std::error::Error for InvalidNodeId {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::{Applied, Change, ClusterId, Incarnation};
+    use crate::state::{Applied, Change, ClusterId};
 
     fn node() -> Node {
         Node {
@@ -269,6 +284,7 @@ mod tests {
             zone: None,
             standing: Standing::Up,
             peer_address: "127.0.0.1:8001".to_owned(),
+            incarnation: Incarnation(1),
         }
     }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use arc_swap::ArcSwap;
 use forebay_cluster::discovery::DiscoveryError;
 use forebay_cluster::membership::MembershipError;
+use forebay_cluster::state::Incarnation;
 use forebay_cluster::{NodeId, NodeNumber, PeerTlsError, Standing, Topology};
 use forebay_origin::{Fault, Origin};
 use forebay_store::{Store, StoreConfig};
@@ -264,6 +265,7 @@ fn alone(who: Who, ports: Ports) -> forebay_cluster::Node {
         raft_port: 0,
         zone,
         standing: Standing::Up,
+        incarnation: Incarnation(0),
     }
 }
 

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use std::time::Duration;
 
+use forebay_cluster::state::Incarnation;
+use forebay_cluster::{Node as Member, NodeNumber};
 use forebay_store::UnixMillis;
 use smallvec::SmallVec;
 
@@ -24,7 +26,7 @@ pub struct Session {
     pub replies: Replies,
     /// `CLIENT NO-TOUCH`: reads do not count as use of a key.
     pub no_touch: bool,
-    /// `READONLY`: on the direct door, keys may be read from copies.
+    /// `READONLY`: keys may be read from copies that this node has.
     pub readonly: bool,
     /// Which of the single-writer statistics lanes the connection's thread writes.
     pub lane: usize,
@@ -33,6 +35,8 @@ pub struct Session {
     pub door: Door,
     /// What is asked comes from this node itself, or another.
     pub(crate) is_internal: bool,
+    /// The epoch by which another node has placed its requests; 0 if none has.
+    pub(crate) placed_by: u64,
     /// Requests that were sent to their owners before their turn. None while there are no such.
     pub(crate) ahead: Option<Box<Ahead>>,
     /// Something was answered from slots that others may own as soon as this node's lease has ended.
@@ -56,8 +60,21 @@ pub(crate) struct Told {
     pub(crate) unacknowledged: Unacknowledged,
     /// All that was written here, for WAIT.
     pub(crate) written: Recorded,
-    /// Whether something was written by other nodes.
-    pub(crate) elsewhere: bool,
+    /// Who else has written something.
+    pub(crate) elsewhere: SmallVec<[Writer; 2]>,
+}
+
+/// A node, in one of its lives, that has written for a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Writer {
+    pub(crate) number: NodeNumber,
+    pub(crate) incarnation: Incarnation,
+}
+
+impl Writer {
+    pub(crate) fn of(member: &Member) -> Writer {
+        Writer { number: member.number, incarnation: member.incarnation }
+    }
 }
 
 /// What replies have to wait for.
@@ -94,6 +111,17 @@ pub enum Door {
     Peer,
 }
 
+impl Door {
+    /// What clients are told that the server is (`redis_mode`): by the open door there is one server, whatever stands behind it, and some
+    /// clients for both kinds go by this alone whether they follow `-MOVED`.
+    pub(crate) fn mode(self) -> &'static str {
+        match self {
+            Door::Open | Door::Peer => "standalone",
+            Door::Direct => "cluster",
+        }
+    }
+}
+
 /// `CLIENT REPLY`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replies {
@@ -119,6 +147,7 @@ impl Session {
             now: 0,
             door,
             is_internal: door == Door::Peer,
+            placed_by: 0,
             readonly: false,
             ahead: None,
             by_lease: false,
@@ -145,11 +174,22 @@ impl Session {
         }
     }
 
-    /// Takes over what a part of a request has to wait for.
-    pub(crate) fn absorb(&mut self, mut part: Session) {
+    /// Another node has written for it.
+    pub(crate) fn wrote_at(&mut self, writer: Writer) {
+        let elsewhere = &mut self.told.get_or_insert_default().elsewhere;
+        if !elsewhere.contains(&writer) {
+            elsewhere.push(writer);
+        }
+    }
+
+    /// Takes over what a part of a request has done, and has to wait for.
+    pub(crate) fn absorb(&mut self, part: Session) {
         self.by_lease |= part.by_lease;
-        if let Some(unacknowledged) = part.take_unacknowledged() {
-            self.told.get_or_insert_default().unacknowledged.absorb(unacknowledged);
+        if let Some(part) = part.told {
+            let told = self.told.get_or_insert_default();
+            told.unacknowledged.absorb(part.unacknowledged);
+            told.written.absorb(&part.written);
+            part.elsewhere.into_iter().for_each(|writer| self.wrote_at(writer));
         }
     }
 

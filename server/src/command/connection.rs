@@ -212,7 +212,7 @@ fn welcome(call: &mut Call<'_>) {
     reply.bulk(b"id");
     reply.integer(call.session.client.id as i64);
     reply.bulk(b"mode");
-    reply.bulk(b"standalone");
+    reply.bulk(call.session.door.mode().as_bytes());
     reply.bulk(b"role");
     reply.bulk(b"master");
     reply.bulk(b"modules");

@@ -39,7 +39,7 @@ pub(super) const TABLE: &[Spec] = &[
         ),
     Spec::new("randomkey", 1, Flags::READONLY, Categories::KEYSPACE)
         .on_node(randomkey)
-        .everywhere(Merge::First)
+        .everywhere(Merge::Any)
         .tips(&["request_policy:all_shards", "nondeterministic_output"])
         .docs("generic", "1.0.0", "O(1)", "Picks a key of the database at random.", ""),
     Spec::new("swapdb", 3, Flags::WRITE.union(Flags::FAST), DANGEROUS).on_node(swapdb).docs(

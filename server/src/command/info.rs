@@ -14,6 +14,7 @@ use super::call::{Call, Flow};
 use super::error::CommandError;
 use super::spec::{Categories, Flags, Spec};
 use crate::node::Node;
+use crate::session::Door;
 
 pub(super) const TABLE: &[Spec] = &[Spec::new("info", -1, Flags::LOADING.union(Flags::STALE), Categories::DANGEROUS)
     .on_node(info)
@@ -49,7 +50,7 @@ const SECTIONS: &[Section] = &[
 ];
 
 fn info(call: &mut Call<'_>) -> Result<Flow, CommandError> {
-    let mut report = Report { node: call.node, now: call.now, text: String::new() };
+    let mut report = Report { node: call.node, door: call.session.door, now: call.now, text: String::new() };
     for section in SECTIONS.iter().filter(|section| is_wanted(call, section)) {
         report.section(section);
     }
@@ -71,6 +72,8 @@ fn is_wanted(call: &Call<'_>, section: &Section) -> bool {
 /// The reply as far as it is written.
 struct Report<'n> {
     node: &'n Node,
+    /// By which the client has come.
+    door: Door,
     /// Unix time in milliseconds.
     now: i64,
     text: String,

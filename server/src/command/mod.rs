@@ -37,7 +37,7 @@ mod numbers;
 mod object;
 mod packed_integer;
 pub mod pubsub;
-mod scan;
+pub(crate) mod scan;
 mod server;
 mod slowlog;
 mod strings;

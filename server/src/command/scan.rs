@@ -1,5 +1,8 @@
-//! Walks over what there is: SCAN, KEYS, HSCAN. They speak of the cache alone: what the origin has besides is not listed.
+//! Walks over what there is: SCAN, KEYS, HSCAN, and each node's part in a scan of all. They speak of the cache alone: what the origin has besides is not listed.
 
+use std::sync::LazyLock;
+
+use forebay_cluster::SLOT_COUNT;
 use forebay_resp::Reply;
 use forebay_store::{Keyspace, ObjectType};
 
@@ -11,7 +14,20 @@ use super::spec::{Categories, Flags, Merge, Spec};
 /// Elements that a step looks at unless `COUNT` says otherwise.
 const DEFAULT_COUNT: usize = 10;
 
+/// Bits of a [`LIFE`].
+pub(crate) const LIFE_BITS: u32 = 10;
+
+/// Of which process a position within a slot is: no other has the keys in the same order. One of a thousand is taken for another.
+static LIFE: LazyLock<u16> = LazyLock::new(|| rand::random::<u16>() & ((1 << LIFE_BITS) - 1));
+
 pub(super) const TABLE: &[Spec] = &[
+    Spec::new("forebay.scan", -5, Flags::READONLY.union(Flags::INTERNAL), Categories::empty()).on_node(scan_own).docs(
+        "generic",
+        "7.2.0",
+        "O(N) for a call, N being the number of slots and of keys that it comes past",
+        "Goes through the keys of the node's own slots: its part in a scan of all nodes.",
+        "slot position life share [MATCH pattern] [COUNT count] [TYPE type]",
+    ),
     Spec::new("keys", 2, Flags::READONLY, Categories::KEYSPACE.union(Categories::DANGEROUS))
         .on_node(keys)
         .everywhere(Merge::Append)
@@ -25,7 +41,7 @@ pub(super) const TABLE: &[Spec] = &[
         ),
     Spec::new("scan", -2, Flags::READONLY, Categories::KEYSPACE)
         .on_node(scan)
-        .everywhere(Merge::Cursor)
+        .everywhere(Merge::Scan)
         .tips(&["nondeterministic_output", "request_policy:special"])
         .docs(
             "generic",
@@ -58,6 +74,43 @@ fn scan(call: &mut Call<'_>) -> Result<Flow, CommandError> {
         }
     });
     answer_step(call.reply, next, found);
+    Ok(Flow::Continue)
+}
+
+/// Lists keys of the slots that are this node's by the topology that it knows, whose epoch it tells: from a slot on, and in that from a position that the
+/// process of this life gave. Tells where it has come to, which is at a slot of its own or behind the last; `share` nodes do so at the same time.
+fn scan_own(call: &mut Call<'_>) -> Result<Flow, CommandError> {
+    let (slot, position, life) = (call.integer(1)?, call.integer(2)?, call.integer(3)?);
+    let share = usize::try_from(call.integer(4)?).unwrap_or_default().max(1);
+    let filter = Filter::parse(call, 5, Over::Keys)?;
+    let count = filter.count.div_ceil(share);
+    let topology = call.node.topology.load_full();
+    let mut slot = u16::try_from(slot).unwrap_or(SLOT_COUNT);
+    let mut position = if life == i64::from(*LIFE) { position.unsigned_abs() } else { 0 };
+    let mut found = Elements::default();
+    let mut seen = 0;
+    while slot < SLOT_COUNT {
+        if topology.is_here(slot) {
+            if seen >= count {
+                break;
+            }
+            let visit = &mut |key: &[u8], object_type| {
+                if filter.admits_type(object_type) && filter.pattern.describes(key) {
+                    found.push(key);
+                }
+            };
+            position = call.node.store.scan_slot(call.session.db, slot, position, count, &mut seen, call.now, visit);
+            if position != 0 {
+                break;
+            }
+        }
+        (slot, position) = (slot + 1, 0);
+    }
+    call.reply.array(5);
+    for number in [topology.epoch() as i64, slot.into(), position as i64, i64::from(*LIFE)] {
+        call.reply.integer(number);
+    }
+    found.answer(call.reply);
     Ok(Flow::Continue)
 }
 
@@ -160,6 +213,7 @@ impl Elements {
     }
 }
 
+/// The reply to one step of a scan.
 fn answer_step(reply: &mut Reply, next: u64, found: Elements) {
     reply.array(2);
     reply.bulk_text(format_args!("{next}"));
@@ -171,7 +225,7 @@ fn parse_count(count: i64) -> Result<usize, CommandError> {
 }
 
 /// A cursor as C's `strtoul` reads it, since that is what clients may send: empty is 0, a sign is allowed and a negative number wraps.
-fn parse_cursor(text: &[u8]) -> Result<u64, CommandError> {
+pub(crate) fn parse_cursor(text: &[u8]) -> Result<u64, CommandError> {
     let (negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),
         [b'+', digits @ ..] | digits => (false, digits),

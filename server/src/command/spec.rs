@@ -152,10 +152,10 @@ pub enum Merge {
     AllOk,
     /// Each part answers an array; together they are all their elements.
     Append,
-    /// Each part answers something or nothing; one of them will do.
-    First,
-    /// One part at a time answers a cursor and what it has found.
-    Cursor,
+    /// One node answers something or nothing, and then another one is asked.
+    Any,
+    /// A scan: each part lists keys, and tells how far it has come.
+    Scan,
 }
 
 /// What runs the command.

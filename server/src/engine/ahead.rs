@@ -4,25 +4,26 @@
 //! turn; behind one that is neither, nothing is sent ahead, for it might be overtaken.
 
 use std::collections::VecDeque;
-use std::time::Instant;
 
 use bytes::Bytes;
+use forebay_cluster::NodeNumber;
 use forebay_cluster::peer::{Call, CallError};
 use forebay_resp::Reply;
 
-use super::forward::{self, Outcome};
+use super::forward::{self, Outcome, Sent};
 use crate::command::table::Command;
 use crate::hot::Grant;
+use crate::session::Writer;
 
 /// What is known of the requests from the next one on, and what was sent of them.
 #[derive(Default)]
 pub struct Ahead {
-    order: VecDeque<Sent>,
+    order: VecDeque<At>,
     groups: Vec<Group>,
 }
 
 /// Where a request is.
-enum Sent {
+enum At {
     /// Not sent: its turn is to come.
     Here,
     /// In this group.
@@ -32,7 +33,7 @@ enum Sent {
 }
 
 struct Group {
-    sent: Instant,
+    sent: Sent,
     state: State,
 }
 
@@ -49,9 +50,9 @@ pub(super) enum Next {
     /// Its group is not answered yet.
     Wait,
     /// It was run by its owner, and the reply is written.
-    Replied { failed: bool },
-    /// It was run, or was to be, by its owner; the reply may be kept.
-    Outcome(Outcome, Option<Grant>),
+    Replied { by: Writer, failed: bool },
+    /// It was run, or was to be, by its owner; the reply may be kept. Nobody was asked if a copy has answered.
+    Outcome(Outcome, Option<Grant>, Option<Writer>),
 }
 
 impl Ahead {
@@ -66,60 +67,68 @@ impl Ahead {
 
     /// Whether it knows of none that is to run here.
     pub(super) fn is_all_there(&self) -> bool {
-        self.order.iter().all(|sent| matches!(sent, Sent::There(_)))
+        self.order.iter().all(|sent| matches!(sent, At::There(_)))
     }
 
     pub(super) fn keep(&mut self) {
-        self.order.push_back(Sent::Here);
+        self.order.push_back(At::Here);
     }
 
     /// `group` counts from the number that [`Self::groups`] told before the first of these.
     pub(super) fn send(&mut self, group: usize) {
-        self.order.push_back(Sent::There(group));
+        self.order.push_back(At::There(group));
     }
 
     /// A copy has answered the request.
     pub(super) fn copied(&mut self, reply: Bytes) {
-        self.order.push_back(Sent::Copied(reply));
+        self.order.push_back(At::Copied(reply));
     }
 
     /// Whether the request at that place has been sent.
     pub(super) fn is_sent(&self, at: usize) -> bool {
-        matches!(self.order.get(at), Some(Sent::There(_)))
+        matches!(self.order.get(at), Some(At::There(_)))
     }
 
     pub(super) fn groups(&self) -> usize {
         self.groups.len()
     }
 
-    /// A group was sent not before `sent`, or could not be.
-    pub(super) fn sent(&mut self, call: Option<Call>, sent: Instant) {
+    /// A group was sent, or could not be.
+    pub(super) fn sent(&mut self, call: Option<Call>, sent: Sent) {
         let alone = || State::Failed(CallError::Unreachable("this node is alone".to_owned()));
         self.groups.push(Group { sent, state: call.map_or_else(alone, State::Waiting) });
+    }
+
+    /// Whether a group that was sent to `owner` is not answered. An owner keeps the order within a group alone, so another one might overtake it.
+    pub(super) fn is_awaited(&self, owner: NodeNumber) -> bool {
+        self.groups.iter().any(|group| group.sent.to.number == owner && matches!(group.state, State::Waiting(_)))
     }
 
     /// Takes the next request's place.
     pub(super) fn next(&mut self, command: &Command, epoch: impl Fn() -> u64, reply: &mut Reply) -> Next {
         let group = match self.order.pop_front() {
-            None | Some(Sent::Here) => return Next::Run,
-            Some(Sent::Copied(reply)) => return Next::Outcome(Outcome::Replied(reply), None),
-            Some(Sent::There(group)) => group,
+            None | Some(At::Here) => return Next::Run,
+            Some(At::Copied(reply)) => return Next::Outcome(Outcome::Replied(reply), None, None),
+            Some(At::There(group)) => group,
         };
         let Group { sent, state } = &mut self.groups[group];
+        let by = sent.to;
         match state {
             State::Waiting(_) => {
-                self.order.push_front(Sent::There(group));
+                self.order.push_front(At::There(group));
                 Next::Wait
             }
-            State::Failed(error) => Next::Outcome(forward::unanswered(error, command, epoch()), None),
+            State::Failed(error) => Next::Outcome(forward::unanswered(error, command, epoch()), None, Some(by)),
             State::Answered(answers) => {
                 if let Some(failed) = forward::take_plain(answers, reply) {
-                    return Next::Replied { failed };
+                    return Next::Replied { by, failed };
                 }
                 match forward::take_granted(answers) {
-                    Some((outcome, lasts)) => Next::Outcome(outcome, lasts.map(|lasts| Grant { sent: *sent, lasts })),
+                    Some((outcome, lasts)) => {
+                        Next::Outcome(outcome, lasts.map(|lasts| Grant { sent: sent.at, lasts }), Some(by))
+                    }
                     // An answer that cannot be read tells nothing of what was run.
-                    None => Next::Outcome(forward::unanswered(&CallError::Broken, command, epoch()), None),
+                    None => Next::Outcome(forward::unanswered(&CallError::Broken, command, epoch()), None, Some(by)),
                 }
             }
         }
@@ -127,7 +136,7 @@ impl Ahead {
 
     /// Waits until the next request's group is answered.
     pub(super) async fn answered(&mut self) {
-        let Some(Sent::There(group)) = self.order.front() else { return };
+        let Some(At::There(group)) = self.order.front() else { return };
         let state = &mut self.groups[*group].state;
         if let State::Waiting(call) = state {
             *state = match call.await {

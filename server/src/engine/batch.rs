@@ -8,14 +8,15 @@ use std::sync::Arc;
 
 use arc_swap::Guard;
 use arrayvec::ArrayVec;
-use forebay_cluster::Topology;
+use forebay_cluster::{Node as Member, Topology};
 use forebay_resp::{Args, Protocol, Reply};
 use forebay_store::{Key, MAX_PREFETCHED};
 
 use smallvec::SmallVec;
 
+use super::forward::{self, Sent};
 use super::gates::{self, Passage};
-use super::{Ahead, Engine, Request, Step, forward};
+use super::{Ahead, Engine, Request, Step};
 use crate::clock::Instant;
 use crate::command::spec::{InvalidKeyCount, Run};
 use crate::command::table::Command;
@@ -147,8 +148,7 @@ impl<'b> Batch<'_, 'b> {
         }
         let mut ahead = session.ahead.take().unwrap_or_default();
         let first = ahead.groups();
-        let sent = std::time::Instant::now();
-        let mut owners: SmallVec<[(&str, forward::Requests); 4]> = SmallVec::new();
+        let mut owners: SmallVec<[(&Member, forward::Requests); 4]> = SmallVec::new();
         for at in ahead.len().min(self.requests.len())..self.requests.len() {
             let prepared = &self.requests[at];
             let Some((command, keys)) = prepared.command.zip(self.keys_of(prepared)) else { break };
@@ -159,7 +159,10 @@ impl<'b> Batch<'_, 'b> {
                 ahead.keep();
                 continue;
             }
-            let Some(owner) = forward::owner(&self.topology, keys) else { break };
+            let Some(owner) = forward::owner(&self.topology, keys).filter(|owner| !ahead.is_awaited(owner.number))
+            else {
+                break;
+            };
             let found = match self.engine.find_copy(session, command, prepared.args, protocol) {
                 Found::Copy(reply) if !self.is_on_its_way(&ahead, at) => {
                     ahead.copied(reply);
@@ -167,10 +170,10 @@ impl<'b> Batch<'_, 'b> {
                 }
                 found => found,
             };
-            let group = match owners.iter().position(|(address, _)| *address == owner.peer_address) {
+            let group = match owners.iter().position(|(known, _)| known.number == owner.number) {
                 Some(group) => group,
                 None => {
-                    owners.push((&owner.peer_address, forward::Requests::of(session, protocol).keeping_copies()));
+                    owners.push((owner, forward::Requests::of(session, protocol).keeping_copies()));
                     owners.len() - 1
                 }
             };
@@ -182,7 +185,8 @@ impl<'b> Batch<'_, 'b> {
             ahead.send(first + group);
         }
         for (owner, requests) in owners {
-            ahead.sent(requests.send(&self.engine.node, &self.topology, owner), sent);
+            let sent = Sent::now_to(owner);
+            ahead.sent(requests.send(&self.engine.node, &self.topology, &owner.peer_address), sent);
         }
         session.ahead = (!ahead.is_empty()).then_some(ahead);
     }

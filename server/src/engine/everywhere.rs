@@ -2,27 +2,24 @@
 
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes};
-use forebay_cluster::peer::Call;
-use forebay_cluster::{Node as Member, Standing, Topology};
+use bytes::Bytes;
+use forebay_cluster::{Node as Member, SLOT_COUNT, Standing, Topology};
 use forebay_resp::{Args, Protocol, Reply};
 
 use super::Engine;
 use super::forward::{self, Outcome};
-use super::merge::{Merged, number};
+use super::merge::Merged;
+use super::part;
 use super::patience::Patience;
 use crate::command::error::CommandError;
-use crate::command::spec::Merge;
+use crate::command::spec::{Flags, Merge};
 use crate::session::Session;
-
-/// Bits of a scan's cursor that are the node's own; above them stands the node's place among the members.
-const OWN_CURSOR_BITS: u32 = 54;
 
 impl Engine {
     /// Has every member run a request, this node included.
     ///
     /// # Errors
-    /// When one of them cannot be reached, or answers an error. Others may have done their part.
+    /// When one of them cannot be reached for too long, or answers an error. Others may have done their part.
     pub(super) async fn everywhere(
         &self,
         session: &mut Session,
@@ -31,108 +28,155 @@ impl Engine {
         merge: Merge,
         patience: &mut Patience,
     ) -> Result<(), CommandError> {
-        let topology = self.populated(patience).await?;
-        let members: Vec<_> = topology.nodes().iter().filter(|member| may_own(member)).collect();
-        if merge == Merge::Cursor {
-            return self.scan_on(session, args, reply, &topology, &members).await;
-        }
-        let protocol = reply.protocol();
-        let ask = |member: &&Member| self.ask(session, args.iter(), protocol, &topology, member);
-        let calls: Vec<_> = members.iter().map(ask).collect();
-        let mut merged = Merged::of(merge, 0);
-        for call in calls {
-            merged.add(&[], self.done(session, args, protocol, call).await?)?;
-        }
-        merged.write(reply);
-        Ok(())
-    }
-
-    /// The topology, as soon as there is anybody in it.
-    async fn populated(&self, patience: &mut Patience) -> Result<Arc<Topology>, CommandError> {
-        loop {
-            let topology = self.node.topology.load_full();
-            if topology.nodes().iter().any(may_own) {
-                return Ok(topology);
-            }
-            if !self.settled(topology.epoch() + 1, patience).await {
-                return Err(CommandError::Down);
-            }
+        match merge {
+            Merge::Scan => self.scan(session, args, reply, patience).await,
+            Merge::Any => self.anywhere(session, args, reply, patience).await,
+            merge => self.everyone(session, args, reply, merge, patience).await,
         }
     }
 
-    /// Runs one step of a scan where its cursor says, and lets it go on at the next member when it has come to the end there.
-    async fn scan_on(
+    /// Asks all, and begins anew where one could not be reached, or where slots were moving while all wrote: they may have been nobody's part. So what
+    /// all do may be done twice within the time of the request.
+    async fn everyone(
         &self,
         session: &mut Session,
         args: Args<'_>,
         reply: &mut Reply,
-        topology: &Topology,
-        members: &[&Member],
+        merge: Merge,
+        patience: &mut Patience,
     ) -> Result<(), CommandError> {
-        let invalid = || CommandError::text("ERR invalid cursor");
-        let cursor = args.get(1).and_then(|cursor| std::str::from_utf8(cursor).ok()?.parse::<u64>().ok());
-        let cursor = cursor.ok_or_else(invalid)?;
-        let (place, own) = (cursor >> OWN_CURSOR_BITS, cursor & ((1 << OWN_CURSOR_BITS) - 1));
-        let own = own.to_string();
-        let part: Vec<&[u8]> =
-            args.iter().enumerate().map(|(at, argument)| if at == 1 { own.as_bytes() } else { argument }).collect();
-        let part = Args::from(&part[..]);
-        let member = usize::try_from(place).ok().and_then(|place| members.get(place));
-        let Some(member) = member else {
-            reply.array(2);
-            reply.bulk(b"0");
-            reply.array(0);
-            return Ok(());
-        };
-        let call = self.ask(session, part.iter(), reply.protocol(), topology, member);
-        let mut content = self.done(session, part, reply.protocol(), call).await?;
-        forward::error_in(&content)?;
-        let not_understood = || CommandError::text("ERR a node answered a scan in a way that is not understood");
-        let (count, digits) = (number(&mut content, b'*'), number(&mut content, b'$'));
-        let digits = digits.filter(|_| count == Some(2)).and_then(|digits| usize::try_from(digits).ok());
-        let digits = digits.filter(|digits| digits + 2 <= content.len()).ok_or_else(not_understood)?;
-        let next = content.split_to(digits);
-        content.advance(2);
-        let next: u64 =
-            std::str::from_utf8(&next).ok().and_then(|next| next.parse().ok()).ok_or_else(not_understood)?;
-        let next = match next {
-            0 if place + 1 < members.len() as u64 => (place + 1) << OWN_CURSOR_BITS,
-            0 => 0,
-            next => place << OWN_CURSOR_BITS | next,
-        };
-        reply.array(2);
-        reply.bulk(next.to_string().as_bytes());
-        forward::conclude(reply, content);
-        Ok(())
+        let writes = self.resolved(args).spec.flags.contains(Flags::WRITE);
+        loop {
+            let topology = self.whole(patience).await?;
+            let members: Vec<_> = topology.nodes().iter().filter(|member| may_own(member)).collect();
+            match self.all_of(session, args, reply.protocol(), &topology, &members).await? {
+                Parts::Answered(_) if writes && self.has_changed_since(&topology, patience).await => {}
+                Parts::Answered(parts) => {
+                    let mut merged = Merged::of(merge, 0);
+                    parts.into_iter().try_for_each(|part| merged.add(&[], part))?;
+                    merged.write(reply);
+                    return Ok(());
+                }
+                Parts::Again { epoch } => self.settled_or_down(epoch, patience).await?,
+            }
+        }
     }
 
-    /// What came of a part: what was asked of another member, or this node's own.
-    async fn done(
+    /// Asks one after the other, until one has something to answer. Who owns more slots is more probably asked first.
+    async fn anywhere(
+        &self,
+        session: &mut Session,
+        args: Args<'_>,
+        reply: &mut Reply,
+        patience: &mut Patience,
+    ) -> Result<(), CommandError> {
+        loop {
+            let topology = self.whole(patience).await?;
+            let mut members: Vec<_> = topology.nodes().iter().filter(|member| may_own(member)).collect();
+            let drawn = topology.owner_of(rand::random::<u16>() % SLOT_COUNT).map(|owner| owner.number);
+            members.sort_by_key(|member| Some(member.number) != drawn);
+            match self.first_of(session, args, reply.protocol(), &topology, &members).await? {
+                Ok(found) => {
+                    match found {
+                        Some(found) => forward::conclude(reply, found),
+                        None => reply.null(),
+                    }
+                    return Ok(());
+                }
+                Err(epoch) => self.settled_or_down(epoch, patience).await?,
+            }
+        }
+    }
+
+    /// The first answer that is not a null; the epoch to wait for where somebody cannot be asked.
+    async fn first_of(
         &self,
         session: &mut Session,
         args: Args<'_>,
         protocol: Protocol,
-        asked: Option<Call>,
-    ) -> Result<Bytes, CommandError> {
-        let outcome = match asked {
-            Some(call) => answer_of(call).await?,
-            None => self.do_own(session, args, protocol).await,
-        };
-        match outcome {
-            Outcome::Replied(content) => Ok(content),
-            Outcome::Again { .. } => Err(CommandError::Down),
-            Outcome::Uncertain => Err(forward::uncertain()),
+        topology: &Topology,
+        members: &[&Member],
+    ) -> Result<Result<Option<Bytes>, u64>, CommandError> {
+        for member in members {
+            match self.all_of(session, args, protocol, topology, &[member]).await? {
+                Parts::Again { epoch } => return Ok(Err(epoch)),
+                Parts::Answered(parts) => {
+                    let found = parts.into_iter().find(|part| !part.starts_with(b"$-1") && !part.starts_with(b"_"));
+                    if let Some(found) = found {
+                        forward::error_in(&found)?;
+                        return Ok(Ok(Some(found)));
+                    }
+                }
+            }
         }
+        Ok(Ok(None))
+    }
+
+    /// Has these members run a request, all at the same time.
+    ///
+    /// # Errors
+    /// When nobody knows whether one of them has run it.
+    pub(super) async fn all_of(
+        &self,
+        session: &mut Session,
+        args: Args<'_>,
+        protocol: Protocol,
+        topology: &Topology,
+        members: &[&Member],
+    ) -> Result<Parts, CommandError> {
+        let command = self.resolved(args);
+        let ask = |member: &&Member| self.ask(session, args.iter(), protocol, topology, member);
+        let calls: Vec<_> = members.iter().map(ask).collect();
+        let (mut parts, mut again) = (Vec::with_capacity(calls.len()), None);
+        for (member, call) in members.iter().zip(calls) {
+            let outcome = match call {
+                Some(call) => part::outcome(call, (session, command), topology, member).await,
+                None => self.do_own(session, args, protocol).await,
+            };
+            match outcome {
+                Outcome::Replied(content) => parts.push(content),
+                Outcome::Again { epoch } => again = again.max(Some(epoch)),
+                Outcome::Uncertain => return Err(forward::uncertain()),
+            }
+        }
+        Ok(again.map_or(Parts::Answered(parts), |epoch| Parts::Again { epoch }))
+    }
+
+    /// The topology, as soon as each slot has an owner who is there: without one its keys would be left out.
+    pub(super) async fn whole(&self, patience: &mut Patience) -> Result<Arc<Topology>, CommandError> {
+        loop {
+            let topology = self.node.topology.load_full();
+            if (0..SLOT_COUNT).all(|slot| topology.owner_of(slot).is_some_and(may_own)) {
+                return Ok(topology);
+            }
+            self.settled_or_down(topology.epoch() + 1, patience).await?;
+        }
+    }
+
+    /// Whether there is another topology by now, and time to go by that.
+    async fn has_changed_since(&self, topology: &Topology, patience: &mut Patience) -> bool {
+        let epoch = self.node.topology.load().epoch();
+        epoch != topology.epoch() && self.settled(epoch, patience).await
+    }
+
+    /// Waits until the topology is of `epoch` or later, or for a while.
+    ///
+    /// # Errors
+    /// Once the request has waited for long enough.
+    pub(super) async fn settled_or_down(&self, epoch: u64, patience: &mut Patience) -> Result<(), CommandError> {
+        self.settled(epoch, patience).await.then_some(()).ok_or(CommandError::Down)
     }
 }
 
-/// Whether there may be slots of this member: not once it is down.
-fn may_own(member: &Member) -> bool {
-    matches!(member.standing, Standing::Up | Standing::Leaving | Standing::Draining)
+/// What came of the parts of a request.
+pub(super) enum Parts {
+    /// By members, in the order in which they were asked.
+    Answered(Vec<Bytes>),
+    /// One of them could not be asked, and may be once the topology is of that epoch.
+    Again { epoch: u64 },
 }
 
-/// Nothing was done where nobody could be reached.
-async fn answer_of(call: Call) -> Result<Outcome, CommandError> {
-    let mut answers = call.await.map_err(|_| CommandError::Down)?;
-    Ok(forward::take(&mut answers).unwrap_or(Outcome::Uncertain))
+/// Whether there may be slots of this member: not once it is down.
+pub(super) fn may_own(member: &Member) -> bool {
+    matches!(member.standing, Standing::Up | Standing::Leaving | Standing::Draining)
 }

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::fill::Landed;
 use super::flight::Joined;
-use super::forward::{self, Outcome};
+use super::forward::{self, Outcome, Sent};
 use super::patience::Patience;
 use super::{Engine, Request, Step, ahead};
 use crate::clock::Instant;
@@ -18,7 +18,7 @@ use crate::command::error::CommandError;
 use crate::command::spec::{Flags, Merge};
 use crate::command::table::Command;
 use crate::hot::Grant;
-use crate::session::{Door, Session};
+use crate::session::{Door, Session, Writer};
 
 /// What a request waits for.
 pub enum Wait {
@@ -26,8 +26,8 @@ pub enum Wait {
     Loads(Loads),
     /// `CLIENT PAUSE`; the request starts over afterwards.
     Pause,
-    /// The answer of the keys' owner, who was not asked before `sent`.
-    Forward { call: Call, sent: std::time::Instant },
+    /// The answer of the keys' owner.
+    Forward { call: Call, sent: Sent },
     /// The answer to requests that were sent ahead, this one among them.
     Ahead,
     /// Its parts, each by the owner of some of its keys.
@@ -171,22 +171,22 @@ impl Engine {
         args: Args<'_>,
         reply: &mut Reply,
         answer: Result<Bytes, CallError>,
-        sent: std::time::Instant,
+        sent: Sent,
     ) -> Step {
         let (command, mut clock) = (self.resolved(args), self.node.clock.instant());
         session.now = self.node.clock.unix_millis();
         let (outcome, lasts) = match answer {
             Ok(mut answers) => match forward::take_plain(&mut answers, reply) {
                 Some(failed) => {
-                    self.replied(session, command, args, &mut clock, failed);
+                    self.replied(session, command, args, Some(sent.to), &mut clock, failed);
                     return Step::Done;
                 }
                 None => forward::take_granted(&mut answers).unwrap_or((Outcome::Uncertain, None)),
             },
             Err(error) => (forward::unanswered(&error, command, self.node.topology.load().epoch()), None),
         };
-        let grant = lasts.map(|lasts| Grant { sent, lasts });
-        self.conclude(session, command, args, reply, (outcome, grant), &mut clock)
+        let grant = lasts.map(|lasts| Grant { sent: sent.at, lasts });
+        self.conclude(session, command, args, reply, (outcome, grant, Some(sent.to)), &mut clock)
     }
 
     /// The owner's reply to a request has been written.
@@ -195,11 +195,12 @@ impl Engine {
         session: &mut Session,
         command: &'static Command,
         args: Args<'_>,
+        by: Option<Writer>,
         clock: &mut Instant,
         failed: bool,
     ) {
-        if command.spec.flags.contains(Flags::WRITE) {
-            session.told.get_or_insert_default().elsewhere = true;
+        if let Some(writer) = by.filter(|_| command.spec.flags.contains(Flags::WRITE)) {
+            session.wrote_at(writer);
         }
         session.end_caching();
         self.account(session, command, args, clock, failed);
@@ -227,9 +228,6 @@ impl Engine {
         if let Err(error) = &done {
             self.answer_error(error, reply);
         }
-        if self.node.cluster.is_some() && command.spec.flags.contains(Flags::WRITE) {
-            session.told.get_or_insert_default().elsewhere = true;
-        }
         if !command.full_name.starts_with("client") {
             session.end_caching();
         }
@@ -244,7 +242,7 @@ impl Engine {
         command: &'static Command,
         args: Args<'_>,
         reply: &mut Reply,
-        (outcome, grant): (Outcome, Option<Grant>),
+        (outcome, grant, by): (Outcome, Option<Grant>, Option<Writer>),
         clock: &mut Instant,
     ) -> Step {
         match outcome {
@@ -259,7 +257,7 @@ impl Engine {
                     self.keep_copy(session, command, args, reply.protocol(), &content, grant);
                 }
                 forward::conclude(reply, content);
-                self.replied(session, command, args, clock, failed);
+                self.replied(session, command, args, by, clock, failed);
             }
         }
         Step::Done
@@ -282,12 +280,12 @@ impl Engine {
         match next {
             ahead::Next::Run => None,
             ahead::Next::Wait => Some(Step::Wait(Wait::Ahead)),
-            ahead::Next::Replied { failed } => {
-                self.replied(session, command, args, clock, failed);
+            ahead::Next::Replied { by, failed } => {
+                self.replied(session, command, args, Some(by), clock, failed);
                 Some(Step::Done)
             }
-            ahead::Next::Outcome(outcome, grant) => {
-                Some(self.conclude(session, command, args, reply, (outcome, grant), clock))
+            ahead::Next::Outcome(outcome, grant, by) => {
+                Some(self.conclude(session, command, args, reply, (outcome, grant, by), clock))
             }
         }
     }

@@ -120,7 +120,8 @@ impl Flights {
     /// Loads again the entries that a read found due for it; nobody waits for them.
     pub(super) fn refresh(&self, keys: &[Key<'_>], now: UnixMillis) {
         let mut departures = self.departures();
-        for key in keys {
+        // Not of a copy: its owner does so.
+        for key in keys.iter().filter(|key| self.inner.node.roles.get(key.slot()).serves()) {
             if let Some(group) = self.inner.group_of(key).filter(|_| self.inner.under_way.load(Relaxed) < MAX_FLIGHTS) {
                 self.inner.node.telemetry.loads.refreshed.fetch_add(1, Relaxed);
                 let _joined = departures.depart(key, group, now, Departure::ToRefresh);

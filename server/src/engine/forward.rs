@@ -5,11 +5,11 @@
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use forebay_cluster::Topology;
 use forebay_cluster::peer::{Call, CallError};
+use forebay_cluster::{Node as Member, Topology};
 use forebay_resp::{Args, Protocol, Reply};
 use forebay_store::Key;
 
@@ -17,7 +17,7 @@ use crate::command::error::CommandError;
 use crate::command::spec::Flags;
 use crate::command::table::Command;
 use crate::node::Node;
-use crate::session::Session;
+use crate::session::{Session, Writer};
 
 /// In the first byte of what is sent: replies are to be in RESP3, reads are to leave no trace, the sender would keep copies of replies.
 const RESP3: u8 = 1;
@@ -49,6 +49,19 @@ const KEPT: usize = 64 << 10;
 
 thread_local! {
     static SPARE: Cell<BytesMut> = Cell::new(BytesMut::new());
+}
+
+/// When requests were sent at the earliest, and to which life of which node.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent {
+    pub(super) at: Instant,
+    pub(super) to: Writer,
+}
+
+impl Sent {
+    pub(super) fn now_to(owner: &Member) -> Sent {
+        Sent { at: Instant::now(), to: Writer::of(owner) }
+    }
 }
 
 /// Requests of one client for one owner, packed.
@@ -273,17 +286,18 @@ pub(super) fn take_plain(answers: &mut Bytes, reply: &mut Reply) -> Option<bool>
     Some(failed)
 }
 
-/// What came of a request that has no answer. A read may be sent again in any case.
+/// What came of a request, placed by the topology of `epoch`, that has no answer. A read may be sent again in any case: by the next topology, or when the
+/// node may be there again, but not at once, or whoever waits for a node that is gone would keep a processor busy.
 pub(super) fn unanswered(error: &CallError, command: &Command, epoch: u64) -> Outcome {
     match error {
-        CallError::Unreachable(_) | CallError::Busy => Outcome::Again { epoch },
-        CallError::Broken if command.spec.flags.contains(Flags::READONLY) => Outcome::Again { epoch },
+        CallError::Unreachable(_) | CallError::Busy => Outcome::Again { epoch: epoch + 1 },
+        CallError::Broken if command.spec.flags.contains(Flags::READONLY) => Outcome::Again { epoch: epoch + 1 },
         CallError::Broken => Outcome::Uncertain,
     }
 }
 
 /// The one other node that owns all keys.
-pub(super) fn owner<'t>(topology: &'t Topology, keys: &[Key<'_>]) -> Option<&'t forebay_cluster::Node> {
+pub(super) fn owner<'t>(topology: &'t Topology, keys: &[Key<'_>]) -> Option<&'t Member> {
     let (first, rest) = keys.split_first()?;
     let owner = topology.owner_of(first.slot())?;
     let is_owners = |key: &Key<'_>| topology.owner_of(key.slot()).is_some_and(|other| other.number == owner.number);

@@ -16,8 +16,6 @@ pub(super) enum Merged {
         count: i64,
         elements: Vec<Bytes>,
     },
-    /// Anything but a null, if there was any.
-    First(Option<Bytes>),
     Sum(i64),
     AllOk,
 }
@@ -27,10 +25,9 @@ impl Merged {
         match merge {
             Merge::Elements => Merged::Elements(vec![Bytes::new(); keys]),
             Merge::Append => Merged::Appended { count: 0, elements: Vec::new() },
-            Merge::First => Merged::First(None),
             Merge::Sum => Merged::Sum(0),
-            // A scan's reply is not made of parts.
-            Merge::AllOk | Merge::Cursor => Merged::AllOk,
+            // The replies of the last two are not made of parts.
+            Merge::AllOk | Merge::Any | Merge::Scan => Merged::AllOk,
         }
     }
 
@@ -42,13 +39,6 @@ impl Merged {
         forward::error_in(&content)?;
         let understood = match self {
             Merged::AllOk => content.first() == Some(&b'+'),
-            Merged::First(first) => {
-                let is_null = content.starts_with(b"$-1") || content.starts_with(b"_");
-                if !is_null {
-                    *first = Some(content);
-                }
-                true
-            }
             Merged::Appended { count, elements } => {
                 let more = number(&mut content, b'*');
                 elements.push(content);
@@ -60,17 +50,13 @@ impl Merged {
                     && keys.iter().all(|&key| element(&mut content).map(|found| elements[key] = found).is_some())
             }
         };
-        understood
-            .then_some(())
-            .ok_or(CommandError::text("ERR a node answered a part of this request in a way that is not understood"))
+        understood.then_some(()).ok_or_else(not_understood)
     }
 
     pub(super) fn write(self, reply: &mut Reply) {
         match self {
             Merged::AllOk => reply.ok(),
             Merged::Sum(sum) => reply.integer(sum),
-            Merged::First(None) => reply.null(),
-            Merged::First(Some(content)) => forward::conclude(reply, content),
             Merged::Appended { count, elements } => {
                 reply.array(usize::try_from(count).unwrap_or_default());
                 elements.into_iter().for_each(|part| forward::conclude(reply, part));
@@ -81,6 +67,11 @@ impl Merged {
             }
         }
     }
+}
+
+/// The error for a part's answer that is not what the command answers.
+pub(super) fn not_understood() -> CommandError {
+    CommandError::text("ERR a node answered a part of this request in a way that is not understood")
 }
 
 /// Takes a line with a number.

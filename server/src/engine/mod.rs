@@ -20,6 +20,7 @@ mod part;
 mod patience;
 pub mod peers;
 mod route;
+mod scan;
 mod split;
 mod track;
 mod writing;
@@ -53,6 +54,7 @@ use route::Route;
 pub use ahead::Ahead;
 pub use batch::{BATCH_REQUESTS, Batch, Keys as BatchKeys, Requests};
 pub use finish::{Loads, Rest, Wait};
+pub use forward::Sent;
 
 /// Times that one request is run, each after loading what the last run missed, before it is given up as unsettled.
 const MAX_RUNS: usize = 5;
@@ -208,6 +210,10 @@ impl Engine {
                 if let Some(merge) = command.spec.everywhere.filter(|_| self.has_others(session, request)) {
                     return Step::Wait(Wait::Everywhere(merge));
                 }
+                // As far as who asks for all parts, or what has moved meanwhile would be nobody's.
+                if command.spec.everywhere.is_some() && request.topology.epoch() < session.placed_by {
+                    return Step::Wait(Wait::Unsettled { epoch: session.placed_by });
+                }
                 self.run_on_node(handler, session, request, reply)
             }
             Run::Keys(handler) => match self.run_on_keys(handler, session, request, reply, brought) {
@@ -277,7 +283,7 @@ impl Engine {
         let is_loadable = |key: &Key<'_>| self.node.is_of_a_group(key.bytes());
         let mut keyspace = self.lock(keys, session);
         if !keys.iter().all(|key| self.node.roles.is_owned_alone(key.slot())) {
-            if let Some(ran) = self.elsewhere(session, request, keys, reply)? {
+            if let Some(ran) = self.elsewhere(session, request, keys, &mut keyspace, reply)? {
                 return Ok(ran);
             }
             groups::look_through_keys(&self.node, &mut keyspace, keys);
@@ -353,10 +359,13 @@ impl Engine {
         session: &mut Session,
         request: &Request<'_>,
         keys: &[Key<'_>],
+        keyspace: &mut Keyspace<'_>,
         reply: &mut Reply,
     ) -> Result<Option<Ran>, CommandError> {
         let Request { command, args, topology, .. } = *request;
-        Ok(Some(Ran::NotYet(match route::place(&self.node, topology, session, command, keys) {
+        // Only owners load, so what a copy does not know its owner is asked for.
+        let by_copies = session.readonly && self.missing(keyspace, session, request, keys).is_none();
+        Ok(Some(Ran::NotYet(match route::place(&self.node, topology, session, command, keys, by_copies) {
             Route::Here => {
                 session.by_lease = true;
                 return Ok(None);
@@ -378,7 +387,7 @@ impl Engine {
                     Found::Ended { served } => drop(requests.tell_served(served)),
                     Found::Copy(_) | Found::Nothing => {}
                 }
-                let sent = std::time::Instant::now();
+                let sent = Sent::now_to(owner);
                 match requests.send(&self.node, topology, &owner.peer_address) {
                     Some(call) => Step::Wait(Wait::Forward { call, sent }),
                     None => return Err(CommandError::Down),

@@ -5,9 +5,11 @@ use forebay_cluster::peer::Call;
 use forebay_cluster::{Node as Member, Topology};
 use forebay_resp::{Args, Protocol, Reply};
 
-use super::forward::{Outcome, Requests};
+use super::forward::{self, Outcome, Requests};
 use super::{Engine, Step};
-use crate::session::{Door, Session};
+use crate::command::spec::Flags;
+use crate::command::table::Command;
+use crate::session::{Door, Session, Writer};
 
 impl Engine {
     /// Asks another member for a part. `None` if that is this node itself.
@@ -46,4 +48,21 @@ impl Engine {
             Step::Done | Step::Close | Step::Wait(_) => Outcome::Replied(reply.copy_to_bytes(reply.remaining())),
         }
     }
+}
+
+/// What came of a part that another member was asked for.
+pub(super) async fn outcome(
+    call: Call,
+    (session, command): (&mut Session, &Command),
+    topology: &Topology,
+    member: &Member,
+) -> Outcome {
+    let outcome = match call.await {
+        Ok(mut answers) => forward::take(&mut answers).unwrap_or(Outcome::Uncertain),
+        Err(error) => forward::unanswered(&error, command, topology.epoch()),
+    };
+    if matches!(outcome, Outcome::Replied(_)) && command.spec.flags.contains(Flags::WRITE) {
+        session.wrote_at(Writer::of(member));
+    }
+    outcome
 }

@@ -83,9 +83,10 @@ impl PeerDoor {
         PeerDoor { engine, client, host, runtime }
     }
 
-    fn group(&self, caller: &Hello, content: Bytes) -> Option<Group> {
+    fn group(&self, caller: &Hello, epoch: u64, content: Bytes) -> Option<Group> {
         let received = Received::read(content)?;
         let mut session = Session::new(Arc::clone(&self.client), 0, true, Door::Peer);
+        session.placed_by = epoch;
         session.db = received.db;
         session.no_touch = received.no_touch;
         session.asker = caller.number.filter(|_| received.keeps_copies).map(|node| Asker { node, served: 0 });
@@ -102,7 +103,7 @@ impl PeerDoor {
 }
 
 impl PeerHandler for PeerDoor {
-    fn serve(&self, caller: &Hello, _epoch: u64, request: Bytes, answer: Answer) {
+    fn serve(&self, caller: &Hello, epoch: u64, request: Bytes, answer: Answer) {
         if let (Some(&TAKE_BACK), Some(member)) = (request.first(), self.engine.node().member()) {
             return answer.send(&hot::give_back(&member.hot.copies, &request));
         }
@@ -116,7 +117,7 @@ impl PeerHandler for PeerDoor {
             self.runtime.spawn(async move { answer.send(&meter::answer(&node, request)) });
             return;
         }
-        let Some(mut group) = self.group(caller, request) else {
+        let Some(mut group) = self.group(caller, epoch, request) else {
             return answer.send(&[]);
         };
         let waits = match group.run(&self.engine) {

@@ -32,13 +32,14 @@ pub(super) enum Route<'t> {
     Refused(CommandError),
 }
 
-/// Places a request by the roles of this node, and by one topology for the rest.
+/// Places a request by the roles of this node, and by one topology for the rest; by copies if the client is content with them and they will do.
 pub(super) fn place<'t>(
     node: &Node,
     topology: &'t Topology,
     session: &Session,
     command: &Command,
     keys: &[Key<'_>],
+    by_copies: bool,
 ) -> Route<'t> {
     let serves = |key: &Key<'_>| node.roles.get(key.slot()).serves();
     if keys.iter().all(serves) {
@@ -48,7 +49,7 @@ pub(super) fn place<'t>(
             false => Route::Unsettled { epoch: topology.epoch() + 1 },
         };
     }
-    if reads_copies(node, topology, session, command, keys) {
+    if by_copies && has_copies(node, topology, command, keys) {
         return Route::Here;
     }
     let is_settled = |key: &Key<'_>| match node.roles.get(key.slot()) {
@@ -69,13 +70,13 @@ pub(super) fn place<'t>(
     }
 }
 
-/// Whether a client that is content with copies reads some that are whole.
-fn reads_copies(node: &Node, topology: &Topology, session: &Session, command: &Command, keys: &[Key<'_>]) -> bool {
+/// Whether there are whole copies here of all that is read.
+fn has_copies(node: &Node, topology: &Topology, command: &Command, keys: &[Key<'_>]) -> bool {
     let is_copy = |key: &Key<'_>| {
         let role = node.roles.get(key.slot());
         role.serves() || (role == Role::Replica && topology.holds_whole(key.slot()))
     };
-    session.readonly && command.spec.flags.contains(Flags::READONLY) && node.has_lease() && keys.iter().all(is_copy)
+    command.spec.flags.contains(Flags::READONLY) && node.has_lease() && keys.iter().all(is_copy)
 }
 
 /// Tells a client of the direct door where to go.

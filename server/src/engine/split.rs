@@ -1,6 +1,5 @@
 //! One request for the keys of several owners: each gets a part, and the replies become one.
 
-use forebay_cluster::peer::Call;
 use forebay_cluster::{NodeNumber, Topology};
 use forebay_resp::{Args, Reply};
 use smallvec::SmallVec;
@@ -8,6 +7,7 @@ use smallvec::SmallVec;
 use super::Engine;
 use super::forward::{self, Outcome};
 use super::merge::Merged;
+use super::part;
 use super::patience::Patience;
 use crate::command::error::CommandError;
 use crate::command::spec::{Find, Flags, Merge};
@@ -31,7 +31,7 @@ impl Engine {
         patience: &mut Patience,
     ) -> Result<(), CommandError> {
         let command = self.table.resolve(args).map_err(|unresolved| unresolved.error)?;
-        let units = units(command, args).ok_or(CommandError::Syntax)?;
+        let units = units(command, args).ok_or(CommandError::Arity(command.full_name))?;
         self.remember_split(session, command, args);
         let mut merged = Merged::of(merge, units.len());
         let mut left: Vec<usize> = (0..units.len()).collect();
@@ -47,9 +47,9 @@ impl Engine {
             };
             let calls: Vec<_> = parts.iter().map(ask).collect();
             for (part, call) in parts.into_iter().zip(calls) {
-                let outcome = match (part.owner, call) {
+                let outcome = match (part.owner.and_then(|owner| topology.node(owner)), call) {
                     (None, _) => Outcome::Again { epoch: topology.epoch() + 1 },
-                    (Some(_), Some(call)) => outcome(call, command, topology.epoch()).await,
+                    (Some(owner), Some(call)) => part::outcome(call, (session, command), &topology, owner).await,
                     (Some(_), None) => {
                         let arguments = part.arguments(args, &units);
                         self.do_own(session, Args::from(&arguments[..]), protocol).await
@@ -132,12 +132,5 @@ impl Part {
         // What stands before the keys goes with each part.
         let before = 0..units.first().map_or(1, |unit| unit.first);
         before.chain(of_keys).filter_map(|at| args.get(at)).collect()
-    }
-}
-
-async fn outcome(call: Call, command: &Command, epoch: u64) -> Outcome {
-    match call.await {
-        Ok(mut answers) => forward::take(&mut answers).unwrap_or(Outcome::Uncertain),
-        Err(error) => forward::unanswered(&error, command, epoch),
     }
 }

@@ -153,7 +153,7 @@ impl Engine {
         let request = Request { command, args, keys: Ok(keys), topology };
         let mut keyspace = self.lock(keys, session);
         if !self.node.roles.is_owned_alone(key.slot()) {
-            match self.elsewhere(session, &request, keys, reply)? {
+            match self.elsewhere(session, &request, keys, &mut keyspace, reply)? {
                 Some(Ran::NotYet(step)) => return Ok(Prepared::Otherwise(step)),
                 Some(Ran::ToEnd) => return Ok(Prepared::Nothing),
                 None => groups::look_through_keys(&self.node, &mut keyspace, keys),

@@ -77,6 +77,7 @@ pub use prefetch::MAX_PREFETCHED;
 pub use settings::Settings;
 pub use store::{Store, StoreConfig};
 pub use string::{StringMut, StringRef, StringView};
+pub use table::CURSOR_BITS;
 pub use watch::Watcher;
 
 /// Milliseconds since 1970-01-01 00:00 UTC.

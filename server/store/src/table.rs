@@ -19,8 +19,9 @@ use crate::compaction::Visit;
 use crate::prefetch::fetch_line;
 use crate::random::Random;
 
-/// Bits of a scan's position. The rest of 64 is left for whoever must say which table a cursor belongs to.
-pub(crate) const CURSOR_BITS: u32 = 40;
+/// Bits of a scan's position: enough for 2^29 buckets, 32 GiB of them. The rest of 53 is left for whoever must say which table a cursor belongs
+/// to: a larger cursor would not survive a client that keeps numbers as IEEE 754 doubles, as JavaScript's do.
+pub const CURSOR_BITS: u32 = 29;
 
 /// Records per two buckets, on average, above which a bucket is split. High, because memory is what an index costs: the
 /// buckets that are yet to be split overflow often and the split ones hardly ever, which comes to 12 to 14.5 bytes a

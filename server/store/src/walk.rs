@@ -12,7 +12,7 @@ use crate::table::CURSOR_BITS;
 const RANDOM_TRIES: usize = 64;
 
 /// Where a scan stands: the slot, counted through the shards one after the other, and the position in its table. It
-/// fits in 62 bits, so that clients with signed cursors can carry it.
+/// fits in 53 bits, so that clients with numbers of any kind can carry it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ScanCursor {
     shard: usize,
@@ -44,6 +44,35 @@ impl Store {
             }
         }
         cursor.encode(self)
+    }
+
+    /// Visits keys of one slot, from a position in it on, which is 0 at its start, until `count` entries have been seen, and adds how many to `seen`.
+    /// Answers where to go on; 0 when the slot is done. Positions are of this store alone: another one has the keys in another order.
+    #[expect(clippy::too_many_arguments, reason = "a scan's state is its caller's")]
+    pub fn scan_slot(
+        &self,
+        db: u16,
+        slot: u16,
+        position: u64,
+        count: usize,
+        seen: &mut usize,
+        now: UnixMillis,
+        visit: &mut dyn FnMut(&[u8], ObjectType),
+    ) -> u64 {
+        let shard = self.cells()[self.placement().shard(slot)].lock();
+        let Some(database) = shard.database(db) else { return 0 };
+        let table = database.table(self.placement().index(slot));
+        let mut position = position;
+        while *seen < count {
+            position = table.scan(position, |entry| {
+                *seen += 1;
+                visit_key(entry, now, visit);
+            });
+            if position == 0 {
+                return 0;
+            }
+        }
+        position
     }
 
     /// Visits every key of the database, shard by shard.

@@ -56,7 +56,7 @@ impl Range<'_> {
             reply.integer(i64::from(client_port(node)));
             reply.bulk(node.id.as_str().as_bytes());
             // Further addresses: there are none.
-            reply.array(0);
+            reply.map(0);
         }
     }
 }

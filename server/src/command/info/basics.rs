@@ -25,7 +25,7 @@ pub(super) fn server(report: &mut Report<'_>) {
         ("redis_git_sha1", "00000000"),
         ("redis_git_dirty", "0"),
         ("redis_build_id", "0"),
-        ("redis_mode", "standalone"),
+        ("redis_mode", report.door.mode()),
     ]);
     report.field("os", operating_system());
     report.field("arch_bits", usize::BITS);
@@ -108,8 +108,8 @@ pub(super) fn cpu(report: &mut Report<'_>) {
     ]);
 }
 
-/// Every node answers CLUSTER, alone as well. `redis-cli --cluster` wants to be told so; clients that are not for clusters do not ask, and
-/// go by `redis_mode`, which stays `standalone`: at the open door there is one server, whatever stands behind it.
+/// Every node answers CLUSTER, alone as well, by both doors. `redis-cli --cluster` wants to be told so; clients that are not for clusters do not ask, and
+/// go by `redis_mode` ([`Door::mode`]).
 pub(super) fn cluster(report: &mut Report<'_>) {
     report.field("cluster_enabled", 1);
     // Whether every slot is where it is to be.

@@ -103,11 +103,16 @@ async fn run(engine: &Engine, ends: Ends, arguments: &[&[u8]]) -> Answer {
     let mut reply = Reply::new();
     // One request, one session: there is no connection that a step could want to be closed.
     let _step = engine.execute(&mut session, Args::from(arguments), &mut reply).await;
-    match session.take_unacknowledged() {
-        Some(recorded) if !engine.acknowledged(&recorded).await => {
-            Answer::Error("CLUSTERDOWN too few copies hold the write: it may or may not stay".to_owned())
+    if let Some(recorded) = session.take_unacknowledged() {
+        if !engine.acknowledged(&recorded).await {
+            return Answer::Error("CLUSTERDOWN too few copies hold the write: it may or may not stay".to_owned());
         }
-        _ => Answer::read(reply),
+    }
+    match engine.still_owns(&mut session) {
+        true => Answer::read(reply),
+        false => {
+            Answer::Error("CLUSTERDOWN this node has lost its lease: the answer may not be true any more".to_owned())
+        }
     }
 }
 

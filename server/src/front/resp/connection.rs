@@ -7,7 +7,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
 use forebay_cluster::peer::CallError;
@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 use super::bench::{Bench, READ_BYTES, Received};
 use super::socket::Line;
 use crate::clients::{Ask, Client};
-use crate::engine::{BATCH_REQUESTS, BatchKeys, Engine, Requests, Step, Wait};
+use crate::engine::{BATCH_REQUESTS, BatchKeys, Engine, Requests, Sent, Step, Wait};
 use crate::session::{Replies, Session};
 use crate::tracking::write_pushes;
 
@@ -332,7 +332,7 @@ impl<S: AsyncRead + AsyncWrite + Line + Unpin> Connection<S> {
     }
 
     /// Goes on with the next request, which was forwarded and has been answered.
-    fn forwarded(&mut self, answer: Result<Bytes, CallError>, sent: Instant, mark: Mark) -> Result<Turn, End> {
+    fn forwarded(&mut self, answer: Result<Bytes, CallError>, sent: Sent, mark: Mark) -> Result<Turn, End> {
         let Connection { session, engine, bench: Some(bench), .. } = self else {
             return Ok(Turn::Done);
         };

@@ -32,7 +32,7 @@ fn scan_all(store: &Store, count: usize, mut between: impl FnMut(usize)) -> BTre
             assert_eq!(object_type, ObjectType::String);
             seen.insert(number(name));
         });
-        assert!(cursor < 1 << 62, "a cursor must fit in a signed number");
+        assert!(cursor < 1 << 53, "a cursor must fit in a double");
         if cursor == 0 {
             return seen;
         }
