@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
-use forebay_cluster::peer::Call;
+use forebay_cluster::peer::{Call, CallError};
 use forebay_cluster::{Node as Member, Standing, Topology};
 use forebay_resp::{Args, Protocol, Reply};
 
@@ -122,6 +122,7 @@ impl Engine {
             Outcome::Replied(content) => Ok(content),
             Outcome::Again { .. } => Err(CommandError::Down),
             Outcome::Uncertain => Err(forward::uncertain()),
+            Outcome::Refused(error) => Err(error),
         }
     }
 }
@@ -133,6 +134,9 @@ fn may_own(member: &Member) -> bool {
 
 /// Nothing was done where nobody could be reached.
 async fn answer_of(call: Call) -> Result<Outcome, CommandError> {
-    let mut answers = call.await.map_err(|_| CommandError::Down)?;
+    let mut answers = call.await.map_err(|error| match error {
+        CallError::TooLarge(size) => forward::too_large(size),
+        CallError::Unreachable(_) | CallError::Broken | CallError::Busy => CommandError::Down,
+    })?;
     Ok(forward::take(&mut answers).unwrap_or(Outcome::Uncertain))
 }

@@ -37,7 +37,7 @@ struct Group {
     bench: Box<Bench>,
     /// The place of the next request.
     next: u16,
-    /// One was misplaced, so the rest is as well: none may overtake it.
+    /// One was misplaced or not run, so the rest is as well: none may overtake it.
     misplaced: Option<u64>,
 }
 
@@ -229,6 +229,9 @@ impl Group {
             self.session.asker = self.session.asker.map(|asker| Asker { served, ..asker });
             let step = match self.misplaced {
                 Some(epoch) => Step::Misplaced { epoch },
+                // The sender has nothing to wait for, and asks for each of the rest by itself. So what a pipeline asks together may be larger
+                // than what goes into one answer.
+                None if self.bench.answers.is_enough() => Step::Misplaced { epoch: 0 },
                 // Its node was started with more of them than this one.
                 None if self.session.db >= engine.node().identity.databases => {
                     self.bench.reply.error("ERR DB index is out of range at the key's owner");
