@@ -37,6 +37,7 @@ impl PeerHandler for Echo {
                 });
             }
             b"never" => drop(answer),
+            large if large.len() > MAX_CONTENT => answer.send_shared(request),
             b"too much" => answer.send(&vec![0; MAX_CALL + 1]),
             _ => answer.send(&request),
         }

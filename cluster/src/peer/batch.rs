@@ -24,11 +24,16 @@ impl From<TooLong> for Status {
 
 /// Adds a call of at most [`MAX_CALL`] bytes.
 pub(super) fn put(batch: &mut BytesMut, number: u64, content: &[u8]) {
-    debug_assert!(content.len() <= MAX_CALL, "its length would be told wrong");
     batch.reserve(HEADER + content.len());
-    batch.put_u64_le(number);
-    batch.put_u32_le(content.len() as u32);
+    put_header(batch, number, content.len());
     batch.put_slice(content);
+}
+
+/// Adds what stands in front of a call of `length` bytes, at most [`MAX_CALL`].
+pub(super) fn put_header(batch: &mut BytesMut, number: u64, length: usize) {
+    debug_assert!(length <= MAX_CALL, "the length would be told wrong");
+    batch.put_u64_le(number);
+    batch.put_u32_le(length as u32);
 }
 
 /// Takes the calls out of a stream's batches. Most lie whole in one, and are given out where they lie.

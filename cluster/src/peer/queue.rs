@@ -92,6 +92,15 @@ impl Waiting {
         }
     }
 
+    /// The same without copying the content, which is a batch by itself.
+    fn add_shared(&mut self, number: u64, content: Bytes) {
+        batch::put_header(&mut self.batch, number, content.len());
+        self.last = number;
+        self.set_aside();
+        self.full_bytes += content.len();
+        self.full.push_back(Full { rest: content, last: number });
+    }
+
     #[cold]
     fn set_aside(&mut self) {
         if !self.batch.is_empty() {
@@ -132,20 +141,25 @@ impl Waiting {
 impl Queue {
     /// Adds a call unless there is no room, or nobody sends any more.
     pub(super) fn push(self: &Arc<Self>, number: u64, content: &[u8]) -> bool {
-        self.push_if(number, content, |waiting| waiting.len() < MAX_QUEUED)
+        self.push_if(|waiting| waiting.len() < MAX_QUEUED, |waiting| waiting.add(number, content))
     }
 
     /// Adds a call even beyond the limit: for replies, whose requests were limited.
     pub(super) fn push_anyway(self: &Arc<Self>, number: u64, content: &[u8]) -> bool {
-        self.push_if(number, content, |_| true)
+        self.push_if(|_| true, |waiting| waiting.add(number, content))
     }
 
-    fn push_if(self: &Arc<Self>, number: u64, content: &[u8], may: impl FnOnce(&Waiting) -> bool) -> bool {
+    /// The same for a large one, which is not copied.
+    pub(super) fn push_shared(self: &Arc<Self>, number: u64, content: Bytes) -> bool {
+        self.push_if(|_| true, |waiting| waiting.add_shared(number, content))
+    }
+
+    fn push_if(self: &Arc<Self>, may: impl FnOnce(&Waiting) -> bool, add: impl FnOnce(&mut Waiting)) -> bool {
         let mut waiting = self.waiting.lock();
         if waiting.is_closed || !may(&waiting) {
             return false;
         }
-        waiting.add(number, content);
+        add(&mut waiting);
         // Who sends takes all that there is, so it has to be told once only.
         if waiting.is_announced || waiting.len() < ENOUGH && self.is_gathered() {
             return true;
@@ -280,6 +294,22 @@ mod tests {
         // After each message: how many calls are there whole, and the last of which there is anything.
         assert_eq!(ends, [(1, 1), (2, 2), (3, 3), (5, 5), (5, 6), (5, 6), (6, 6), (8, 8)]);
         assert!(queue.has_room() && queue.waiting.lock().full_bytes == 0);
+    }
+
+    #[test]
+    fn what_is_large_is_sent_from_where_it_lies() {
+        let queue = Arc::new(Queue::default());
+        let large = Bytes::from(vec![2; MAX_CONTENT + 1]);
+        assert!(queue.push(1, b"one") && queue.push_shared(2, large.clone()) && queue.push(3, b"three"));
+        let mut batches = Batches::new(Arc::clone(&queue), |batch| batch);
+        let (mut calls, mut found) = (batch::Calls::default(), Vec::new());
+        while let Some(mut batch) = next(&mut batches) {
+            assert!(batch.len() < MAX_CONTENT || batch.as_ptr() == large.as_ptr());
+            while let Some(call) = calls.next(&mut batch).expect("calls") {
+                found.push(call);
+            }
+        }
+        assert!(found == [(1, Bytes::from_static(b"one")), (2, large), (3, Bytes::from_static(b"three"))]);
     }
 
     #[test]

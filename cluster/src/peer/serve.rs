@@ -46,6 +46,12 @@ impl Answer {
         let content = if content.len() > MAX_CALL { too_large(content) } else { content };
         let _gone = self.queue.push_anyway(self.number, content);
     }
+
+    /// The same for an answer that is better not copied.
+    pub fn send_shared(self, content: Bytes) {
+        let content = if content.len() > MAX_CALL { Bytes::from_static(too_large(&content)) } else { content };
+        let _gone = self.queue.push_shared(self.number, content);
+    }
 }
 
 #[cold]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use forebay_cluster::Topology;
-use forebay_cluster::peer::{Call, CallError, MAX_CALL};
+use forebay_cluster::peer::{Call, CallError, MAX_CALL, MAX_CONTENT};
 use forebay_resp::{Args, Protocol, Reply};
 use forebay_store::Key;
 
@@ -238,6 +238,11 @@ impl Answers {
 
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// All of them, if they are many bytes: then they had better not be copied.
+    pub(super) fn take_large(&mut self) -> Option<Bytes> {
+        (self.0.len() > MAX_CONTENT).then(|| std::mem::take(&mut self.0).freeze())
     }
 
     pub(super) fn clear(&mut self) {

@@ -263,10 +263,17 @@ impl Group {
     }
 
     fn send(&mut self, engine: &Engine, answer: Answer) {
-        match engine.still_owns(&mut self.session) {
-            true => answer.send(self.bench.answers.as_bytes()),
+        if !engine.still_owns(&mut self.session) {
             // As if this node had ended: nobody knows what will become of it.
-            false => answer.send(&[]),
+            return answer.send(&[]);
+        }
+        match self.bench.answers.take_large() {
+            None => answer.send(self.bench.answers.as_bytes()),
+            Some(large) => {
+                // The bench looks small now, and may be kept.
+                self.bench.reply.shrink_to(0);
+                answer.send_shared(large);
+            }
         }
     }
 
