@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_cluster::NodeNumber;
-use forebay_cluster::peer::{Answer, CallError, Feed, FeedError, Hello, PeerHandler, PeerService, Peers};
+use forebay_cluster::peer::{
+    Answer, CallError, Feed, FeedError, Hello, MAX_CALL, MAX_CONTENT, PeerHandler, PeerService, Peers,
+};
 use forebay_cluster::state::{ClusterId, Incarnation};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -35,6 +37,8 @@ impl PeerHandler for Echo {
                 });
             }
             b"never" => drop(answer),
+            large if large.len() > MAX_CONTENT => answer.send_shared(request),
+            b"too much" => answer.send(&vec![0; MAX_CALL + 1]),
             _ => answer.send(&request),
         }
     }
@@ -109,6 +113,28 @@ async fn every_call_gets_its_own_answer() {
         let expected = if asked == b"later" { b"now".to_vec() } else { asked };
         assert_eq!(within(call).await.expect("answered"), expected);
     }
+}
+
+#[tokio::test]
+async fn calls_larger_than_a_message_get_their_answers_among_others() {
+    let (address, _server) = serve().await;
+    let peers = peers(CLUSTER, 1);
+    let sizes = [10, MAX_CONTENT, 3 * MAX_CONTENT + 5, 0, MAX_CONTENT - 12, 2 * MAX_CONTENT, 10];
+    let contents: Vec<Vec<u8>> = (1..).zip(sizes).map(|(number, size)| vec![number; size]).collect();
+    let calls: Vec<_> = contents.iter().map(|content| peers.call(&address, 5, content)).collect();
+    for (content, call) in contents.iter().zip(calls) {
+        assert!(within(call).await.expect("answered") == content[..]);
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_refused_and_breaks_nothing() {
+    let (address, _server) = serve().await;
+    let peers = peers(CLUSTER, 1);
+    let pending = peers.call(&address, 5, b"later");
+    assert_eq!(within(peers.call(&address, 5, &vec![0; MAX_CALL + 1])).await, Err(CallError::TooLarge(MAX_CALL + 1)));
+    assert_eq!(within(peers.call(&address, 5, b"too much")).await.as_deref(), Ok(&b""[..]));
+    assert_eq!(within(pending).await.as_deref(), Ok(&b"now"[..]));
 }
 
 #[tokio::test]

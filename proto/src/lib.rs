@@ -1,7 +1,7 @@
 //! What nodes say to each other: the messages and services of the `.proto` files, and nothing else.
 
 /// The version of the conversation between nodes. Nodes of different versions do not form a cluster.
-pub const PEER_PROTOCOL: u32 = 4;
+pub const PEER_PROTOCOL: u32 = 5;
 
 /// Requests of clients and effects on slots: the peer port.
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]

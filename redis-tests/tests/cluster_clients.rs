@@ -1,8 +1,11 @@
 //! Three nodes are one cache: for clients that know nothing of clusters, and for those that do.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 use std::time::Duration;
 
 use forebay_redis_tests::cluster::history::Outcome;
@@ -13,7 +16,7 @@ use forebay_redis_tests::cluster::register;
 use forebay_redis_tests::cluster::registers::{RegisterOptions, Registers};
 use forebay_redis_tests::cluster::view::SLOTS;
 use forebay_redis_tests::cluster::warehouse::{GROUPS, Warehouse};
-use forebay_redis_tests::connection::Connection;
+use forebay_redis_tests::connection::{Connection, encode};
 use forebay_redis_tests::herd::Herd;
 use forebay_redis_tests::process::eventually;
 use forebay_redis_tests::programs::{output, run_script};
@@ -254,6 +257,48 @@ fn a_hot_key_is_never_read_old() {
     assert_eq!(history.count(|outcome| matches!(outcome, Outcome::Refused(_) | Outcome::Unknown(_))), 0, "errors");
 }
 
+/// Replies and pipelines that are larger than any message between nodes are answered, and the streams that they come by stay whole for everybody else.
+#[test]
+fn what_is_large_is_forwarded_and_breaks_no_stream() {
+    let cluster = Cluster::start(ClusterOptions::default());
+    let (node, view) = (&cluster.nodes[0], cluster.nodes[0].view().expect("a view"));
+    let is_elsewhere = |tag: &String| view.holders(node.slot_of(tag))[0] != node.host().to_string();
+    let tag = (0..100).map(|n| format!("{{large:{n}}}")).find(is_elsewhere).expect("others own most keys");
+    let [big, huge] = [("big", 1 << 20), ("huge", 10 << 20)].map(|(name, size)| {
+        let (key, value) = (format!("{tag}:{name}"), (0..size).map(|at| (at % 251) as u8).collect::<Vec<u8>>());
+        assert_eq!(node.connect().call(&[b"SET", key.as_bytes(), &value]).expect("a reply"), b"+OK\r\n");
+        (key, value)
+    });
+    let address = node.address();
+    let is_over = AtomicBool::new(false);
+    let count = |n: usize| {
+        let mut connection = connect(address);
+        let counted = (1..).take_while(|_| !is_over.load(Relaxed));
+        let incr = |count| assert_eq!(connection.command(&format!("INCR {tag}:{n}")), Reply::Integer(count));
+        counted.map(incr).count()
+    };
+    let ask = || {
+        let mut keys = vec!["MGET"];
+        keys.resize(1 + 540, &big.0);
+        let mut asked = Asked::of(address, &encode(&keys));
+        asked.expect_line("*540");
+        (0..540).for_each(|_| asked.expect_value(&big.1));
+        let mut pipeline = Asked::of(address, &encode(&["GET", &huge.0]).repeat(20));
+        (0..20).for_each(|_| pipeline.expect_value(&huge.1));
+        let mut many: Vec<_> = (0..20).map(|_| Asked::of(address, &encode(&["GET", &huge.0]))).collect();
+        many.iter_mut().for_each(|asked| asked.expect_value(&huge.1));
+    };
+    thread::scope(|scope| {
+        // Connections go to workers in turn, so some of these share theirs with who asks.
+        let counting: Vec<_> = (0..4).map(|n| scope.spawn(move || count(n))).collect();
+        let asked = scope.spawn(ask).join();
+        is_over.store(true, Relaxed);
+        let counts: Vec<usize> = counting.into_iter().map(|counts| counts.join().expect("no error")).collect();
+        println!("meanwhile others counted {counts:?}");
+        assert!(asked.is_ok(), "what was large was not answered");
+    });
+}
+
 /// A node that is told nothing of others is a cluster of one, and a client of clusters may use it.
 #[test]
 fn a_node_alone_is_a_cluster_for_those_who_want_one() {
@@ -272,6 +317,31 @@ fn a_node_alone_is_a_cluster_for_those_who_want_one() {
 }
 
 // ---- tools --------------------------------------------------------------------------------------
+
+/// Replies that are compared as they come, since they are too large to be kept.
+struct Asked(BufReader<TcpStream>);
+
+impl Asked {
+    fn of(address: SocketAddr, requests: &[u8]) -> Self {
+        let mut stream = TcpStream::connect(address).expect("the node listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
+        stream.write_all(requests).expect("the node reads");
+        Self(BufReader::new(stream))
+    }
+
+    fn expect_line(&mut self, expected: &str) {
+        let mut line = String::new();
+        self.0.read_line(&mut line).expect("a line");
+        assert_eq!(line.trim_end(), expected);
+    }
+
+    fn expect_value(&mut self, value: &[u8]) {
+        self.expect_line(&format!("${}", value.len()));
+        let mut read = vec![0; value.len() + 2];
+        self.0.read_exact(&mut read).expect("a value");
+        assert!(read.strip_suffix(b"\r\n") == Some(value), "it is another value");
+    }
+}
 
 fn arguments(mode: &str, address: SocketAddr) -> [String; 3] {
     [mode.to_owned(), address.ip().to_string(), address.port().to_string()]

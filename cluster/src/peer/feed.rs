@@ -9,7 +9,8 @@ use tonic::{Status, Streaming};
 /// Frames that may be on their way between the stream and who reads or writes it. What else waits, waits with them.
 pub(super) const FRAMES: usize = 8;
 
-/// One end of a feed. When either end is dropped, both have ended.
+/// One end of a feed. When either end is dropped, both have ended, and so they have with a frame of more than [`MAX_CONTENT`](super::MAX_CONTENT)
+/// bytes.
 #[derive(Debug)]
 pub struct Feed {
     pub outgoing: mpsc::Sender<Bytes>,

@@ -31,7 +31,7 @@ use super::feed::{self, FRAMES, Feed, FeedError};
 use super::hello::Hello;
 use super::lane::{self, Lane};
 use super::queue::{Batches, Queue};
-use super::{MAX_MESSAGE, WINDOW};
+use super::{MAX_CALL, MAX_MESSAGE, WINDOW};
 use crate::refusal::{self, in_words};
 use crate::tls::PeerTls;
 
@@ -70,6 +70,9 @@ pub enum CallError {
     /// Nothing was sent.
     #[error("too much is under way to the node already")]
     Busy,
+    /// Nothing was sent, and nothing would ever be.
+    #[error("{0} bytes are too many to be sent to another node: it takes at most {MAX_CALL}")]
+    TooLarge(usize),
 }
 
 /// A call's answer, to be awaited. A call that is dropped may be carried out all the same.
@@ -159,6 +162,9 @@ impl Link {
         sender: oneshot::Sender<Result<Bytes, CallError>>,
         content: &[u8],
     ) -> Result<(), (oneshot::Sender<Result<Bytes, CallError>>, CallError)> {
+        if content.len() > MAX_CALL {
+            return Err((sender, CallError::TooLarge(content.len())));
+        }
         let mut calls = self.calls.lock();
         if let Some((at, reason)) = &calls.failed {
             if at.elapsed() < RETRY {
@@ -294,13 +300,16 @@ impl Link {
     }
 
     async fn read(&self, mut answers: Streaming<Batch>) -> Result<(), Status> {
-        while let Some(Batch { content, .. }) = answers.message().await? {
+        let mut begun = Calls::default();
+        while let Some(Batch { mut content, .. }) = answers.message().await? {
+            // Before the lock: a large one is copied until it is whole.
+            let mut next = begun.next(&mut content)?;
             let mut calls = self.calls.lock();
-            for call in Calls(content) {
-                let (number, answer) = call.map_err(|cut| Status::data_loss(cut.to_string()))?;
+            while let Some((number, answer)) = next {
                 if let Some(sender) = calls.under_way.remove(&number) {
                     let _gone = sender.send(Ok(answer));
                 }
+                next = begun.next(&mut content)?;
             }
         }
         Ok(())

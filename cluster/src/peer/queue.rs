@@ -1,6 +1,7 @@
-//! What waits to be sent on a stream. All that waits is one batch.
+//! What waits to be sent on a stream. All that waits is one batch, as long as it fits into a message.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,7 +11,8 @@ use futures_util::Stream;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
-use super::batch;
+use super::MAX_CONTENT;
+use super::batch::{self, HEADER};
 
 /// Bytes that may wait. Who finds more has to wait or to give up.
 pub(super) const MAX_QUEUED: usize = 64 << 20;
@@ -51,35 +53,115 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct Waiting {
+    /// What is to be sent before `batch`.
+    full: VecDeque<Full>,
+    /// Bytes of these.
+    full_bytes: usize,
+    /// The calls that came last. They fit into a message.
     batch: BytesMut,
-    /// The number of the last call that was taken to be sent.
+    /// The number of the last call that came.
     last: u64,
+    /// The number of the last call that was taken to be sent, were it only in part.
     last_taken: u64,
     is_closed: bool,
     /// Whether the sender knows that there is something.
     is_announced: bool,
 }
 
+/// A batch that takes no more calls: those that fit into a message together, or one that does not fit, which is sent in parts.
+struct Full {
+    rest: Bytes,
+    last: u64,
+}
+
+impl Waiting {
+    fn len(&self) -> usize {
+        self.full_bytes + self.batch.len()
+    }
+
+    #[inline]
+    fn add(&mut self, number: u64, content: &[u8]) {
+        let is_full = self.batch.len() + HEADER + content.len() > MAX_CONTENT;
+        if is_full {
+            self.set_aside();
+        }
+        batch::put(&mut self.batch, number, content);
+        self.last = number;
+        if is_full && self.batch.len() > MAX_CONTENT {
+            self.set_aside();
+        }
+    }
+
+    /// The same without copying the content, which is a batch by itself.
+    fn add_shared(&mut self, number: u64, content: Bytes) {
+        batch::put_header(&mut self.batch, number, content.len());
+        self.last = number;
+        self.set_aside();
+        self.full_bytes += content.len();
+        self.full.push_back(Full { rest: content, last: number });
+    }
+
+    #[cold]
+    fn set_aside(&mut self) {
+        if !self.batch.is_empty() {
+            let rest = std::mem::take(&mut self.batch).freeze();
+            self.full_bytes += rest.len();
+            self.full.push_back(Full { rest, last: self.last });
+        }
+    }
+
+    /// What goes into the next message.
+    #[inline]
+    fn take(&mut self) -> Option<Bytes> {
+        if !self.full.is_empty() {
+            return self.take_full();
+        }
+        if self.batch.is_empty() {
+            return None;
+        }
+        self.last_taken = self.last;
+        let batch = std::mem::take(&mut self.batch);
+        self.batch.reserve(batch.len().min(KEPT));
+        Some(batch.freeze())
+    }
+
+    #[cold]
+    fn take_full(&mut self) -> Option<Bytes> {
+        let Full { rest, last } = self.full.front_mut()?;
+        let content = rest.split_to(rest.len().min(MAX_CONTENT));
+        self.last_taken = *last;
+        self.full_bytes -= content.len();
+        if rest.is_empty() {
+            self.full.pop_front();
+        }
+        Some(content)
+    }
+}
+
 impl Queue {
     /// Adds a call unless there is no room, or nobody sends any more.
     pub(super) fn push(self: &Arc<Self>, number: u64, content: &[u8]) -> bool {
-        self.push_if(number, content, |waiting| waiting.batch.len() < MAX_QUEUED)
+        self.push_if(|waiting| waiting.len() < MAX_QUEUED, |waiting| waiting.add(number, content))
     }
 
     /// Adds a call even beyond the limit: for replies, whose requests were limited.
     pub(super) fn push_anyway(self: &Arc<Self>, number: u64, content: &[u8]) -> bool {
-        self.push_if(number, content, |_| true)
+        self.push_if(|_| true, |waiting| waiting.add(number, content))
     }
 
-    fn push_if(self: &Arc<Self>, number: u64, content: &[u8], may: impl FnOnce(&Waiting) -> bool) -> bool {
+    /// The same for a large one, which is not copied.
+    pub(super) fn push_shared(self: &Arc<Self>, number: u64, content: Bytes) -> bool {
+        self.push_if(|_| true, |waiting| waiting.add_shared(number, content))
+    }
+
+    fn push_if(self: &Arc<Self>, may: impl FnOnce(&Waiting) -> bool, add: impl FnOnce(&mut Waiting)) -> bool {
         let mut waiting = self.waiting.lock();
         if waiting.is_closed || !may(&waiting) {
             return false;
         }
-        batch::put(&mut waiting.batch, number, content);
-        waiting.last = number;
-        // Who sends takes all at once, so it has to be told once only.
-        if waiting.is_announced || waiting.batch.len() < ENOUGH && self.is_gathered() {
+        add(&mut waiting);
+        // Who sends takes all that there is, so it has to be told once only.
+        if waiting.is_announced || waiting.len() < ENOUGH && self.is_gathered() {
             return true;
         }
         waiting.is_announced = true;
@@ -103,7 +185,7 @@ impl Queue {
     /// Tells the sender what it has not been told.
     fn announce(&self) {
         let mut waiting = self.waiting.lock();
-        if waiting.batch.is_empty() || std::mem::replace(&mut waiting.is_announced, true) {
+        if waiting.len() == 0 || std::mem::replace(&mut waiting.is_announced, true) {
             return;
         }
         drop(waiting);
@@ -112,7 +194,7 @@ impl Queue {
 
     /// Whether so little waits that more may be asked for.
     pub(super) fn has_room(&self) -> bool {
-        self.waiting.lock().batch.len() < MAX_QUEUED
+        self.waiting.lock().len() < MAX_QUEUED
     }
 
     /// Ends the stream; what waits is dropped.
@@ -123,7 +205,7 @@ impl Queue {
         self.reader.wake();
     }
 
-    /// The number of the last call that may have been sent.
+    /// The number of the last call that may have been sent, at least in part.
     pub(super) fn last_taken(&self) -> u64 {
         self.waiting.lock().last_taken
     }
@@ -135,15 +217,13 @@ impl Queue {
         if waiting.is_closed {
             return Poll::Ready(None);
         }
-        if waiting.batch.is_empty() {
+        let Some(batch) = waiting.take() else {
             return Poll::Pending;
-        }
-        waiting.last_taken = waiting.last;
-        waiting.is_announced = false;
-        let batch = std::mem::take(&mut waiting.batch);
-        waiting.batch.reserve(batch.len().min(KEPT));
+        };
+        // Who was given a batch asks for another one without being told.
+        waiting.is_announced = waiting.len() > 0;
         drop(waiting);
-        Poll::Ready(Some(batch.freeze()))
+        Poll::Ready(Some(batch))
     }
 }
 
@@ -184,6 +264,66 @@ mod tests {
         batches.next().now_or_never().flatten()
     }
 
+    /// The calls of a batch that ends with one.
+    fn numbers(mut batch: Bytes) -> Vec<u64> {
+        let mut calls = batch::Calls::default();
+        std::iter::from_fn(|| calls.next(&mut batch).expect("calls")).map(|(number, _)| number).collect()
+    }
+
+    #[test]
+    fn what_fits_into_no_message_is_sent_in_parts_and_what_fits_whole() {
+        let queue = Arc::new(Queue::default());
+        let sizes = [10, MAX_CONTENT - HEADER, MAX_CONTENT / 2, MAX_CONTENT / 2, 10, 2 * MAX_CONTENT, 10, 10];
+        let pushed: Vec<Vec<u8>> = (1..).zip(sizes).map(|(number, size)| vec![number; size]).collect();
+        for (number, content) in (1..).zip(&pushed) {
+            assert!(queue.push(number, content));
+        }
+        let mut batches = Batches::new(Arc::clone(&queue), |batch| batch);
+        let (mut calls, mut found, mut ends) = (batch::Calls::default(), Vec::new(), Vec::new());
+        while let Some(mut batch) = next(&mut batches) {
+            assert!(batch.len() <= MAX_CONTENT);
+            let is_right = |waiting: &Waiting| waiting.is_announced == (waiting.len() > 0);
+            assert!(is_right(&queue.waiting.lock()));
+            while let Some((number, content)) = calls.next(&mut batch).expect("calls") {
+                assert_eq!(number as usize, found.len() + 1);
+                found.push(content.to_vec());
+            }
+            ends.push((found.len(), queue.last_taken()));
+        }
+        assert!(found == pushed);
+        // After each message: how many calls are there whole, and the last of which there is anything.
+        assert_eq!(ends, [(1, 1), (2, 2), (3, 3), (5, 5), (5, 6), (5, 6), (6, 6), (8, 8)]);
+        assert!(queue.has_room() && queue.waiting.lock().full_bytes == 0);
+    }
+
+    #[test]
+    fn what_is_large_is_sent_from_where_it_lies() {
+        let queue = Arc::new(Queue::default());
+        let large = Bytes::from(vec![2; MAX_CONTENT + 1]);
+        assert!(queue.push(1, b"one") && queue.push_shared(2, large.clone()) && queue.push(3, b"three"));
+        let mut batches = Batches::new(Arc::clone(&queue), |batch| batch);
+        let (mut calls, mut found) = (batch::Calls::default(), Vec::new());
+        while let Some(mut batch) = next(&mut batches) {
+            assert!(batch.len() < MAX_CONTENT || batch.as_ptr() == large.as_ptr());
+            while let Some(call) = calls.next(&mut batch).expect("calls") {
+                found.push(call);
+            }
+        }
+        assert!(found == [(1, Bytes::from_static(b"one")), (2, large), (3, Bytes::from_static(b"three"))]);
+    }
+
+    #[test]
+    fn what_waits_has_a_limit_however_it_is_cut() {
+        let queue = Arc::new(Queue::default());
+        let taken = (1..).take_while(|number| queue.push(*number, &[0; MAX_CONTENT / 2])).count();
+        assert_eq!(taken, (MAX_QUEUED).div_ceil(HEADER + MAX_CONTENT / 2));
+        assert!(!queue.has_room());
+        assert!(queue.push_anyway(taken as u64 + 1, b"a reply"));
+        let mut batches = Batches::new(Arc::clone(&queue), |batch| batch);
+        assert!(next(&mut batches).is_some_and(|batch| numbers(batch) == [1]));
+        assert_eq!(queue.last_taken(), 1);
+    }
+
     #[test]
     fn what_a_thread_gathers_is_announced_at_the_end_of_its_round() {
         let queue = Arc::new(Queue::default());
@@ -199,7 +339,7 @@ mod tests {
             scope.spawn(gathering).join().expect("no panic");
         });
         let mut batches = Batches::new(Arc::clone(&queue), |batch| batch);
-        assert!(next(&mut batches).is_some_and(|batch| batch::Calls(batch).count() == 2));
+        assert_eq!(next(&mut batches).map(numbers), Some(vec![1, 2]));
         assert!(!announced(&queue));
         assert!(queue.push(3, b"three"));
         assert!(announced(&queue), "a thread without rounds announces at once");

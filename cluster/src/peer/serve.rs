@@ -11,13 +11,13 @@ use futures_util::Stream;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
-use tracing::debug;
+use tracing::{debug, error};
 
-use super::MAX_MESSAGE;
 use super::batch::Calls;
 use super::feed::{self, FRAMES, Feed};
 use super::hello::{Hello, Stranger};
 use super::queue::{Batches, Queue};
+use super::{MAX_CALL, MAX_MESSAGE};
 
 /// What a node does for its peers.
 pub trait PeerHandler: Send + Sync + 'static {
@@ -39,11 +39,25 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Sends the answer. It is lost if the caller has gone.
+    /// Sends the answer, of at most [`MAX_CALL`] bytes; an empty one goes in the place of one that is larger. It is lost if the caller has
+    /// gone.
     #[inline]
     pub fn send(self, content: &[u8]) {
+        let content = if content.len() > MAX_CALL { too_large(content) } else { content };
         let _gone = self.queue.push_anyway(self.number, content);
     }
+
+    /// The same for an answer that is better not copied.
+    pub fn send_shared(self, content: Bytes) {
+        let content = if content.len() > MAX_CALL { Bytes::from_static(too_large(&content)) } else { content };
+        let _gone = self.queue.push_shared(self.number, content);
+    }
+}
+
+#[cold]
+fn too_large(content: &[u8]) -> &'static [u8] {
+    error!(bytes = content.len(), limit = MAX_CALL, "an answer to a peer is too large and was not sent");
+    &[]
 }
 
 /// The Peer service of a node.
@@ -87,7 +101,8 @@ impl<H: PeerHandler> Peer for PeerService<H> {
         let queue = Arc::new(Queue::default());
         let answers = Batches::new(Arc::clone(&queue), into_answer as fn(Bytes) -> Result<Batch, Status>);
         let requests = request.into_inner();
-        Ok(Response::new(Box::pin(Serving { handler: Arc::clone(&self.handler), caller, requests, queue, answers })))
+        let (handler, calls) = (Arc::clone(&self.handler), Calls::default());
+        Ok(Response::new(Box::pin(Serving { handler, caller, requests, calls, queue, answers })))
     }
 
     async fn feed(&self, request: Request<Streaming<Frame>>) -> Result<Response<Self::FeedStream>, Status> {
@@ -111,14 +126,14 @@ struct Serving<H> {
     handler: Arc<H>,
     caller: Hello,
     requests: Streaming<Batch>,
+    calls: Calls,
     queue: Arc<Queue>,
     answers: Batches<fn(Bytes) -> Result<Batch, Status>>,
 }
 
 impl<H: PeerHandler> Serving<H> {
-    fn run(&self, Batch { epoch, content }: Batch) -> Result<(), Status> {
-        for call in Calls(content) {
-            let (number, request) = call.map_err(|cut| Status::data_loss(cut.to_string()))?;
+    fn run(&mut self, Batch { epoch, mut content }: Batch) -> Result<(), Status> {
+        while let Some((number, request)) = self.calls.next(&mut content)? {
             self.handler.serve(&self.caller, epoch, request, Answer { number, queue: Arc::clone(&self.queue) });
         }
         Ok(())

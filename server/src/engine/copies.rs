@@ -75,6 +75,6 @@ impl Engine {
 async fn copies_of_others(call: Call) -> Option<usize> {
     match forward::take(&mut call.await.ok()?)? {
         Outcome::Replied(mut content) => number(&mut content, b':').and_then(|held| usize::try_from(held).ok()),
-        Outcome::Again { .. } | Outcome::Uncertain => None,
+        Outcome::Again { .. } | Outcome::Uncertain | Outcome::Refused(_) => None,
     }
 }

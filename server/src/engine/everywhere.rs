@@ -137,6 +137,7 @@ impl Engine {
                 Outcome::Replied(content) => parts.push(content),
                 Outcome::Again { epoch } => again = again.max(Some(epoch)),
                 Outcome::Uncertain => return Err(forward::uncertain()),
+                Outcome::Refused(error) => return Err(error),
             }
         }
         Ok(again.map_or(Parts::Answered(parts), |epoch| Parts::Again { epoch }))

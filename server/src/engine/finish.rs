@@ -251,6 +251,10 @@ impl Engine {
                 self.answer_error(&forward::uncertain(), reply);
                 self.account(session, command, args, clock, true);
             }
+            Outcome::Refused(error) => {
+                self.answer_error(&error, reply);
+                self.account(session, command, args, clock, true);
+            }
             Outcome::Replied(content) => {
                 let failed = content.first() == Some(&b'-');
                 if let Some(grant) = grant {

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use forebay_cluster::peer::{Call, CallError};
+use forebay_cluster::peer::{Call, CallError, MAX_CALL, MAX_CONTENT};
 use forebay_cluster::{Node as Member, Topology};
 use forebay_resp::{Args, Protocol, Reply};
 use forebay_store::Key;
@@ -43,6 +43,15 @@ const SHARED: usize = 16 << 10;
 
 /// A reply that may be kept, for so many milliseconds as stand in front of it.
 const GRANTED: u8 = 2;
+
+/// The largest reply that is forwarded.
+const MAX_REPLY: usize = 1 << 30;
+
+/// Behind so many bytes of replies no more of their group are made, so that the last one may be of the largest size whatever stands before it.
+const ENOUGH: usize = 64 << 20;
+
+// What comes behind is small: that requests were not run.
+const _: () = assert!(ENOUGH + MAX_REPLY + (32 << 20) <= MAX_CALL);
 
 /// Bytes of packed requests for which their memory is not kept for the next ones.
 const KEPT: usize = 64 << 10;
@@ -190,12 +199,14 @@ impl Received {
 pub(super) struct Answers(BytesMut);
 
 impl Answers {
-    /// A reply, and how long it may be kept.
+    /// A reply, and how long it may be kept. An error goes in the place of one that is too large.
     pub(super) fn reply(&mut self, reply: &mut Reply, granted: Option<Duration>) {
         let length = reply.remaining();
+        if length > MAX_REPLY {
+            return self.too_large(reply, length);
+        }
         self.0.reserve(ANSWER_HEADER + size_of::<u32>() + length);
         match granted {
-            // Replies are limited far below 4 GiB by what a value may be.
             None => {
                 self.0.put_u8(REPLY);
                 self.0.put_u32_le(length as u32);
@@ -215,6 +226,22 @@ impl Answers {
         reply.clear();
     }
 
+    /// As if the command had failed, but it has not.
+    #[cold]
+    fn too_large(&mut self, reply: &mut Reply, length: usize) {
+        reply.clear();
+        reply.shrink_to(0);
+        reply.error(format!(
+            "ERR the command was carried out, but its reply of {length} bytes is too large to be forwarded (at most {MAX_REPLY}): ask for less at a time, or the key's owner itself by a client that knows clusters"
+        ));
+        self.reply(reply, None);
+    }
+
+    /// Whether there is so much that what follows should be asked for by itself.
+    pub(super) fn is_enough(&self) -> bool {
+        self.0.len() > ENOUGH
+    }
+
     /// The request was not run: its keys are not this node's by the topology of `epoch`.
     pub(super) fn misplaced(&mut self, epoch: u64) {
         self.0.put_u8(MISPLACED);
@@ -224,6 +251,11 @@ impl Answers {
 
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// All of them, if they are many bytes: then they had better not be copied.
+    pub(super) fn take_large(&mut self) -> Option<Bytes> {
+        (self.0.len() > MAX_CONTENT).then(|| std::mem::take(&mut self.0).freeze())
     }
 
     pub(super) fn clear(&mut self) {
@@ -241,6 +273,8 @@ pub(super) enum Outcome {
     },
     /// Nobody knows whether it was run.
     Uncertain,
+    /// It was not run, and it would be in vain to ask again.
+    Refused(CommandError),
 }
 
 /// Takes the first answer; `None` for what no peer of this version sends.
@@ -293,7 +327,15 @@ pub(super) fn unanswered(error: &CallError, command: &Command, epoch: u64) -> Ou
         CallError::Unreachable(_) | CallError::Busy => Outcome::Again { epoch: epoch + 1 },
         CallError::Broken if command.spec.flags.contains(Flags::READONLY) => Outcome::Again { epoch: epoch + 1 },
         CallError::Broken => Outcome::Uncertain,
+        CallError::TooLarge(size) => Outcome::Refused(too_large(*size)),
     }
+}
+
+/// The error for a request that no peer takes.
+pub(super) fn too_large(size: usize) -> CommandError {
+    CommandError::from(format!(
+        "ERR a request of {size} bytes is too large to be forwarded (at most {MAX_CALL}): send it in parts, or to the keys' owner itself by a client that knows clusters"
+    ))
 }
 
 /// The one other node that owns all keys.
@@ -351,6 +393,29 @@ mod tests {
         assert_eq!(take_granted(&mut packed), Some(granted));
         assert_eq!(take(&mut packed), Some(Outcome::Again { epoch: 7 }));
         assert_eq!(take(&mut packed), None);
+    }
+
+    #[test]
+    fn a_reply_that_is_too_large_is_an_error_and_those_around_it_are_not() {
+        let (mut answers, mut reply) = (Answers::default(), Reply::new());
+        reply.simple("PONG");
+        answers.reply(&mut reply, None);
+        // Linked, and so neither written nor copied.
+        let large = Bytes::from(vec![0; MAX_REPLY / 8]);
+        (0..8).for_each(|_| reply.raw_shared(large.clone()));
+        reply.raw(&[b'x'; 100_000]);
+        answers.reply(&mut reply, Some(Duration::from_millis(300)));
+        assert!(reply.is_empty() && reply.allocated() < 100_000, "its memory is kept");
+        reply.integer(1);
+        answers.reply(&mut reply, None);
+        assert!(!answers.is_enough());
+        let mut packed = Bytes::copy_from_slice(answers.as_bytes());
+        assert_eq!(take(&mut packed), Some(Outcome::Replied(Bytes::from_static(b"+PONG\r\n"))));
+        let Some((Outcome::Replied(error), None)) = take_granted(&mut packed) else { panic!("no reply") };
+        let size = (MAX_REPLY + 100_000).to_string();
+        assert!(error_in(&error).is_err_and(|error| error.to_string().contains(&size)), "{error:?}");
+        assert_eq!(take(&mut packed), Some(Outcome::Replied(Bytes::from_static(b":1\r\n"))));
+        assert!(packed.is_empty());
     }
 
     proptest! {

@@ -37,7 +37,7 @@ struct Group {
     bench: Box<Bench>,
     /// The place of the next request.
     next: u16,
-    /// One was misplaced, so the rest is as well: none may overtake it.
+    /// One was misplaced or not run, so the rest is as well: none may overtake it.
     misplaced: Option<u64>,
 }
 
@@ -230,6 +230,9 @@ impl Group {
             self.session.asker = self.session.asker.map(|asker| Asker { served, ..asker });
             let step = match self.misplaced {
                 Some(epoch) => Step::Misplaced { epoch },
+                // The sender has nothing to wait for, and asks for each of the rest by itself. So what a pipeline asks together may be larger
+                // than what goes into one answer.
+                None if self.bench.answers.is_enough() => Step::Misplaced { epoch: 0 },
                 // Its node was started with more of them than this one.
                 None if self.session.db >= engine.node().identity.databases => {
                     self.bench.reply.error("ERR DB index is out of range at the key's owner");
@@ -261,10 +264,17 @@ impl Group {
     }
 
     fn send(&mut self, engine: &Engine, answer: Answer) {
-        match engine.still_owns(&mut self.session) {
-            true => answer.send(self.bench.answers.as_bytes()),
+        if !engine.still_owns(&mut self.session) {
             // As if this node had ended: nobody knows what will become of it.
-            false => answer.send(&[]),
+            return answer.send(&[]);
+        }
+        match self.bench.answers.take_large() {
+            None => answer.send(self.bench.answers.as_bytes()),
+            Some(large) => {
+                // The bench looks small now, and may be kept.
+                self.bench.reply.shrink_to(0);
+                answer.send_shared(large);
+            }
         }
     }
 

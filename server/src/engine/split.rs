@@ -58,6 +58,7 @@ impl Engine {
                 match outcome {
                     Outcome::Replied(content) => merged.add(&part.keys, content)?,
                     Outcome::Uncertain => return Err(forward::uncertain()),
+                    Outcome::Refused(error) => return Err(error),
                     Outcome::Again { epoch } => {
                         until = until.max(epoch);
                         left.extend(part.keys);

@@ -275,6 +275,7 @@ impl Engine {
                 Outcome::Replied(content) => merged.add(&[at], content),
                 Outcome::Again { .. } => Err(CommandError::Down),
                 Outcome::Uncertain => Err(forward::uncertain()),
+                Outcome::Refused(error) => Err(error),
             };
             result = result.and(added);
         }

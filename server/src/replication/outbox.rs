@@ -21,6 +21,9 @@ const SHARED_FROM: usize = 16 * 1024;
 /// A longer record is cut into frames of this many bytes.
 const LARGEST_FRAME: usize = 1024 * 1024;
 
+// And frames of many records, and of the answers to those of one, are not much larger.
+const _: () = assert!(4 * LARGEST_FRAME <= forebay_cluster::peer::MAX_CONTENT);
+
 /// Records for one peer.
 pub(super) struct Outbox {
     state: Mutex<State>,
