@@ -32,6 +32,7 @@ mod wire;
 mod writer;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -163,6 +164,12 @@ impl Membership {
     /// The state that is applied here. Until there is a cluster, an empty one of epoch 0.
     pub fn state(&self) -> watch::Receiver<Arc<ClusterState>> {
         self.node.state.subscribe()
+    }
+
+    /// Tells that from now on this process serves by the state of `epoch`, or serves nothing. It gets no lease before this is as far as the
+    /// change by which it stands as it does, so it is to be told of each state, behind all that is made of it.
+    pub fn serves_by(&self, epoch: u64) {
+        self.node.serves_by.store(epoch, Ordering::Release);
     }
 
     /// This node's number, while the present incarnation is a member.
@@ -314,6 +321,7 @@ fn node(config: MembershipConfig, writer: Writer) -> Node {
         incarnation: Mutex::new(config.incarnation),
         seated: OnceLock::new(),
         state: watch::Sender::new(Arc::new(empty)),
+        serves_by: AtomicU64::new(0),
         number: watch::Sender::new(None),
         phase: watch::Sender::new("starting".to_owned()),
         failure: watch::Sender::new(None),
