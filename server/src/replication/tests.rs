@@ -1,5 +1,6 @@
 //! Nodes that follow one another, beside the promise that they hold the same in the end.
 
+mod repair;
 mod stage;
 
 use std::sync::Arc;
