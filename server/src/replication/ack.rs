@@ -14,7 +14,7 @@ use super::peer::Peer;
 /// What was told to the holders of copies that the cluster counts among the replicas.
 #[derive(Clone, Debug, Default)]
 pub struct Recorded {
-    marks: SmallVec<[Mark; 2]>,
+    pub(super) marks: SmallVec<[Mark; 2]>,
     /// How many such copies that slot has, of those that were written, that has the fewest; one more than that, so that 0 is none written.
     fewest: u8,
 }
@@ -28,9 +28,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// One slot's last record to one peer.
 #[derive(Clone, Copy, Debug)]
-struct Mark {
+pub(super) struct Mark {
     slot: u16,
     peer: NodeNumber,
+    /// The epoch at which this node took the slot. If it has been another's since, whatever copies hold now may be without this.
+    since: u64,
     /// 0 if it was not on its way: then the peer has it with whatever it is told next of the slot.
     ticket: u64,
 }
@@ -40,7 +42,7 @@ enum Held {
     /// The peer holds it, or cannot become owner without taking the slot anew.
     Holds,
     Waited,
-    /// The slot is another node's.
+    /// The slot is another node's, or was since.
     Lost,
 }
 
@@ -88,18 +90,18 @@ impl Recorded {
         for mark in &later.marks {
             // A peer deals with records in their order, but what it holds of one slot tells nothing of another, which it may have refused.
             let lately = self.marks.len().saturating_sub(LATELY);
-            match self.marks[lately..].iter_mut().find(|known| (known.slot, known.peer) == (mark.slot, mark.peer)) {
-                Some(known) if mark.ticket == 0 || known.ticket <= mark.ticket => *known = *mark,
-                Some(_) => {}
+            match self.marks[lately..].iter_mut().find(|known| known.is_of_same(mark)) {
+                Some(known) => known.replace(mark),
                 None => self.marks.push(*mark),
             }
         }
     }
 
-    pub(super) fn note(&mut self, slot: u16, peer: NodeNumber, ticket: Option<u64>) {
-        let mark = Mark { slot, peer, ticket: ticket.unwrap_or(0) };
-        match self.marks.iter_mut().find(|known| (known.slot, known.peer) == (slot, peer)) {
-            Some(known) => *known = mark,
+    /// Notes what was told to a peer by the owner since that epoch.
+    pub(super) fn note(&mut self, (slot, since): (u16, u64), peer: NodeNumber, ticket: Option<u64>) {
+        let mark = Mark { slot, peer, since, ticket: ticket.unwrap_or(0) };
+        match self.marks.iter_mut().find(|known| known.is_of_same(&mark)) {
+            Some(known) => known.replace(&mark),
             None => self.marks.push(mark),
         }
     }
@@ -110,17 +112,28 @@ impl Recorded {
     }
 }
 
+impl Mark {
+    fn is_of_same(&self, other: &Mark) -> bool {
+        (self.slot, self.peer) == (other.slot, other.peer)
+    }
+
+    /// Makes this stand for a later one, too. What is lost stays lost, whatever comes later.
+    fn replace(&mut self, later: &Mark) {
+        if self.since == later.since && (later.ticket == 0 || self.ticket <= later.ticket) {
+            *self = *later;
+        }
+    }
+}
+
 impl Replication {
     /// Adds what a reader of the slot may have seen, as if it had written it: what has been told so far to the holders of copies.
     pub fn seen(&self, slot: u16, recorded: &mut Recorded) {
         let log = self.log(slot).lock();
-        if !log.is_owner() {
-            return;
-        }
+        let Some(since) = log.owned_since() else { return };
         let mut copies = 0;
         for target in log.targets.iter().filter(|target| target.in_sync) {
             copies += 1;
-            recorded.note(slot, target.peer.number, Some(target.peer.outbox.pushed()));
+            recorded.note((slot, since), target.peer.number, Some(target.peer.outbox.pushed()));
         }
         drop(log);
         recorded.note_copies(copies);
@@ -218,12 +231,13 @@ impl Replication {
 
     fn is_held(&self, mark: &Mark) -> bool {
         let mut log = self.log(mark.slot).lock();
-        log.target(mark.peer).is_some_and(|target| target.in_sync && target.has_dealt_with(mark.ticket))
+        let is_same = log.owned_since() == Some(mark.since);
+        is_same && log.target(mark.peer).is_some_and(|target| target.in_sync && target.has_dealt_with(mark.ticket))
     }
 
     fn state_of(&self, mark: &Mark) -> Held {
         let mut log = self.log(mark.slot).lock();
-        if !log.is_owner() {
+        if log.owned_since() != Some(mark.since) {
             return Held::Lost;
         }
         match log.target(mark.peer) {

@@ -155,6 +155,14 @@ impl SlotLog {
         matches!(self.duty, Duty::Owner { .. })
     }
 
+    /// The epoch at which this node became the slot's owner.
+    pub(super) fn owned_since(&self) -> Option<u64> {
+        match self.duty {
+            Duty::Owner { since, .. } => Some(since),
+            Duty::Holder { .. } | Duty::Away => None,
+        }
+    }
+
     pub(super) fn target(&mut self, number: NodeNumber) -> Option<&mut Target> {
         self.targets.iter_mut().find(|target| target.peer.number == number)
     }

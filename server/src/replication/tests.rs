@@ -242,6 +242,34 @@ fn all_that_count_are_waited_for_and_no_others() {
     });
 }
 
+/// The slot was another's for a while, who may have had it without what was written here before.
+#[test]
+fn what_was_written_before_a_slot_was_lost_is_not_held_when_it_is_back() {
+    run(async {
+        let (mut stage, slot) = (Stage::new(2, 2), slot_of(b"{a}"));
+        stage.settle(&slots()).await;
+        let owner = stage.owner(slot);
+        let (other, link) = (stage.other(slot), stage.linked());
+        link.into_iter().filter(|(from, _)| *from == owner.number).for_each(|pair| stage.cut(pair));
+        turns(3_000).await;
+        let lost = owner.execute(&SET, 0, &[b"set", b"{a}1", b"v"]);
+        stage.come_and_go(&owner);
+        stage.settle(&slots()).await;
+        let (from, to) = (other.number, owner.number);
+        if !owner.owns(slot) {
+            let (slots, epoch) = ([slot].into_iter().collect(), stage.state.epoch());
+            stage.state.apply(forebay_cluster::state::Change::HandOver { from, to, slots, epoch });
+            stage.nodes.iter().for_each(|node| node.learn(&stage.state));
+        }
+        assert!(owner.owns(slot), "it is not back");
+        let mut both = lost.clone();
+        both.absorb(&owner.execute(&SET, 0, &[b"set", b"{a}2", b"v"]));
+        stage.settle(&slots()).await;
+        assert_eq!((owner.replication.copies(&lost), owner.replication.copies(&both)), (0, 0));
+        assert!(!owner.replication.held_by_all(&lost).await && !owner.replication.held_by_all(&both).await);
+    });
+}
+
 /// What a peer holds of one slot tells nothing of another.
 #[test]
 fn every_slot_that_was_written_counts() {
@@ -251,12 +279,13 @@ fn every_slot_that_was_written_counts() {
         let [first, second] = slots;
         let owner = stage.owner(first);
         let peer = stage.other(first).number;
+        let since = |slot| owner.replication.log(slot).lock().owned_since().unwrap();
         let mut recorded = Recorded::default();
-        recorded.note(first, peer, None);
+        recorded.note((first, since(first)), peer, None);
         recorded.note_copies(1);
         owner.replication.log(first).lock().target(peer).unwrap().refuse(u64::MAX);
         let mut later = Recorded::default();
-        later.note(second, peer, Some(0));
+        later.note((second, since(second)), peer, Some(0));
         later.note_copies(1);
         recorded.absorb(&later);
         assert_eq!(owner.replication.copies(&recorded), 0, "slot {first} was refused");
