@@ -216,7 +216,7 @@ impl Engine {
             if member.min_acks > 1 || by_all {
                 told.unacknowledged.recorded.absorb(&recorded);
             }
-            told.written.absorb(&recorded);
+            member.replication.remember(&mut told.written, &recorded);
         }
         match has_moved {
             true => self.forget_elsewhere(session, key).await,

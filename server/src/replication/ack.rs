@@ -1,5 +1,6 @@
 //! Whether changes are held by copies: for `min-acks`, WAIT and handing slots over.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,9 @@ pub struct Recorded {
 /// Among so many of the newest marks one of the same slot and peer is looked for, to be replaced; one that is further back stays, and is
 /// asked about in vain.
 const LATELY: usize = 16;
+
+/// So many marks are kept without asking whether they are still of use.
+const KEPT: usize = 64;
 
 /// Between two looks at whether a holder that does not answer is still counted among the replicas.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -106,6 +110,17 @@ impl Recorded {
         }
     }
 
+    /// Whether the next marks would need more room than there is.
+    fn is_full(&self, more: usize) -> bool {
+        self.marks.len() >= KEPT && self.marks.len() + more > self.marks.capacity()
+    }
+
+    /// Leaves out what is said twice: of several marks of a slot and a peer that one stays that asks for most.
+    fn condense(&mut self) {
+        self.marks.sort_unstable_by_key(|mark| (mark.slot, mark.peer, mark.since, Reverse(mark.ticket)));
+        self.marks.dedup_by(|other, first| first.is_of_same(other));
+    }
+
     pub(super) fn note_copies(&mut self, copies: usize) {
         let copies = copies as u8 + 1;
         self.fewest = if self.fewest == 0 { copies } else { self.fewest.min(copies) };
@@ -137,6 +152,21 @@ impl Replication {
         }
         drop(log);
         recorded.note_copies(copies);
+    }
+
+    /// Adds to all that a session has written, for as long as it lives. Whenever that would take more room, what copies hold is left out,
+    /// since they go on holding it, and room is made for twice as much as is left: so each mark is asked about once or twice, and there are
+    /// never more of them than twice the slots and their holders.
+    pub fn remember(&self, written: &mut Recorded, recorded: &Recorded) {
+        if written.is_full(recorded.marks.len()) {
+            written.marks.retain(|mark| !self.is_held(mark));
+            written.condense();
+            let left = written.marks.len();
+            if left > written.marks.capacity() / 2 {
+                written.marks.reserve(left + recorded.marks.len());
+            }
+        }
+        written.absorb(recorded);
     }
 
     /// How many copies, besides the owner's, surely hold all of that.

@@ -270,6 +270,48 @@ fn what_was_written_before_a_slot_was_lost_is_not_held_when_it_is_back() {
     });
 }
 
+/// A connection may live and write for weeks.
+#[test]
+fn what_a_session_has_written_takes_no_more_room_than_what_copies_lack() {
+    run(async {
+        let mut stage = Stage::new(3, 3);
+        stage.settle(&slots()).await;
+        let node = Arc::clone(&stage.nodes[0]);
+        let (mut written, mut key) = (Recorded::default(), 0_u64);
+        let mut write = |written: &mut Recorded, times| {
+            for _ in 0..times {
+                let name = loop {
+                    key += 1;
+                    let name = key.to_string().into_bytes();
+                    if node.owns(slot_of(&name)) {
+                        break name;
+                    }
+                };
+                node.replication.remember(written, &node.execute(&SET, 0, &[b"set", &name, b"v"]));
+            }
+        };
+        let mut most = 0;
+        for _ in 0..500 {
+            write(&mut written, 20);
+            node.replication.acknowledged(&written, 2).await;
+            most = most.max(written.marks.len());
+        }
+        assert!(most < 300, "{most} marks for 20 writes under way");
+        assert_eq!(node.replication.copies(&written), 2);
+
+        // Of those whose copies hold nothing there is one for each slot and holder.
+        let holders: Vec<_> = stage.linked().into_iter().filter(|(from, _)| *from == node.number).collect();
+        holders.iter().for_each(|pair| stage.cut(*pair));
+        turns(3_000).await;
+        write(&mut written, 60_000);
+        let owned = (0..SLOT_COUNT).filter(|slot| node.owns(*slot)).count();
+        assert!(written.marks.len() <= 4 * owned, "{} marks for {owned} slots", written.marks.len());
+        assert_eq!(node.replication.copies(&written), 0);
+        stage.settle(&slots()).await;
+        node.replication.acknowledged(&written, 2).await;
+    });
+}
+
 /// What a peer holds of one slot tells nothing of another.
 #[test]
 fn every_slot_that_was_written_counts() {
