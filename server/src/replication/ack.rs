@@ -4,13 +4,14 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_cluster::NodeNumber;
 use forebay_cluster::state::SlotSet;
+use forebay_cluster::{NodeNumber, SLOT_COUNT};
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use super::Replication;
 use super::peer::Peer;
+use super::slot_log::Target;
 
 /// What was told to the holders of copies that the cluster counts among the replicas.
 #[derive(Clone, Debug, Default)]
@@ -59,12 +60,15 @@ pub struct NotHeld {
 }
 
 /// What was told to each peer until a moment. There is always more to tell: digests go to peers without anybody's writing.
-pub struct Told(Vec<(Arc<Peer>, u64)>);
+pub struct Told<'r> {
+    replication: &'r Replication,
+    peers: Vec<(Arc<Peer>, u64)>,
+}
 
-impl Told {
+impl Told<'_> {
     /// Waits until all peers have dealt with it. The caller sets a limit.
     pub async fn dealt_with(&self) {
-        for (peer, through) in &self.0 {
+        for (peer, through) in &self.peers {
             let wake = Arc::new(Notify::new());
             while peer.dealt() < *through {
                 peer.wake_after(*through, &wake);
@@ -73,9 +77,21 @@ impl Told {
         }
     }
 
-    /// How many peers have dealt with it.
+    /// How many copies hold it, in that slot of this node's that has the fewest: a peer that has dealt with all of it may hold no copy of a
+    /// slot, or one that has gone astray.
     pub fn up_to_date(&self) -> usize {
-        self.0.iter().filter(|(peer, through)| peer.dealt() >= *through).count()
+        (0..SLOT_COUNT).filter_map(|slot| self.copies(slot)).min().unwrap_or_default()
+    }
+
+    /// How many copies of a slot hold what was told of it, if it is this node's.
+    fn copies(&self, slot: u16) -> Option<usize> {
+        let log = self.replication.log(slot).lock();
+        let holds = |target: &&Target| {
+            let told = self.peers.iter().find(|(peer, _)| Arc::ptr_eq(peer, &target.peer));
+            // Who has become a peer since was told of all by that.
+            target.in_sync && target.has_dealt_with(told.map_or(0, |(_, through)| *through))
+        };
+        log.is_owner().then(|| log.targets.iter().filter(holds).count())
     }
 }
 
@@ -245,8 +261,9 @@ impl Replication {
     }
 
     /// All that was told to peers so far.
-    pub fn told(&self) -> Told {
-        Told(self.peers.read().values().map(|peer| (Arc::clone(peer), peer.outbox.pushed())).collect())
+    pub fn told(&self) -> Told<'_> {
+        let peers = self.peers.read().values().map(|peer| (Arc::clone(peer), peer.outbox.pushed())).collect();
+        Told { replication: self, peers }
     }
 
     /// Whether one of the slots is not even about to be held there.

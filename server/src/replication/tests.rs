@@ -312,6 +312,27 @@ fn what_a_session_has_written_takes_no_more_room_than_what_copies_lack() {
     });
 }
 
+/// A peer may have dealt with all that it was told, and hold no copy of a slot.
+#[test]
+fn of_what_was_told_count_the_copies_of_each_slot() {
+    run(async {
+        let (mut stage, slot) = (Stage::new(6, 3), slot_of(b"{a}"));
+        stage.settle(&slots()).await;
+        let owner = stage.owner(slot);
+        let told = async || {
+            let told = owner.replication.told();
+            told.dealt_with().await;
+            told.up_to_date()
+        };
+        assert_eq!(told().await, 2);
+        let holders = stage.state.slot(slot).replicas.to_vec();
+        for (number, left) in holders.into_iter().filter(|number| *number != owner.number).zip([1, 0]) {
+            owner.replication.log(slot).lock().target(number).unwrap().refuse(u64::MAX);
+            assert_eq!(told().await, left);
+        }
+    });
+}
+
 /// What a peer holds of one slot tells nothing of another.
 #[test]
 fn every_slot_that_was_written_counts() {
