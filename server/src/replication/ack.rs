@@ -51,14 +51,6 @@ enum Held {
     Lost,
 }
 
-/// A peer that is to take slots over does not hold all of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("node {} does not hold slot {slot} whole", .peer.0)]
-pub struct NotHeld {
-    pub peer: NodeNumber,
-    pub slot: u16,
-}
-
 /// What was told to each peer until a moment. There is always more to tell: digests go to peers without anybody's writing.
 pub struct Told<'r> {
     replication: &'r Replication,
@@ -233,25 +225,28 @@ impl Replication {
         }
     }
 
-    /// Waits until the slots' other holders have dealt with everything recorded so far, or do not follow at all; that is to include `to`. To be
-    /// called when the slots are frozen, so that nothing more is recorded: then `to` may take them over. The caller sets a limit.
-    ///
-    /// # Errors
-    /// When `to` does not hold one of the slots whole.
-    pub async fn drained(&self, slots: &SlotSet, to: NodeNumber) -> Result<(), NotHeld> {
+    /// Which of the slots `to` could take over about at once: it holds them whole, and not too much is on its way there.
+    pub fn nearly_drained(&self, slots: &SlotSet, to: NodeNumber) -> SlotSet {
+        let is_near = |peer: Arc<Peer>| !peer.outbox.is_pressed();
+        match self.peer(to).is_some_and(is_near) {
+            true => slots.iter().filter(|slot| self.holds(*slot, to)).collect(),
+            false => SlotSet::new(),
+        }
+    }
+
+    /// Waits until `to` has dealt with everything recorded so far, or follows none of the slots, and tells which of them it holds whole. To be
+    /// called when the slots are frozen, so that nothing more is recorded: then `to` may take those over. The caller sets a limit.
+    pub async fn drained(&self, slots: &SlotSet, to: NodeNumber) -> SlotSet {
         let peers: Vec<_> = self.peers.read().values().map(Arc::clone).collect();
         let through: Vec<_> = peers.iter().map(|peer| (peer, peer.outbox.pushed())).collect();
         for (peer, through) in through.into_iter().filter(|(peer, _)| peer.number == to) {
             let wake = Arc::new(Notify::new());
-            while peer.dealt() < through && !self.has_lost(slots, to) {
+            while peer.dealt() < through && !self.has_lost_all(slots, to) {
                 peer.wake_after(through, &wake);
                 wake.notified().await;
             }
         }
-        match slots.iter().find(|slot| !self.holds(*slot, to)) {
-            None => Ok(()),
-            Some(slot) => Err(NotHeld { peer: to, slot }),
-        }
+        slots.iter().filter(|slot| self.holds(*slot, to)).collect()
     }
 
     /// As [`Self::drained`], of all peers that follow, whoever is to take the slots over: what is still on its way to a third holder when
@@ -266,9 +261,9 @@ impl Replication {
         Told { replication: self, peers }
     }
 
-    /// Whether one of the slots is not even about to be held there.
-    fn has_lost(&self, slots: &SlotSet, to: NodeNumber) -> bool {
-        slots.iter().any(|slot| self.log(slot).lock().target(to).is_none_or(|target| !target.is_followed()))
+    /// Whether none of the slots is even about to be held there.
+    fn has_lost_all(&self, slots: &SlotSet, to: NodeNumber) -> bool {
+        slots.iter().all(|slot| self.log(slot).lock().target(to).is_none_or(|target| !target.is_followed()))
     }
 
     /// Whether the peer holds all that has been recorded of the slot.

@@ -333,6 +333,31 @@ fn of_what_was_told_count_the_copies_of_each_slot() {
     });
 }
 
+/// One slot that is not held there does not keep the others.
+#[test]
+fn slots_are_drained_one_without_the_other() {
+    run(async {
+        let (mut stage, slot) = (Stage::new(2, 2), slot_of(b"{a}"));
+        stage.settle(&slots()).await;
+        let owner = stage.owner(slot);
+        let to = stage.other(slot).number;
+        let all: forebay_cluster::state::SlotSet = (0..SLOT_COUNT).filter(|slot| owner.owns(*slot)).collect();
+        assert!(owner.replication.nearly_drained(&all, to) == all && owner.replication.drained(&all, to).await == all);
+        owner.replication.log(slot).lock().target(to).unwrap().refuse(u64::MAX);
+        let mut rest = all.clone();
+        rest.remove(slot);
+        assert!(
+            owner.replication.nearly_drained(&all, to) == rest && owner.replication.drained(&all, to).await == rest
+        );
+        owner.execute(&SET, 0, &[b"set", b"{a}1", b"v"]);
+        let key = (0_u64..).map(|key| key.to_string()).find(|key| rest.contains(slot_of(key.as_bytes()))).unwrap();
+        owner.execute(&SET, 0, &[b"set", key.as_bytes(), &vec![b'v'; 9 << 20]]);
+        assert!(owner.replication.nearly_drained(&all, to).is_empty(), "that takes its time");
+        owner.replication.audit_slot(&*owner, slot);
+        stage.settle(&slots()).await;
+    });
+}
+
 /// What a peer holds of one slot tells nothing of another.
 #[test]
 fn every_slot_that_was_written_counts() {

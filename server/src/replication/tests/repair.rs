@@ -148,7 +148,7 @@ fn an_heir_that_was_being_repaired_sends_the_slot_to_all() {
 #[test]
 fn what_is_filled_in_under_pressure_has_no_slot_sent_again() {
     run(async {
-        let mut scene = Scene::new(3).await;
+        let scene = Scene::new(3).await;
         let (owner, slot) = (Arc::clone(&scene.owner), scene.slot);
         // What is on its way is large, and what is there is not: that has a digest.
         owner.execute(&SET, 0, &[b"set", b"{a}large", &vec![b'v'; 9 << 20]]);
