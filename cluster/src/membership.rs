@@ -211,6 +211,24 @@ impl Membership {
         self.node.propose(&Proposal::new(change), &[], deadline).await
     }
 
+    /// As [`Self::propose`], for as long as it takes to know what came of it. All the time it is one proposal: what was believed lost, and
+    /// comes late, is not made once more.
+    pub async fn see_through(&self, change: Change) -> Applied {
+        let proposal = Proposal::new(change);
+        loop {
+            let deadline = Instant::now() + self.node.timing.proposal;
+            match self.node.propose(&proposal, &[], deadline).await {
+                Ok(applied) => return applied,
+                Err(error) => {
+                    tracing::warn!(
+                        "cluster: what came of a change is not known yet, and it is proposed again: {error}"
+                    );
+                    tokio::time::sleep(self.node.timing.renewal).await;
+                }
+            }
+        }
+    }
+
     /// The cluster, if the node has one.
     pub fn cluster(&self) -> Option<ClusterId> {
         self.node.cluster()

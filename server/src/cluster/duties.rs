@@ -208,23 +208,29 @@ async fn drained(node: &Node, slots: &SlotSet, to: NodeNumber) -> SlotSet {
     held
 }
 
+/// Has the change agreed on, and waits until the state that is known here shows what came of it: by that the slots are thawed. Tells whether
+/// they are `to`'s.
 async fn agree(membership: &Membership, from: NodeNumber, to: NodeNumber, slots: &SlotSet, epoch: u64) -> bool {
-    loop {
-        match membership.propose(Change::HandOver { from, to, slots: slots.clone(), epoch }).await {
-            Ok(Applied::Refused(refusal)) => {
-                debug!(%to, %refusal, "slots were not handed over");
-                return false;
-            }
-            Ok(Applied::Done { epoch } | Applied::Joined { epoch, .. }) => {
-                let mut states = membership.state();
-                let _seen = states.wait_for(|state| state.epoch() >= epoch).await;
-                return true;
-            }
-            Ok(Applied::Unchanged) => return true,
-            Err(error) => {
-                warn!(%to, %error, "it is not known yet whether slots were handed over");
-                tokio::time::sleep(AGAIN).await;
-            }
+    let change = Change::HandOver { from, to, slots: slots.clone(), epoch };
+    let applied = membership.see_through(change.clone()).await;
+    let mut states = membership.state();
+    let _seen = states.wait_for(|state| shows(state, &change, &applied)).await;
+    match applied {
+        Applied::Done { .. } | Applied::Joined { .. } | Applied::Unchanged => true,
+        Applied::Refused(refusal) => {
+            debug!(%to, %refusal, "slots were not handed over");
+            false
+        }
+    }
+}
+
+/// Whether `state` is as far as the answer to a change. An answer that has no epoch says that there was nothing to be done by that change:
+/// where there is, be it that an earlier attempt was made meanwhile, the state is an older one.
+fn shows(state: &ClusterState, change: &Change, applied: &Applied) -> bool {
+    match applied {
+        Applied::Done { epoch } | Applied::Joined { epoch, .. } => state.epoch() >= *epoch,
+        Applied::Unchanged | Applied::Refused(_) => {
+            !matches!(state.clone().apply(change.clone()), Applied::Done { .. } | Applied::Joined { .. })
         }
     }
 }
@@ -256,7 +262,56 @@ fn thaw(node: &Node, state: &ClusterState, number: NodeNumber, slots: &SlotSet) 
 
 #[cfg(test)]
 mod tests {
+    use forebay_cluster::NodeId;
+    use forebay_cluster::state::{ClusterId, Description, Incarnation};
+
     use super::*;
+
+    /// A cluster of two, the second of which holds copies of all that the first one owns.
+    fn state() -> (ClusterState, NodeNumber, NodeNumber) {
+        let mut state = ClusterState::new(ClusterId([1; 16]), 2);
+        let mut join = |node: u8| {
+            let description = Description {
+                id: NodeId::from_bytes([node; 20]),
+                host: format!("node-{node}"),
+                open_port: 6379,
+                direct_port: 0,
+                http_port: 0,
+                peer_port: 7000,
+                raft_port: 7001,
+                zone: None,
+                weight: 1000,
+                version: String::new(),
+            };
+            match state.apply(Change::Join { description, incarnation: Incarnation(u64::from(node)) }) {
+                Applied::Joined { number, .. } => number,
+                other => panic!("{other:?}"),
+            }
+        };
+        let (first, second) = (join(1), join(2));
+        let (incarnation, slots, epoch) = (Incarnation(2), SlotSet::all(), state.epoch());
+        state.apply(Change::Synced { number: second, incarnation, slots, epoch });
+        (state, first, second)
+    }
+
+    /// By a state that is behind the answer the slots are still this node's, and another's in truth.
+    #[test]
+    fn slots_are_thawed_by_no_state_that_is_behind_the_answer() {
+        let (before, from, to) = state();
+        let change = Change::HandOver { from, to, slots: [1, 2].into_iter().collect(), epoch: before.epoch() };
+        let mut after = before.clone();
+        let done = after.apply(change.clone());
+        let again = after.apply(change.clone());
+        assert!(matches!((&done, &again), (Applied::Done { .. }, Applied::Unchanged)), "{done:?} {again:?}");
+        let mut down = after.clone();
+        down.apply(Change::Down { number: to, incarnation: Incarnation(2) });
+        let refused = down.apply(change.clone());
+        assert!(matches!(refused, Applied::Refused(_)), "{refused:?}");
+        for applied in [done, again, refused] {
+            let [before, after, down] = [&before, &after, &down].map(|state| shows(state, &change, &applied));
+            assert!(!before && after && down, "{applied:?}: {before} {after} {down}");
+        }
+    }
 
     /// What requests wait for in vain is tried less and less often; what goes, at once.
     #[test]

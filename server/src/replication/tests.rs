@@ -367,7 +367,7 @@ fn every_slot_that_was_written_counts() {
         let [first, second] = slots;
         let owner = stage.owner(first);
         let peer = stage.other(first).number;
-        let since = |slot| owner.replication.log(slot).lock().owned_since().unwrap();
+        let since = |slot| stage.state.slot(slot).owned_since;
         let mut recorded = Recorded::default();
         recorded.note((first, since(first)), peer, None);
         recorded.note_copies(1);
