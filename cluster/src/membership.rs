@@ -32,6 +32,7 @@ mod wire;
 mod writer;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -165,6 +166,12 @@ impl Membership {
         self.node.state.subscribe()
     }
 
+    /// Tells that from now on this process serves by the state of `epoch`, or serves nothing. It gets no lease before this is as far as the
+    /// change by which it stands as it does, so it is to be told of each state, behind all that is made of it.
+    pub fn serves_by(&self, epoch: u64) {
+        self.node.serves_by.store(epoch, Ordering::Release);
+    }
+
     /// This node's number, while the present incarnation is a member.
     pub fn number(&self) -> watch::Receiver<Option<NodeNumber>> {
         self.node.number.subscribe()
@@ -202,6 +209,24 @@ impl Membership {
     pub async fn propose(&self, change: Change) -> Result<Applied, ProposeError> {
         let deadline = Instant::now() + self.node.timing.proposal;
         self.node.propose(&Proposal::new(change), &[], deadline).await
+    }
+
+    /// As [`Self::propose`], for as long as it takes to know what came of it. All the time it is one proposal: what was believed lost, and
+    /// comes late, is not made once more.
+    pub async fn see_through(&self, change: Change) -> Applied {
+        let proposal = Proposal::new(change);
+        loop {
+            let deadline = Instant::now() + self.node.timing.proposal;
+            match self.node.propose(&proposal, &[], deadline).await {
+                Ok(applied) => return applied,
+                Err(error) => {
+                    tracing::warn!(
+                        "cluster: what came of a change is not known yet, and it is proposed again: {error}"
+                    );
+                    tokio::time::sleep(self.node.timing.renewal).await;
+                }
+            }
+        }
     }
 
     /// The cluster, if the node has one.
@@ -314,6 +339,7 @@ fn node(config: MembershipConfig, writer: Writer) -> Node {
         incarnation: Mutex::new(config.incarnation),
         seated: OnceLock::new(),
         state: watch::Sender::new(Arc::new(empty)),
+        serves_by: AtomicU64::new(0),
         number: watch::Sender::new(None),
         phase: watch::Sender::new("starting".to_owned()),
         failure: watch::Sender::new(None),

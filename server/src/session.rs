@@ -182,13 +182,12 @@ impl Session {
         }
     }
 
-    /// Takes over what a part of a request has done, and has to wait for.
+    /// Takes over what a part of a request has done, and has to wait for, but for what was written here: whoever keeps the copies takes note of that.
     pub(crate) fn absorb(&mut self, part: Session) {
         self.by_lease |= part.by_lease;
         if let Some(part) = part.told {
             let told = self.told.get_or_insert_default();
             told.unacknowledged.absorb(part.unacknowledged);
-            told.written.absorb(&part.written);
             part.elsewhere.into_iter().for_each(|writer| self.wrote_at(writer));
         }
     }

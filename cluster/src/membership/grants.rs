@@ -112,7 +112,7 @@ impl Grants {
         }
     }
 
-    /// A member that has applied the state of `epoch` asks for a lease.
+    /// A member that serves by the state of `epoch` asks for a lease.
     pub(super) fn renew(
         &mut self,
         leadership: Leadership,

@@ -2,7 +2,7 @@
 //!
 //! # Why no slot is ever served by two nodes
 //!
-//! A node serves a slot if (1) the state that *it* has applied says that it owns the slot, under its present incarnation, and (2) it holds
+//! A node serves a slot if (1) the state that *it* serves by says that it owns the slot, under its present incarnation, and (2) it holds
 //! a lease. A slot is taken from a living owner in three ways only. `HandOver` is proposed by the owner itself, which has stopped serving
 //! before. `Down` and `Join` (of a later life) take all its slots at once; both are let into the log by the leader alone, by the rules
 //! below. (`Remove` takes effect only on who holds nothing or is down.) So it is to be shown that, when a `Down` or `Join` that ends the
@@ -23,9 +23,11 @@
 //!   needs the others' confirmation like any leader. While it is the only *member* its own lease does not end by itself, so that a stall of
 //!   the machine stops nobody; it is bounded again before the leader proposes another member (`Grants::bound_own`).
 //!
-//! After `Down` a process joins again, and renews only once it has applied that `Join` itself; and a leader grants only to who has applied
+//! After `Down` a process joins again, and renews only once it has applied that `Join` itself; and a leader grants only to who serves by
 //! the change by which it stands as it does now (`Renewal::epoch`). By then its own state says that it owns nothing of what it had. So (1)
-//! and (2) cannot be true by an old state and a new lease.
+//! and (2) cannot be true by an old state and a new lease. What Raft has applied is not enough for that: a process makes a state its own slot
+//! by slot, which may take seconds where much is to be forgotten, and until it has come to a slot it would serve that by the state before. So
+//! it tells when it is through ([`Membership::serves_by`](super::Membership::serves_by)), and renews with that epoch.
 //!
 //! Not covered: a machine whose monotonic clock stands still while others' go on (a virtual machine that is frozen and moved on).
 
@@ -57,8 +59,8 @@ impl Lease {
     /// Whether it is held at `now`. One atomic load.
     #[inline]
     pub fn holds(&self, now: Instant) -> bool {
-        // What the lease guards is not published by it: a state that says who owns what has a channel of its own.
-        let until = self.until.load(Ordering::Relaxed);
+        // Whoever sees a lease sees by which state it was granted: the roles that he looks at behind this, under a lock, are no older.
+        let until = self.until.load(Ordering::Acquire);
         until == FOREVER || self.nanoseconds(now) < until
     }
 
@@ -72,11 +74,11 @@ impl Lease {
 
     /// It is held until `end`. An earlier end takes something back.
     pub(super) fn set_until(&self, end: Instant) {
-        self.until.store(self.nanoseconds(end), Ordering::Relaxed);
+        self.until.store(self.nanoseconds(end), Ordering::Release);
     }
 
     pub(super) fn set_forever(&self) {
-        self.until.store(FOREVER, Ordering::Relaxed);
+        self.until.store(FOREVER, Ordering::Release);
     }
 
     pub(super) fn end(&self) {

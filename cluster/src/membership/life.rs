@@ -257,7 +257,8 @@ impl Node {
         let mut grants = seated.grants.lock();
         let now = Instant::now();
         let (leadership, state) = (seated.leadership(&self.timing), self.state());
-        let verdict = grants.renew(leadership, &state, (seated.seat.number, self.incarnation()), state.epoch(), now);
+        let verdict =
+            grants.renew(leadership, &state, (seated.seat.number, self.incarnation()), self.served_epoch(), now);
         if verdict == Verdict::Granted {
             match grants.is_alone(leadership, &state) {
                 true => self.lease.set_forever(),
@@ -273,7 +274,7 @@ impl Node {
             protocol: PEER_PROTOCOL,
             number: seated.seat.number.0,
             incarnation: self.incarnation().0,
-            epoch: self.state().epoch(),
+            epoch: self.served_epoch(),
         };
         let Some(address) = self.book.raft(leader) else { return Verdict::NotNow };
         let Ok(channel) = self.channels.to(&address) else { return Verdict::NotNow };

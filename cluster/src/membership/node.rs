@@ -1,5 +1,6 @@
 //! What all parts of a node's membership share.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use forebay_proto::PEER_PROTOCOL;
@@ -38,6 +39,8 @@ pub(super) struct Node {
     pub(super) seated: OnceLock<Seated>,
     /// What is applied here.
     pub(super) state: watch::Sender<Arc<ClusterState>>,
+    /// The epoch of the state by which this process serves. What is applied may be newer: see [`lease`](super::lease).
+    pub(super) serves_by: AtomicU64,
     /// The number under which the present incarnation has joined.
     pub(super) number: watch::Sender<Option<NodeNumber>>,
     /// What the node is about, in words.
@@ -63,6 +66,11 @@ impl Node {
 
     pub(super) fn state(&self) -> Arc<ClusterState> {
         Arc::clone(&self.state.borrow())
+    }
+
+    /// The epoch that a renewal tells.
+    pub(super) fn served_epoch(&self) -> u64 {
+        self.serves_by.load(Ordering::Acquire)
     }
 
     pub(super) fn cluster(&self) -> Option<ClusterId> {

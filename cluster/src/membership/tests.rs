@@ -99,14 +99,31 @@ impl Place {
         let peer_port = tokio::spawn(async move {
             router.serve_with_incoming(TcpListenerStream::new(self.peer)).await.expect("it serves");
         });
-        Ok(Running { membership, peer_port, address })
+        let follows = follow(&membership);
+        Ok(Running { membership, peer_port, follows, address })
     }
+}
+
+/// What the rest of a node does with each state.
+fn follow(membership: &Membership) -> JoinHandle<()> {
+    let (node, mut states) = (Arc::clone(&membership.node), membership.state());
+    tokio::spawn(async move {
+        loop {
+            node.serves_by.store(states.borrow_and_update().epoch(), Ordering::Release);
+            tokio::select! {
+                _ = states.changed() => {}
+                () = node.closing.cancelled() => return,
+            }
+        }
+    })
 }
 
 /// A node that runs.
 struct Running {
     membership: Membership,
     peer_port: JoinHandle<()>,
+    /// Serves by each state that comes.
+    follows: JoinHandle<()>,
     address: String,
 }
 

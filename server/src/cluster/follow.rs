@@ -40,6 +40,8 @@ pub async fn follow(node: Arc<Node>, membership: Arc<Membership>, replication: A
                 before = None;
             }
         }
+        // Behind the last role: with this epoch it may get a lease, by which it would serve what it still took for its own.
+        membership.serves_by(state.epoch());
         tell(&node, Topology::of(&state, number));
         // Both senders live in `membership`, which this holds.
         tokio::select! {

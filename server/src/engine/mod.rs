@@ -516,7 +516,7 @@ fn record(
         if member.min_acks > 1 || by_all {
             told.unacknowledged.recorded.absorb(&recorded);
         }
-        told.written.absorb(&recorded);
+        member.replication.remember(&mut told.written, &recorded);
     } else if member.min_acks > 1 || by_all {
         // A value that too few hold might be gone when its owner is, after somebody has seen it.
         let told = session.told.get_or_insert_default();

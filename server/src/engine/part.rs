@@ -33,8 +33,18 @@ impl Engine {
     pub(super) async fn do_own(&self, session: &mut Session, args: Args<'_>, protocol: Protocol) -> Outcome {
         let mut own = session.for_a_part(Door::Peer, self.node.clock.unix_millis());
         let outcome = self.do_as(&mut own, args, protocol).await;
-        session.absorb(own);
+        self.absorb(session, own);
         outcome
+    }
+
+    /// Takes over what a part of a request has done, and has to wait for.
+    pub(super) fn absorb(&self, session: &mut Session, part: Session) {
+        if let (Some(member), Some(told)) = (self.node.member(), &part.told) {
+            if !told.written.is_empty() {
+                member.replication.remember(&mut session.told.get_or_insert_default().written, &told.written);
+            }
+        }
+        session.absorb(part);
     }
 
     /// Does a part in its own session.

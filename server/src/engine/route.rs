@@ -72,9 +72,11 @@ pub(super) fn place<'t>(
 
 /// Whether there are whole copies here of all that is read.
 fn has_copies(node: &Node, topology: &Topology, command: &Command, keys: &[Key<'_>]) -> bool {
+    // What the cluster counts among the replicas may have lost what it held since.
+    let is_whole = |slot| node.member().is_some_and(|member| member.replication.has_whole_copy(slot));
     let is_copy = |key: &Key<'_>| {
         let role = node.roles.get(key.slot());
-        role.serves() || (role == Role::Replica && topology.holds_whole(key.slot()))
+        role.serves() || (role == Role::Replica && topology.holds_whole(key.slot()) && is_whole(key.slot()))
     };
     command.spec.flags.contains(Flags::READONLY) && node.has_lease() && keys.iter().all(is_copy)
 }

@@ -216,7 +216,7 @@ impl Engine {
             if member.min_acks > 1 || by_all {
                 told.unacknowledged.recorded.absorb(&recorded);
             }
-            told.written.absorb(&recorded);
+            member.replication.remember(&mut told.written, &recorded);
         }
         match has_moved {
             true => self.forget_elsewhere(session, key).await,
@@ -230,7 +230,7 @@ impl Engine {
         let (args, mut reply) = ([&b"FOREBAY.INVALIDATE"[..], key], Reply::new());
         // In a box: it is a request of its own.
         let step = Box::pin(self.execute(&mut own, Args::from(&args[..]), &mut reply)).await;
-        session.absorb(own);
+        self.absorb(session, own);
         match (step, reply.len()) {
             (Step::Done, 1..) if reply.chunks().next().is_some_and(|reply| reply.first() == Some(&b':')) => Ok(()),
             _ => Err(CommandError::text(UNSURE)),
@@ -270,7 +270,7 @@ impl Engine {
         let done: Vec<(Session, Outcome)> = futures_util::stream::iter(parts).buffered(TOGETHER).collect().await;
         let mut result = Ok(());
         for (at, (own, outcome)) in done.into_iter().enumerate() {
-            session.absorb(own);
+            self.absorb(session, own);
             let added = match outcome {
                 Outcome::Replied(content) => merged.add(&[at], content),
                 Outcome::Again { .. } => Err(CommandError::Down),

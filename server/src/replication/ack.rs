@@ -1,20 +1,22 @@
 //! Whether changes are held by copies: for `min-acks`, WAIT and handing slots over.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_cluster::NodeNumber;
 use forebay_cluster::state::SlotSet;
+use forebay_cluster::{NodeNumber, SLOT_COUNT};
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use super::Replication;
 use super::peer::Peer;
+use super::slot_log::Target;
 
 /// What was told to the holders of copies that the cluster counts among the replicas.
 #[derive(Clone, Debug, Default)]
 pub struct Recorded {
-    marks: SmallVec<[Mark; 2]>,
+    pub(super) marks: SmallVec<[Mark; 2]>,
     /// How many such copies that slot has, of those that were written, that has the fewest; one more than that, so that 0 is none written.
     fewest: u8,
 }
@@ -23,14 +25,19 @@ pub struct Recorded {
 /// asked about in vain.
 const LATELY: usize = 16;
 
+/// So many marks are kept without asking whether they are still of use.
+const KEPT: usize = 64;
+
 /// Between two looks at whether a holder that does not answer is still counted among the replicas.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// One slot's last record to one peer.
 #[derive(Clone, Copy, Debug)]
-struct Mark {
+pub(super) struct Mark {
     slot: u16,
     peer: NodeNumber,
+    /// The epoch at which this node took the slot. If it has been another's since, whatever copies hold now may be without this.
+    since: u64,
     /// 0 if it was not on its way: then the peer has it with whatever it is told next of the slot.
     ticket: u64,
 }
@@ -40,25 +47,20 @@ enum Held {
     /// The peer holds it, or cannot become owner without taking the slot anew.
     Holds,
     Waited,
-    /// The slot is another node's.
+    /// The slot is another node's, or was since.
     Lost,
 }
 
-/// A peer that is to take slots over does not hold all of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("node {} does not hold slot {slot} whole", .peer.0)]
-pub struct NotHeld {
-    pub peer: NodeNumber,
-    pub slot: u16,
+/// What was told to each peer until a moment. There is always more to tell: digests go to peers without anybody's writing.
+pub struct Told<'r> {
+    replication: &'r Replication,
+    peers: Vec<(Arc<Peer>, u64)>,
 }
 
-/// What was told to each peer until a moment. There is always more to tell: digests go to peers without anybody's writing.
-pub struct Told(Vec<(Arc<Peer>, u64)>);
-
-impl Told {
+impl Told<'_> {
     /// Waits until all peers have dealt with it. The caller sets a limit.
     pub async fn dealt_with(&self) {
-        for (peer, through) in &self.0 {
+        for (peer, through) in &self.peers {
             let wake = Arc::new(Notify::new());
             while peer.dealt() < *through {
                 peer.wake_after(*through, &wake);
@@ -67,9 +69,21 @@ impl Told {
         }
     }
 
-    /// How many peers have dealt with it.
+    /// How many copies hold it, in that slot of this node's that has the fewest: a peer that has dealt with all of it may hold no copy of a
+    /// slot, or one that has gone astray.
     pub fn up_to_date(&self) -> usize {
-        self.0.iter().filter(|(peer, through)| peer.dealt() >= *through).count()
+        (0..SLOT_COUNT).filter_map(|slot| self.copies(slot)).min().unwrap_or_default()
+    }
+
+    /// How many copies of a slot hold what was told of it, if it is this node's.
+    fn copies(&self, slot: u16) -> Option<usize> {
+        let log = self.replication.log(slot).lock();
+        let holds = |target: &&Target| {
+            let told = self.peers.iter().find(|(peer, _)| Arc::ptr_eq(peer, &target.peer));
+            // Who has become a peer since was told of all by that.
+            target.in_sync && target.has_dealt_with(told.map_or(0, |(_, through)| *through))
+        };
+        log.is_owner().then(|| log.targets.iter().filter(holds).count())
     }
 }
 
@@ -88,20 +102,31 @@ impl Recorded {
         for mark in &later.marks {
             // A peer deals with records in their order, but what it holds of one slot tells nothing of another, which it may have refused.
             let lately = self.marks.len().saturating_sub(LATELY);
-            match self.marks[lately..].iter_mut().find(|known| (known.slot, known.peer) == (mark.slot, mark.peer)) {
-                Some(known) if mark.ticket == 0 || known.ticket <= mark.ticket => *known = *mark,
-                Some(_) => {}
+            match self.marks[lately..].iter_mut().find(|known| known.is_of_same(mark)) {
+                Some(known) => known.replace(mark),
                 None => self.marks.push(*mark),
             }
         }
     }
 
-    pub(super) fn note(&mut self, slot: u16, peer: NodeNumber, ticket: Option<u64>) {
-        let mark = Mark { slot, peer, ticket: ticket.unwrap_or(0) };
-        match self.marks.iter_mut().find(|known| (known.slot, known.peer) == (slot, peer)) {
-            Some(known) => *known = mark,
+    /// Notes what was told to a peer by the owner since that epoch.
+    pub(super) fn note(&mut self, (slot, since): (u16, u64), peer: NodeNumber, ticket: Option<u64>) {
+        let mark = Mark { slot, peer, since, ticket: ticket.unwrap_or(0) };
+        match self.marks.iter_mut().find(|known| known.is_of_same(&mark)) {
+            Some(known) => known.replace(&mark),
             None => self.marks.push(mark),
         }
+    }
+
+    /// Whether the next marks would need more room than there is.
+    fn is_full(&self, more: usize) -> bool {
+        self.marks.len() >= KEPT && self.marks.len() + more > self.marks.capacity()
+    }
+
+    /// Leaves out what is said twice: of several marks of a slot and a peer that one stays that asks for most.
+    fn condense(&mut self) {
+        self.marks.sort_unstable_by_key(|mark| (mark.slot, mark.peer, mark.since, Reverse(mark.ticket)));
+        self.marks.dedup_by(|other, first| first.is_of_same(other));
     }
 
     pub(super) fn note_copies(&mut self, copies: usize) {
@@ -110,20 +135,46 @@ impl Recorded {
     }
 }
 
+impl Mark {
+    fn is_of_same(&self, other: &Mark) -> bool {
+        (self.slot, self.peer) == (other.slot, other.peer)
+    }
+
+    /// Makes this stand for a later one, too. What is lost stays lost, whatever comes later.
+    fn replace(&mut self, later: &Mark) {
+        if self.since == later.since && (later.ticket == 0 || self.ticket <= later.ticket) {
+            *self = *later;
+        }
+    }
+}
+
 impl Replication {
     /// Adds what a reader of the slot may have seen, as if it had written it: what has been told so far to the holders of copies.
     pub fn seen(&self, slot: u16, recorded: &mut Recorded) {
         let log = self.log(slot).lock();
-        if !log.is_owner() {
-            return;
-        }
+        let Some(since) = log.owned_since() else { return };
         let mut copies = 0;
         for target in log.targets.iter().filter(|target| target.in_sync) {
             copies += 1;
-            recorded.note(slot, target.peer.number, Some(target.peer.outbox.pushed()));
+            recorded.note((slot, since), target.peer.number, Some(target.peer.outbox.pushed()));
         }
         drop(log);
         recorded.note_copies(copies);
+    }
+
+    /// Adds to all that a session has written, for as long as it lives. Whenever that would take more room, what copies hold is left out,
+    /// since they go on holding it, and room is made for twice as much as is left: so each mark is asked about once or twice, and there are
+    /// never more of them than twice the slots and their holders.
+    pub fn remember(&self, written: &mut Recorded, recorded: &Recorded) {
+        if written.is_full(recorded.marks.len()) {
+            written.marks.retain(|mark| !self.is_held(mark));
+            written.condense();
+            let left = written.marks.len();
+            if left > written.marks.capacity() / 2 {
+                written.marks.reserve(left + recorded.marks.len());
+            }
+        }
+        written.absorb(recorded);
     }
 
     /// How many copies, besides the owner's, surely hold all of that.
@@ -174,25 +225,28 @@ impl Replication {
         }
     }
 
-    /// Waits until the slots' other holders have dealt with everything recorded so far, or do not follow at all; that is to include `to`. To be
-    /// called when the slots are frozen, so that nothing more is recorded: then `to` may take them over. The caller sets a limit.
-    ///
-    /// # Errors
-    /// When `to` does not hold one of the slots whole.
-    pub async fn drained(&self, slots: &SlotSet, to: NodeNumber) -> Result<(), NotHeld> {
+    /// Which of the slots `to` could take over about at once: it holds them whole, and not too much is on its way there.
+    pub fn nearly_drained(&self, slots: &SlotSet, to: NodeNumber) -> SlotSet {
+        let is_near = |peer: Arc<Peer>| !peer.outbox.is_pressed();
+        match self.peer(to).is_some_and(is_near) {
+            true => slots.iter().filter(|slot| self.holds(*slot, to)).collect(),
+            false => SlotSet::new(),
+        }
+    }
+
+    /// Waits until `to` has dealt with everything recorded so far, or follows none of the slots, and tells which of them it holds whole. To be
+    /// called when the slots are frozen, so that nothing more is recorded: then `to` may take those over. The caller sets a limit.
+    pub async fn drained(&self, slots: &SlotSet, to: NodeNumber) -> SlotSet {
         let peers: Vec<_> = self.peers.read().values().map(Arc::clone).collect();
         let through: Vec<_> = peers.iter().map(|peer| (peer, peer.outbox.pushed())).collect();
         for (peer, through) in through.into_iter().filter(|(peer, _)| peer.number == to) {
             let wake = Arc::new(Notify::new());
-            while peer.dealt() < through && !self.has_lost(slots, to) {
+            while peer.dealt() < through && !self.has_lost_all(slots, to) {
                 peer.wake_after(through, &wake);
                 wake.notified().await;
             }
         }
-        match slots.iter().find(|slot| !self.holds(*slot, to)) {
-            None => Ok(()),
-            Some(slot) => Err(NotHeld { peer: to, slot }),
-        }
+        slots.iter().filter(|slot| self.holds(*slot, to)).collect()
     }
 
     /// As [`Self::drained`], of all peers that follow, whoever is to take the slots over: what is still on its way to a third holder when
@@ -202,13 +256,14 @@ impl Replication {
     }
 
     /// All that was told to peers so far.
-    pub fn told(&self) -> Told {
-        Told(self.peers.read().values().map(|peer| (Arc::clone(peer), peer.outbox.pushed())).collect())
+    pub fn told(&self) -> Told<'_> {
+        let peers = self.peers.read().values().map(|peer| (Arc::clone(peer), peer.outbox.pushed())).collect();
+        Told { replication: self, peers }
     }
 
-    /// Whether one of the slots is not even about to be held there.
-    fn has_lost(&self, slots: &SlotSet, to: NodeNumber) -> bool {
-        slots.iter().any(|slot| self.log(slot).lock().target(to).is_none_or(|target| !target.is_followed()))
+    /// Whether none of the slots is even about to be held there.
+    fn has_lost_all(&self, slots: &SlotSet, to: NodeNumber) -> bool {
+        slots.iter().all(|slot| self.log(slot).lock().target(to).is_none_or(|target| !target.is_followed()))
     }
 
     /// Whether the peer holds all that has been recorded of the slot.
@@ -218,12 +273,13 @@ impl Replication {
 
     fn is_held(&self, mark: &Mark) -> bool {
         let mut log = self.log(mark.slot).lock();
-        log.target(mark.peer).is_some_and(|target| target.in_sync && target.has_dealt_with(mark.ticket))
+        let is_same = log.owned_since() == Some(mark.since);
+        is_same && log.target(mark.peer).is_some_and(|target| target.in_sync && target.has_dealt_with(mark.ticket))
     }
 
     fn state_of(&self, mark: &Mark) -> Held {
         let mut log = self.log(mark.slot).lock();
-        if !log.is_owner() {
+        if log.owned_since() != Some(mark.since) {
             return Held::Lost;
         }
         match log.target(mark.peer) {

@@ -46,7 +46,7 @@ impl Replication {
         if let Some(digest) = keyspace.digest_slot(slot, horizon, LIMITS) {
             let mut record = Vec::with_capacity(64);
             Record::Digest { slot, sequence: log.position.sequence, horizon, digest }.write(&mut record);
-            log.send_to_followers(&mut record);
+            log.send_digest(&mut record);
         }
     }
 

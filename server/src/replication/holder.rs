@@ -9,7 +9,7 @@ use bytes::Bytes;
 use forebay_cluster::NodeNumber;
 use forebay_cluster::state::Position;
 use forebay_resp::Args;
-use forebay_store::{DigestLimits, Keyspace};
+use forebay_store::{DigestLimits, Key, Keyspace};
 
 use super::effect::{Answer, Effect, Malformed, Record};
 use super::frames::Assembler;
@@ -188,7 +188,7 @@ fn carry_out(
             // Whatever it followed before, it is this feed's from here on.
             log.copy = Copy::default();
             let inherited = Position { epoch: *was, ..*position };
-            if log.position != *position && log.position != inherited {
+            if log.renewal.is_some() || (log.position != *position && log.position != inherited) {
                 return Err(ASTRAY);
             }
             log.position = *position;
@@ -196,8 +196,11 @@ fn carry_out(
         }
         Record::Begin { position, .. } => {
             log.expect_owner(from, position.epoch)?;
-            keyspace.forget_slot(slot);
-            log.position = Position::default();
+            if log.position == Position::default() {
+                keyspace.forget_slot(slot);
+            } else {
+                log.renewal = Some(Box::default());
+            }
             log.is_thinned = false;
             log.copy = Copy::Receiving { feed, at: *position };
         }
@@ -205,19 +208,22 @@ fn carry_out(
             let Copy::Receiving { .. } = log.copy_of(feed)? else { return Err(ASTRAY) };
             let key = host.store().key(*db, slot, key);
             keyspace.install(&key, entry)?;
+            log.came(&key);
         }
         Record::End { position, .. } => {
             let Copy::Receiving { at, .. } = log.copy_of(feed)? else { return Err(ASTRAY) };
             if at != *position {
                 return Err(ASTRAY);
             }
+            if let Some(renewal) = log.renewal.take() {
+                renewal.end(host.store(), keyspace, slot);
+            }
             log.position = at;
             log.copy = Copy::Following { feed };
         }
         Record::Effect { sequence, effect, .. } => {
             log.advance(feed, *sequence)?;
-            let is_whole = matches!(log.copy, Copy::Following { .. });
-            apply(host, keyspace, slot, effect, is_whole)?;
+            apply(host, keyspace, log, slot, effect)?;
         }
         Record::Digest { sequence, horizon, digest, .. } => {
             let Copy::Following { .. } = log.copy_of(feed)? else { return Err(ASTRAY) };
@@ -234,24 +240,31 @@ fn carry_out(
 }
 
 /// Makes the change. A command must leave its key with the size that it left at the owner; but while the slot is not whole, the key may be
-/// yet to come, and then comes as it is afterwards.
+/// yet to come, and then comes as it is afterwards: what is held of it until then stays what it was.
 fn apply(
     host: &dyn Host,
     keyspace: &mut Keyspace<'_>,
+    log: &mut SlotLog,
     slot: u16,
     effect: &Effect<'_>,
-    is_whole: bool,
 ) -> Result<(), Wrong> {
     match effect {
-        Effect::Put { db, key, entry } => keyspace.install(&host.store().key(*db, slot, key), entry)?,
+        Effect::Put { db, key, entry } => {
+            let key = host.store().key(*db, slot, key);
+            keyspace.install(&key, entry)?;
+            log.came(&key);
+        }
         Effect::Remove { db, key } => keyspace.uninstall(&host.store().key(*db, slot, key)),
         Effect::Flush { db } => keyspace.clear_slot(slot, *db),
         Effect::Run { db, key_at, size, args, .. } => {
             let Some(key) = args.get(*key_at as usize) else { return Err(Wrong::Malformed) };
             let key = host.store().key(*db, slot, key);
+            if log.renewal.as_ref().is_some_and(|renewal| !renewal.has(&key)) {
+                return Ok(());
+            }
             host.run(keyspace, *db, Args::from(&args[..]));
             let left = keyspace.peek(&key).map(|entry| size_of(entry.value()));
-            if is_whole && left != Some(*size) {
+            if matches!(log.copy, Copy::Following { .. }) && left != Some(*size) {
                 return Err(ASTRAY);
             }
         }
@@ -274,6 +287,13 @@ impl SlotLog {
             Copy::Following { feed: known } | Copy::Receiving { feed: known, .. } if known == feed => Ok(self.copy),
             Copy::Apart { told } if told == feed => Err(Wrong::Told),
             Copy::Apart { .. } | Copy::Following { .. } | Copy::Receiving { .. } => Err(REFUSED),
+        }
+    }
+
+    /// An entry has come as the owner has it.
+    fn came(&mut self, key: &Key<'_>) {
+        if let Some(renewal) = &mut self.renewal {
+            renewal.note(key);
         }
     }
 

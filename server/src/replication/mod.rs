@@ -7,7 +7,7 @@
 //! A peer is sent all of its slots by one *feed*, a pair of ordered streams ([`feed`]). When a peer becomes a holder, or a feed begins, the owner
 //! says where each slot stands (`Follow`). A holder that is not there asks for the slot, which then comes whole, a few entries at a time, in
 //! the same stream as the effects of that time ([`copying`]): an entry that changes in between is told as an effect, behind or before its
-//! copy, and either order ends with what the owner has.
+//! copy, and either order ends with what the owner has. A holder that has a copy already keeps it until then ([`renewal`]).
 //!
 //! A holder ([`holder`]) carries out what it is told by the node that it knows itself to be the slot's owner, and answers how many records it has
 //! dealt with; before that, of which slots it has not: so an answer that covers a record says that the change is held ([`ack`]). A
@@ -31,6 +31,7 @@ mod outbox;
 mod peer;
 mod reconcile;
 mod recording;
+mod renewal;
 mod slot_log;
 
 use std::collections::HashMap;
@@ -138,6 +139,11 @@ impl Replication {
     pub fn standing(&self, slot: u16) -> (Duty, Position) {
         let log = self.log(slot).lock();
         (log.duty, log.position)
+    }
+
+    /// Whether what is held here of the slot was complete once. It stays so while it is sent anew.
+    pub fn has_whole_copy(&self, slot: u16) -> bool {
+        self.log(slot).lock().position != Position::default()
     }
 
     fn log(&self, slot: u16) -> &Mutex<SlotLog> {

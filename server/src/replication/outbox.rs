@@ -136,10 +136,11 @@ impl Outbox {
         self.state.lock().is_cut
     }
 
-    /// The next frame, if there is anything. If not, the sender is woken when there is.
+    /// The next frame, if there is anything. If not, the sender is woken when there is. What is filled in once the peer was cut off is for
+    /// the next feed: the present one counts what it sends from another beginning.
     pub(super) fn take(&self) -> Option<Bytes> {
         let mut state = self.state.lock();
-        let frame = state.take();
+        let frame = if state.is_cut { None } else { state.take() };
         state.sender_waits = frame.is_none();
         frame
     }
@@ -234,10 +235,12 @@ mod tests {
         assert_eq!(taken, LIMIT / large.len() + 1);
         assert!(outbox.is_cut());
         assert_eq!((outbox.queued(), push(&outbox, 0, b"late")), (0, None));
+        assert!(push(&outbox, outbox.generation(), b"for the next feed").is_some());
+        assert_eq!(outbox.take(), None);
         let generation = outbox.restart();
         assert!(!outbox.is_cut());
-        assert_eq!(push(&outbox, generation, b"x"), Some(taken as u64 + 1));
-        assert_eq!(outbox.base(), taken as u64);
+        assert_eq!(push(&outbox, generation, b"x"), Some(taken as u64 + 2));
+        assert_eq!((outbox.base(), drain(&outbox)), (taken as u64 + 1, b"x".to_vec()));
     }
 
     #[test]

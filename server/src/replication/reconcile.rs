@@ -52,7 +52,7 @@ impl Replication {
     }
 
     /// Positions of slots, for a report of those without an owner. Read after the state that took the owner away has been reconciled, they do
-    /// not change any more until there is a new one. The position of what is incomplete is the default.
+    /// not change any more until there is a new one. The position of what was never complete is the default.
     pub fn positions(&self, slots: impl IntoIterator<Item = u16>) -> Vec<(u16, Position)> {
         slots.into_iter().map(|slot| (slot, self.log(slot).lock().position)).collect()
     }
@@ -139,8 +139,9 @@ impl SlotLog {
             // There was no whole copy anywhere: what has come of one is worth nothing.
             keyspace.forget_slot(slot);
         }
-        // The slot's effects are counted on from there, so that whoever is as far goes on, too.
-        self.inherited = (held != Position::default()).then_some(held.epoch);
+        // The slot's effects are counted on from there, so that whoever is as far goes on, too. If some of it is newer, nobody is.
+        let is_held_elsewhere = held != Position::default() && self.renewal.take().is_none();
+        self.inherited = is_held_elsewhere.then_some(held.epoch);
         self.position = Position { epoch: since, sequence: held.sequence };
         self.targets.clear();
         self.copy = Copy::default();

@@ -64,9 +64,15 @@ impl Replication {
     }
 
     /// Tells the holders of the key's slot what has been filled in for it, under the lock of the fill. One that is far behind is told to
-    /// forget the key instead, which is never worse: it can load it as well.
+    /// forget the key instead, as all the others are, which is never worse: it can load it as well. Digests would take that for a fault,
+    /// and have the slot sent, just when too much is on its way.
     pub fn record_fill(&self, keyspace: &mut Keyspace<'_>, key: &Key<'_>) {
-        let is_pressed = self.log(key.slot()).lock().is_pressed();
+        let mut log = self.log(key.slot()).lock();
+        let is_pressed = log.is_pressed();
+        if is_pressed {
+            log.thin_targets();
+        }
+        drop(log);
         match is_pressed {
             true => self.record_removal(key.slot(), key.db(), key.bytes()),
             false => self.record_key(keyspace, key, None, &mut Recorded::default()),
@@ -132,11 +138,12 @@ impl Replication {
 }
 
 fn send(log: &SlotLog, slot: u16, record: &mut Vec<u8>, recorded: &mut Recorded) {
+    let Some(since) = log.owned_since() else { return };
     let mut copies = 0;
     log.send(record, |target, ticket| {
         if target.in_sync {
             copies += 1;
-            recorded.note(slot, target.peer.number, ticket);
+            recorded.note((slot, since), target.peer.number, ticket);
         }
     });
     recorded.note_copies(copies);

@@ -10,13 +10,16 @@ use smallvec::SmallVec;
 use super::effect::{Effect, Record};
 use super::outbox::Shared;
 use super::peer::Peer;
+use super::renewal::Renewal;
 
 /// Behind a lock of its own, which is taken under the shard's lock whenever the slot's entries are concerned, too.
 #[derive(Default)]
 pub(super) struct SlotLog {
     pub(super) duty: Duty,
-    /// How far what is held here has come; the default while it is incomplete.
+    /// How far what is held here has come, at least; the default if it was never complete.
     pub(super) position: Position,
+    /// The slot comes, or was about to come, whole to a copy that was whole before: some of it is newer than its position.
+    pub(super) renewal: Option<Box<Renewal>>,
     /// The epoch of the history that was taken over, as long as nothing has been added to it.
     pub(super) inherited: Option<u64>,
     /// To whom an owner sends effects.
@@ -50,6 +53,9 @@ pub(super) struct Target {
     generation: u64,
     /// The record by which it was told last what it is.
     told: u64,
+    /// It was told to forget what is held here ([`Replication::record_fill`](super::Replication::record_fill)), so that digests say nothing
+    /// until it is sent the slot whole.
+    is_thinned: bool,
     pub(super) stage: Stage,
 }
 
@@ -149,6 +155,14 @@ impl SlotLog {
         matches!(self.duty, Duty::Owner { .. })
     }
 
+    /// The epoch at which this node became the slot's owner.
+    pub(super) fn owned_since(&self) -> Option<u64> {
+        match self.duty {
+            Duty::Owner { since, .. } => Some(since),
+            Duty::Holder { .. } | Duty::Away => None,
+        }
+    }
+
     pub(super) fn target(&mut self, number: NodeNumber) -> Option<&mut Target> {
         self.targets.iter_mut().find(|target| target.peer.number == number)
     }
@@ -174,12 +188,18 @@ impl SlotLog {
         }
     }
 
-    /// Sends a record to those that hold what the owner holds, or will when they have dealt with what is on its way.
-    pub(super) fn send_to_followers(&mut self, record: &mut Vec<u8>) {
+    /// Sends a digest to those that hold what the owner holds, or will when they have dealt with what is on its way.
+    pub(super) fn send_digest(&mut self, record: &mut Vec<u8>) {
         let record = Shared::new(record, 1);
-        for target in self.targets.iter().filter(|target| matches!(target.stage, Stage::Following { .. })) {
+        let is_alike = |target: &&Target| matches!(target.stage, Stage::Following { .. }) && !target.is_thinned;
+        for target in self.targets.iter().filter(is_alike) {
             target.push(&record);
         }
+    }
+
+    /// All targets are told to forget something that is kept here.
+    pub(super) fn thin_targets(&mut self) {
+        self.targets.iter_mut().for_each(|target| target.is_thinned = true);
     }
 
     /// As [`Self::send`], of an effect that is not an entry.
@@ -200,11 +220,12 @@ impl SlotLog {
                 self.position.sequence += 1;
             }
         }
+        let is_thinned = self.target(peer.number).is_some_and(|target| target.is_thinned);
         self.detach(peer.number);
-        let generation = peer.outbox.generation();
-        let target = Target { peer: Arc::clone(peer), in_sync, view, generation, told: 0, stage: Stage::Asked };
-        self.targets.push(target);
-        self.follow(slot, peer.number);
+        let (peer, generation) = (Arc::clone(peer), peer.outbox.generation());
+        let number = peer.number;
+        self.targets.push(Target { peer, in_sync, view, generation, told: 0, is_thinned, stage: Stage::Asked });
+        self.follow(slot, number);
     }
 
     /// Tells a target where the owner stands.
@@ -257,6 +278,7 @@ impl SlotLog {
         Record::Begin { slot, view: target.view, position }.write(&mut record);
         if let Some(told) = target.push(&Shared::new(&mut record, 1)) {
             target.told = told;
+            target.is_thinned = false;
             target.stage = Stage::Sending { cursor: SlotCursor::default() };
         }
     }

@@ -1,5 +1,6 @@
 //! Nodes that follow one another, beside the promise that they hold the same in the end.
 
+mod repair;
 mod stage;
 
 use std::sync::Arc;
@@ -241,6 +242,122 @@ fn all_that_count_are_waited_for_and_no_others() {
     });
 }
 
+/// The slot was another's for a while, who may have had it without what was written here before.
+#[test]
+fn what_was_written_before_a_slot_was_lost_is_not_held_when_it_is_back() {
+    run(async {
+        let (mut stage, slot) = (Stage::new(2, 2), slot_of(b"{a}"));
+        stage.settle(&slots()).await;
+        let owner = stage.owner(slot);
+        let (other, link) = (stage.other(slot), stage.linked());
+        link.into_iter().filter(|(from, _)| *from == owner.number).for_each(|pair| stage.cut(pair));
+        turns(3_000).await;
+        let lost = owner.execute(&SET, 0, &[b"set", b"{a}1", b"v"]);
+        stage.come_and_go(&owner);
+        stage.settle(&slots()).await;
+        let (from, to) = (other.number, owner.number);
+        if !owner.owns(slot) {
+            let (slots, epoch) = ([slot].into_iter().collect(), stage.state.epoch());
+            stage.state.apply(forebay_cluster::state::Change::HandOver { from, to, slots, epoch });
+            stage.nodes.iter().for_each(|node| node.learn(&stage.state));
+        }
+        assert!(owner.owns(slot), "it is not back");
+        let mut both = lost.clone();
+        both.absorb(&owner.execute(&SET, 0, &[b"set", b"{a}2", b"v"]));
+        stage.settle(&slots()).await;
+        assert_eq!((owner.replication.copies(&lost), owner.replication.copies(&both)), (0, 0));
+        assert!(!owner.replication.held_by_all(&lost).await && !owner.replication.held_by_all(&both).await);
+    });
+}
+
+/// A connection may live and write for weeks.
+#[test]
+fn what_a_session_has_written_takes_no_more_room_than_what_copies_lack() {
+    run(async {
+        let mut stage = Stage::new(3, 3);
+        stage.settle(&slots()).await;
+        let node = Arc::clone(&stage.nodes[0]);
+        let (mut written, mut key) = (Recorded::default(), 0_u64);
+        let mut write = |written: &mut Recorded, times| {
+            for _ in 0..times {
+                let name = loop {
+                    key += 1;
+                    let name = key.to_string().into_bytes();
+                    if node.owns(slot_of(&name)) {
+                        break name;
+                    }
+                };
+                node.replication.remember(written, &node.execute(&SET, 0, &[b"set", &name, b"v"]));
+            }
+        };
+        let mut most = 0;
+        for _ in 0..500 {
+            write(&mut written, 20);
+            node.replication.acknowledged(&written, 2).await;
+            most = most.max(written.marks.len());
+        }
+        assert!(most < 300, "{most} marks for 20 writes under way");
+        assert_eq!(node.replication.copies(&written), 2);
+
+        // Of those whose copies hold nothing there is one for each slot and holder.
+        let holders: Vec<_> = stage.linked().into_iter().filter(|(from, _)| *from == node.number).collect();
+        holders.iter().for_each(|pair| stage.cut(*pair));
+        turns(3_000).await;
+        write(&mut written, 60_000);
+        let owned = (0..SLOT_COUNT).filter(|slot| node.owns(*slot)).count();
+        assert!(written.marks.len() <= 4 * owned, "{} marks for {owned} slots", written.marks.len());
+        assert_eq!(node.replication.copies(&written), 0);
+        stage.settle(&slots()).await;
+        node.replication.acknowledged(&written, 2).await;
+    });
+}
+
+/// A peer may have dealt with all that it was told, and hold no copy of a slot.
+#[test]
+fn of_what_was_told_count_the_copies_of_each_slot() {
+    run(async {
+        let (mut stage, slot) = (Stage::new(6, 3), slot_of(b"{a}"));
+        stage.settle(&slots()).await;
+        let owner = stage.owner(slot);
+        let told = async || {
+            let told = owner.replication.told();
+            told.dealt_with().await;
+            told.up_to_date()
+        };
+        assert_eq!(told().await, 2);
+        let holders = stage.state.slot(slot).replicas.to_vec();
+        for (number, left) in holders.into_iter().filter(|number| *number != owner.number).zip([1, 0]) {
+            owner.replication.log(slot).lock().target(number).unwrap().refuse(u64::MAX);
+            assert_eq!(told().await, left);
+        }
+    });
+}
+
+/// One slot that is not held there does not keep the others.
+#[test]
+fn slots_are_drained_one_without_the_other() {
+    run(async {
+        let (mut stage, slot) = (Stage::new(2, 2), slot_of(b"{a}"));
+        stage.settle(&slots()).await;
+        let owner = stage.owner(slot);
+        let to = stage.other(slot).number;
+        let all: forebay_cluster::state::SlotSet = (0..SLOT_COUNT).filter(|slot| owner.owns(*slot)).collect();
+        assert!(owner.replication.nearly_drained(&all, to) == all && owner.replication.drained(&all, to).await == all);
+        owner.replication.log(slot).lock().target(to).unwrap().refuse(u64::MAX);
+        let mut rest = all.clone();
+        rest.remove(slot);
+        assert!(
+            owner.replication.nearly_drained(&all, to) == rest && owner.replication.drained(&all, to).await == rest
+        );
+        owner.execute(&SET, 0, &[b"set", b"{a}1", b"v"]);
+        let key = (0_u64..).map(|key| key.to_string()).find(|key| rest.contains(slot_of(key.as_bytes()))).unwrap();
+        owner.execute(&SET, 0, &[b"set", key.as_bytes(), &vec![b'v'; 9 << 20]]);
+        assert!(owner.replication.nearly_drained(&all, to).is_empty(), "that takes its time");
+        owner.replication.audit_slot(&*owner, slot);
+        stage.settle(&slots()).await;
+    });
+}
+
 /// What a peer holds of one slot tells nothing of another.
 #[test]
 fn every_slot_that_was_written_counts() {
@@ -250,12 +367,13 @@ fn every_slot_that_was_written_counts() {
         let [first, second] = slots;
         let owner = stage.owner(first);
         let peer = stage.other(first).number;
+        let since = |slot| stage.state.slot(slot).owned_since;
         let mut recorded = Recorded::default();
-        recorded.note(first, peer, None);
+        recorded.note((first, since(first)), peer, None);
         recorded.note_copies(1);
         owner.replication.log(first).lock().target(peer).unwrap().refuse(u64::MAX);
         let mut later = Recorded::default();
-        later.note(second, peer, Some(0));
+        later.note((second, since(second)), peer, Some(0));
         later.note_copies(1);
         recorded.absorb(&later);
         assert_eq!(owner.replication.copies(&recorded), 0, "slot {first} was refused");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use forebay_cluster::state::SlotSet;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
@@ -78,6 +79,11 @@ impl Turns {
     /// Writes that have their turn or wait for it.
     pub fn waiting(&self) -> usize {
         self.line.keys.lock().waiting
+    }
+
+    /// The slots of the keys that are being written.
+    pub fn busy(&self) -> SlotSet {
+        self.line.keys.lock().by_key.keys().map(|key| forebay_cluster::slot_of(key)).collect()
     }
 
     /// Waits until no key of these slots is being written. The caller sees to it that those who come do not write, and sets a limit.
@@ -160,6 +166,7 @@ mod tests {
         let (here, elsewhere) = (forebay_cluster::slot_of(b"a"), forebay_cluster::slot_of(b"b"));
         let turn = turns.take(b"a", LONG).await.unwrap();
         turns.quiet(|slot| slot == elsewhere).await;
+        assert_eq!(turns.busy(), [here].into_iter().collect());
         let quiet = turns.quiet(|slot| slot == here);
         assert!(tokio::time::timeout(Duration::from_millis(20), quiet).await.is_err());
         let (waiting, ended) = (turns.clone(), tokio::spawn(async move { drop(turn) }));

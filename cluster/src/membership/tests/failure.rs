@@ -63,6 +63,43 @@ async fn a_node_that_is_cut_off_has_lost_its_lease_before_it_is_declared_down() 
     }
 }
 
+/// Raft may have applied a state long before the node has given up what it takes away.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_still_serves_by_a_state_from_before_it_was_down_gets_no_lease() {
+    let mut nodes = cluster(3).await;
+    let slow = (leader(&nodes) + 1) % 3;
+    let number = nodes[slow].number();
+    nodes[slow].follows.abort();
+    nodes[slow].cut(true);
+    nodes[(slow + 1) % 3].until("it is down", |state| stands(state, number, Standing::Down)).await;
+    nodes[slow].cut(false);
+    nodes[slow].until("it is back", |state| stands(state, number, Standing::Up)).await;
+    answered(&nodes, number).await;
+    assert!(!nodes[slow].has_lease(), "node {number} would serve what it had before it was down");
+    let follows = follow(&nodes[slow].membership);
+    nodes[slow].follows = follows;
+    settle(&nodes).await;
+    for node in nodes {
+        node.crash().await;
+    }
+}
+
+/// Waits until the leader has answered a call of the member: until there is a call behind one that came from now on.
+async fn answered(nodes: &[Running], number: NodeNumber) {
+    let mut since = Instant::now();
+    for _ in 0..3 {
+        eventually("it calls again", || {
+            let Some(seated) = nodes[leader(nodes)].membership.node.seated.get() else { return false };
+            let now = Instant::now();
+            let silence = seated.grants.lock().silence(now);
+            let called =
+                silence.iter().find(|(caller, _)| *caller == number).and_then(|(_, ago)| now.checked_sub(*ago));
+            called.filter(|at| *at > since).inspect(|at| since = *at).is_some()
+        })
+        .await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_majority_nothing_is_changed_and_nobody_serves() {
     let nodes = cluster(3).await;

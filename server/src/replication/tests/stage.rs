@@ -278,7 +278,7 @@ impl Stage {
         for (to, slots) in self.state.handovers(node.number) {
             // Nobody writes meanwhile: this test is the only client.
             let drained = tokio::select! {
-                drained = node.replication.drained(&slots, to) => drained.is_ok(),
+                drained = node.replication.drained(&slots, to) => drained == slots,
                 () = turns(50_000) => false,
             };
             if drained {

@@ -277,6 +277,12 @@ fn keep(
     fill::store(keyspace, key, &loaded, rules, &fence) == FillOutcome::Stored
 }
 
+/// When surely nothing is on its way to the database any more that a former owner of a slot has sent, which this node has from now on.
+pub(super) fn predecessor_is_over(node: &Node) -> Instant {
+    let limit = node.origin.as_ref().map(|origin| origin.load_timeout()).unwrap_or_default();
+    Instant::now() + limit + MARGIN
+}
+
 /// Looks for what is pending in slots that have come to this node, and keeps it in the journal here.
 async fn look_through_inherited(node: &Node) {
     let behind = &node.writes.behind;
@@ -284,8 +290,7 @@ async fn look_through_inherited(node: &Node) {
     if slots.is_empty() {
         return;
     }
-    let limit = node.origin.as_ref().map(|origin| origin.load_timeout()).unwrap_or_default();
-    let at = Instant::now() + limit + MARGIN;
+    let at = predecessor_is_over(node);
     let mut found = Vec::new();
     for slot in slots {
         find_pending(node, slot, &mut found);

@@ -13,8 +13,8 @@
 //! 2. *In order.* Writes of one key have their turns, as with `through`. A record says all that is not written yet, so that a later one takes the
 //!    place of an earlier one, and writing one twice does no harm. Its version, of the owner's epoch and a number that rises, is what decides: a
 //!    record is done only if it is still the one that was written, and what comes from a journal is no news if the owner knows of a later version. That
-//!    is why a record that is done stays for a while ([`REMEMBERED`]). An heir waits before it writes what it has inherited, until
-//!    what its predecessor has sent to the database is over there.
+//!    is why a record that is done stays for a while ([`REMEMBERED`]). An heir waits before it writes anything of
+//!    a slot, be it inherited or new, until what its predecessor has sent to the database is over there.
 //! 3. *A read sees the pending value.* As long as a record is pending nothing is loaded for its key: who misses it gets the entry of the record
 //!    ([`Behind::recall`]), whether it was evicted, has expired or was taken out since the database has changed.
 //! 4. *It has limits.* Beyond [`MAX_KEYS`] keys, or the bytes that were configured, writes are refused, as they are when the journal cannot be written.

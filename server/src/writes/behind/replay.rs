@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::journal::Live;
 use super::record::{Changes, Record, Version};
-use super::{LINGER, record};
+use super::{LINGER, flush, record};
 use crate::clients::Client;
 use crate::engine::Engine;
 use crate::node::Node;
@@ -64,6 +64,8 @@ pub fn inherit(node: &Node, keyspace: &mut Keyspace<'_>, slot: u16) {
         let key = node.store.key(0, slot, &name);
         take(node, keyspace, &key, &record);
     }
+    // Before anybody writes here: what is written then must not be ahead of what the former owner has sent.
+    behind.schedule.lock().hold_back(slot, flush::predecessor_is_over(node));
     behind.inherited.lock().push(slot);
     behind.is_used.store(true, Relaxed);
     behind.due.notify_one();

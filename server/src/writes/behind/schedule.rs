@@ -11,6 +11,8 @@ pub(super) struct Schedule {
     by_key: HashMap<Bytes, Planned>,
     /// Those that are not being written.
     by_time: BTreeMap<(Instant, u64), Bytes>,
+    /// Slots that have come to this node: what their former owners have sent may arrive until then, and nothing of theirs is due before.
+    held_back: HashMap<u16, Instant>,
     bytes: u64,
     last_number: u64,
 }
@@ -57,18 +59,40 @@ impl Schedule {
         }
     }
 
+    /// No key of the slot is due before that, whatever it is planned for: those that come, those that are there since the slot was this node's
+    /// before, and those in a hurry.
+    pub(super) fn hold_back(&mut self, slot: u16, until: Instant) {
+        self.held_back.insert(slot, until);
+    }
+
     /// Takes up to `most` keys that are due, in their order; each is to be given to [`Self::done`] or [`Self::again`].
     pub(super) fn take_due(&mut self, now: Instant, most: usize) -> Vec<Bytes> {
+        if self.held_back.values().all(|until| *until <= now) {
+            self.held_back.clear();
+        }
         let mut due = Vec::new();
         while due.len() < most {
             let Some(first) = self.by_time.first_entry().filter(|first| first.key().0 <= now) else { break };
+            let number = first.key().1;
             let key = first.remove();
+            let held_until = self.held_until(&key).filter(|until| *until > now);
+            let at = held_until.map(|until| (until, number));
             if let Some(planned) = self.by_key.get_mut(&key) {
-                planned.at = None;
+                planned.at = at;
             }
-            due.push(key);
+            match at {
+                Some(at) => drop(self.by_time.insert(at, key)),
+                None => due.push(key),
+            }
         }
         due
+    }
+
+    fn held_until(&self, key: &[u8]) -> Option<Instant> {
+        match self.held_back.is_empty() {
+            true => None,
+            false => self.held_back.get(&forebay_cluster::slot_of(key)).copied(),
+        }
     }
 
     /// When the next one is due.
@@ -115,6 +139,25 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// What the former owner of a slot has sent to the database may still be on its way: a new write of the same key must come behind it.
+    #[test]
+    fn nothing_of_a_slot_that_has_come_is_due_before_its_time() {
+        let (begin, mut schedule) = (Instant::now(), Schedule::default());
+        let at = |millis| begin + Duration::from_millis(millis);
+        let key = |name: &'static str| Bytes::from_static(name.as_bytes());
+        schedule.add(key("{a}before"), 1, at(100));
+        schedule.hold_back(forebay_cluster::slot_of(b"a"), at(1_000));
+        schedule.add(key("{a}new"), 1, at(300));
+        schedule.add(key("{b}"), 1, at(400));
+        assert_eq!(schedule.take_due(at(999), 9), [key("{b}")]);
+        assert_eq!(schedule.next(), Some(at(1_000)));
+        schedule.hurry();
+        assert!(schedule.take_due(at(999), 9).is_empty(), "a hurry is no excuse");
+        assert_eq!(schedule.take_due(at(1_000), 9), [key("{a}before"), key("{a}new")]);
+        schedule.again(key("{a}new"), at(1_001));
+        assert_eq!(schedule.take_due(at(1_001), 9), [key("{a}new")]);
+    }
 
     proptest! {
         /// Every pending key is either planned once or being written, and none is lost.
