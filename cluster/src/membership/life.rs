@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::book::raft_address;
 use super::disk::{Contents, Edit, Item, Seat};
-use super::forming::Next;
+use super::forming::{FIRST, Next};
 use super::grants::Grants;
 use super::greeting::Rounds;
 use super::log::Log;
@@ -25,9 +25,6 @@ use super::proposing::{Outcome, Proposal, ProposeError};
 use super::raft::{self, Command, Raft, raft_id};
 use crate::slots::NodeNumber;
 use crate::state::{Applied, Change, ClusterId, Incarnation};
-
-/// The number of the node that forms a cluster: the first that is given.
-const FIRST: NodeNumber = NodeNumber(1);
 
 /// Why a life ended.
 type Ended = String;
@@ -80,10 +77,11 @@ impl Node {
         let mut rounds = Rounds::default();
         let mut patience = Patience::new(self.timing.patience);
         loop {
-            let next = self.greet_all(&mut rounds).await;
+            self.greet_all(&mut rounds).await;
+            let next = self.candidates.lock().next();
             match next {
-                Next::Form => {
-                    let seat = self.seat(ClusterId(rand::random()), FIRST, Some(self.copies));
+                Next::Form(cluster) => {
+                    let seat = self.seat(cluster, FIRST, Some(self.copies));
                     self.set_phase(format!("forming cluster {}", seat.cluster));
                     self.keep_seat(&seat).await?;
                     return Ok(seat);

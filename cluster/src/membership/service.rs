@@ -121,7 +121,7 @@ impl MembershipService for Desk {
         let question = request.into_inner();
         self.node.check_caller(question.protocol, &[])?;
         let greeting: Greeting = wire::decode(&question.content)?;
-        self.node.hear(&greeting);
+        self.node.hear_caller(&greeting);
         Ok(Response::new(reply(&self.node.greeting())))
     }
 
