@@ -92,7 +92,7 @@ async fn show(admin: &Admin) -> Result<(), AdministerError> {
             (false, false) => "learner",
         };
         let (owned, copied) = held(state, *number);
-        let address = format!("{}:{}", description.host, description.peer_port);
+        let address = description.peer_address();
         let zone = description.zone.as_deref().unwrap_or("-");
         let (number, id, standing) = (number.to_string(), description.id.as_str(), word(*standing));
         writeln!(

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use arc_swap::ArcSwap;
 use forebay_cluster::discovery::DiscoveryError;
 use forebay_cluster::membership::MembershipError;
+use forebay_cluster::topology::address;
 use forebay_cluster::{NodeId, NodeNumber, PeerTlsError, Standing, Topology};
 use forebay_origin::{Fault, Origin};
 use forebay_store::{Store, StoreConfig};
@@ -255,7 +256,7 @@ fn alone(who: Who, ports: Ports) -> forebay_cluster::Node {
     forebay_cluster::Node {
         number: NodeNumber(1),
         id,
-        peer_address: format!("{host}:0"),
+        peer_address: address(&host, 0),
         host,
         open_port: ports.open,
         direct_port: ports.direct.unwrap_or_default(),

@@ -26,7 +26,7 @@ struct Place {
 impl Book {
     /// Enters what a node says of itself.
     pub(super) fn enter(&self, number: NodeNumber, description: &Description) {
-        let place = Place { raft: raft_address(description), peer: peer_address(description) };
+        let place = Place { raft: description.raft_address(), peer: description.peer_address() };
         self.places.write().insert(number, place);
     }
 

@@ -100,7 +100,7 @@ pub(super) fn dial(address: &str, tls: Option<&PeerTls>) -> Result<Channel, Stat
         .keep_alive_timeout(PING_TIMEOUT)
         .keep_alive_while_idle(true);
     if let Some(tls) = tls {
-        endpoint = endpoint.tls_config(tls.client()).map_err(wrong)?;
+        endpoint = endpoint.tls_config(tls.client(address, CONNECT_TIMEOUT)).map_err(wrong)?;
     }
     Ok(endpoint.connect_lazy())
 }

@@ -21,7 +21,6 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::book::peer_address;
 use crate::slots::NodeNumber;
 use crate::state::{ClusterId, Description, Incarnation};
 use crate::topology::NodeId;
@@ -105,7 +104,7 @@ impl Candidates {
         if *id == self.me.id {
             return;
         }
-        let address = peer_address(&greeting.description);
+        let address = greeting.description.peer_address();
         self.has_left_forming_to_others |= greeting.may_form && !self.may_form();
         self.rumoured.remove(id);
         if let Some((cluster, _)) = greeting.seat {
@@ -158,7 +157,7 @@ impl Candidates {
     /// This node and those that it has heard of itself.
     fn known(&self) -> Vec<(NodeId, String)> {
         let others = self.heard.iter().map(|(id, candidate)| (id.clone(), candidate.address.clone()));
-        std::iter::once((self.me.id.clone(), peer_address(&self.me))).chain(others).collect()
+        std::iter::once((self.me.id.clone(), self.me.peer_address())).chain(others).collect()
     }
 
     /// Where there may be somebody to greet.

@@ -9,7 +9,6 @@ use std::time::Instant;
 use openraft::{BasicNode, ChangeMembers};
 use tokio::time::MissedTickBehavior;
 
-use super::book::raft_address;
 use super::grants::is_voter;
 use super::node::{Node, Seated};
 use super::raft::{Command, Metrics, number_of, raft_id};
@@ -98,7 +97,7 @@ fn step(metrics: &Metrics, state: &ClusterState) -> Option<(Members, bool)> {
     let present: BTreeSet<NodeNumber> = membership.nodes().map(|(id, _)| number_of(*id)).collect();
     let missing = state.members().filter(|member| !present.contains(&member.number));
     let missing: BTreeMap<u64, BasicNode> =
-        missing.map(|member| (raft_id(member.number), BasicNode::new(raft_address(&member.description)))).collect();
+        missing.map(|member| (raft_id(member.number), BasicNode::new(member.description.raft_address()))).collect();
     if !missing.is_empty() {
         return Some((ChangeMembers::AddNodes(missing), true));
     }

@@ -12,7 +12,6 @@ use openraft::errors::{InitializeError, RaftError};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::book::raft_address;
 use super::disk::{Contents, Edit, Item, Seat};
 use super::forming::{FIRST, Next};
 use super::grants::Grants;
@@ -138,7 +137,7 @@ impl Node {
 
     /// Finishes what a founder has to do, wherever it was interrupted.
     async fn form(&self, seated: &Seated, copies: u8) -> Result<(), Ended> {
-        let me = [(raft_id(seated.seat.number), BasicNode::new(raft_address(&self.me)))];
+        let me = [(raft_id(seated.seat.number), BasicNode::new(self.me.raft_address()))];
         match seated.raft.initialize(std::collections::BTreeMap::from(me)).await {
             Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
             Err(error) => return Err(error.to_string()),
@@ -285,10 +284,8 @@ impl Node {
 
     fn replaced(&self, seated: &Seated) -> Ended {
         let state = self.state();
-        let place = state
-            .member(seated.seat.number)
-            .map(|member| (member.description.host.clone(), member.description.peer_port));
-        let place = place.map_or(String::new(), |(host, port)| format!(", which was last seen at {host}:{port}"));
+        let place = state.member(seated.seat.number).map(|member| member.description.peer_address());
+        let place = place.map_or(String::new(), |address| format!(", which was last seen at {address}"));
         format!(
             "another process has taken this node's place{place}\n  hint: every process needs an identity of its own"
         )

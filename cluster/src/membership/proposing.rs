@@ -283,9 +283,9 @@ impl Node {
 }
 
 fn running(member: &Member) -> String {
-    let Description { id, host, peer_port, .. } = &member.description;
+    let (id, address) = (&member.description.id, member.description.peer_address());
     format!(
-        "node {id} is already running at {host}:{peer_port}\n  hint: every process needs an identity of its own: another --data-dir, or \
+        "node {id} is already running at {address}\n  hint: every process needs an identity of its own: another --data-dir, or \
          --node-id"
     )
 }
