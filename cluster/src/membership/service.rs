@@ -136,7 +136,10 @@ impl MembershipService for Desk {
             Some(leader) => {
                 proposal.is_forwarded = true;
                 match self.node.book.peer(leader) {
-                    Some(address) => self.node.ask(&address, seated.seat.cluster, &proposal, timing.proposal).await,
+                    Some(address) => {
+                        let cluster = seated.seat.cluster;
+                        self.node.ask(&address, cluster, &proposal, timing.proposal, Outcome::NotNow).await
+                    }
                     None => Outcome::NotNow(format!("it is not known where the leader, node {leader}, is")),
                 }
             }
