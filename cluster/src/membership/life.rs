@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use forebay_proto::PEER_PROTOCOL;
 use forebay_proto::raft::raft_client::RaftClient;
 use forebay_proto::raft::{Renewal, Verdict};
+use futures_util::FutureExt;
 use openraft::BasicNode;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
@@ -175,10 +176,23 @@ impl Node {
             }
             if joined.is_some() {
                 // It comes by Raft.
-                let _in_time =
-                    tokio::time::timeout(self.timing.proposal, states.wait_for(|state| self.is_member_by(state))).await;
+                let comes = states.wait_for(|state| self.is_member_by(state)).map(drop);
+                if tokio::time::timeout(self.timing.proposal, comes).await.is_err() {
+                    self.is_not_called();
+                }
             }
         }
+    }
+
+    /// The others have let this node in by its peer port, and do not get through to where Raft calls it.
+    fn is_not_called(&self) {
+        let why = format!(
+            "it was let in, but learns nothing: the leader must be able to call it at {}, its raft port (see --advertise and --raft-port, and \
+             what is open between the nodes)",
+            self.me.raft_address()
+        );
+        tracing::warn!("cluster: {why}");
+        self.phase.send_replace(why);
     }
 
     /// Seeds, as ways to the cluster.

@@ -260,7 +260,8 @@ impl Node {
                 }
             })?;
         }
-        if log_of.is_none() {
+        // This process has the log of its own number, whatever it said before it knew of its earlier life.
+        if log_of.is_none() && !is_own {
             self.remove_lost_log(seated, member, timeout).await?;
         }
         Ok(())
