@@ -66,11 +66,17 @@ async fn a_node_alone_that_restarts_serves_at_once() {
     let directories = directories(1);
     let node = form(places(&directories).await).await.remove(0);
     node.membership.propose(Change::SetGroups { text: "# kept".to_owned(), over: None }).await.expect("it leads");
+    let term = node.membership.leads();
     node.crash().await;
     let node = Place::new(1).await.on_disk(&directories[0]).start(&[], 1).await;
     assert_eq!(node.joined().await, NodeNumber(1));
     assert_eq!(node.state().groups().map(|groups| groups.text.as_str()), Some("# kept"));
     eventually("it has a lease", || node.has_lease()).await;
+    assert!(
+        node.membership.leads() > term,
+        "a term is led by one process: {:?}, after {term:?}",
+        node.membership.leads()
+    );
     node.crash().await;
 }
 
