@@ -1,6 +1,6 @@
 //! Connections to other nodes, one for each address, made when they are first needed and anew when they break.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -55,6 +55,12 @@ impl Channels {
         let channel = dial(address, self.tls.as_ref())?;
         self.open.lock().insert(address.to_owned(), channel.clone());
         Ok(channel)
+    }
+
+    /// Ends the connections to addresses where nobody is any more: they would be dialled for ever.
+    pub(super) fn keep(&self, known: &HashSet<String>) {
+        self.open.lock().retain(|address, _| known.contains(address));
+        self.distrust.lock().retain(|address, _| known.contains(address));
     }
 
     /// Says, once for each reason, why a node that is there cannot be called.

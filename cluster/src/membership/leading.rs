@@ -44,7 +44,9 @@ impl Node {
                 }
                 let silent = grants.condemn_silent(&state, now).into_iter();
                 let down = silent.map(|(number, incarnation)| Change::Down { number, incarnation });
-                down.chain(grants.lost(now).into_iter().map(|number| Change::Lose { number })).collect::<Vec<_>>()
+                let lost = grants.lost(now).into_iter().map(|number| Change::Lose { number });
+                let forgotten = grants.forgotten(now).into_iter().map(|number| Change::Remove { number });
+                down.chain(lost).chain(forgotten).collect::<Vec<_>>()
             };
             for change in changes {
                 self.decree(change);
@@ -64,6 +66,9 @@ impl Node {
                 tracing::warn!("cluster: node {number} is declared down: nothing was heard of it in time")
             }
             Change::Lose { number } => tracing::warn!("cluster: node {number} is given up for lost"),
+            Change::Remove { number } => {
+                tracing::warn!("cluster: node {number} is removed: it was lost for {:?}", self.timing.remove_after)
+            }
             _ => {}
         }
         let node = Arc::clone(self);

@@ -311,6 +311,7 @@ impl Node {
         loop {
             let state = Arc::clone(&states.borrow_and_update());
             self.book.follow(&state);
+            self.channels.keep(&self.book.addresses());
             tokio::select! {
                 changed = states.changed() => if changed.is_err() { return },
                 () = self.closing.cancelled() => return,
