@@ -18,10 +18,11 @@ use crate::state::ClusterId;
 /// How long a node may take to greet back.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Who has not answered, so that it is said once.
+/// Who has not answered, or not as it should, so that it is said once.
 #[derive(Default)]
 pub(super) struct Rounds {
     unreachable: HashSet<String>,
+    doubles: HashSet<String>,
     strangers: HashSet<ClusterId>,
 }
 
@@ -88,7 +89,7 @@ impl Node {
     fn note(&self, rounds: &mut Rounds, address: &str, greeting: &Greeting) {
         if greeting.description.id == self.me.id
             && greeting.incarnation != self.incarnation()
-            && rounds.unreachable.insert(address.to_owned())
+            && rounds.doubles.insert(address.to_owned())
         {
             tracing::error!("cluster: the process at {address} has this node's identity, {}", self.me.id);
         }
