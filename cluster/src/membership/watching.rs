@@ -34,7 +34,7 @@ const GRACE: Duration = Duration::from_secs(1);
 pub struct Watcher {
     seeds: Seeds,
     tls: Option<PeerTls>,
-    state: watch::Sender<Arc<ClusterState>>,
+    pub(super) state: watch::Sender<Arc<ClusterState>>,
     touch: Mutex<Touch>,
 }
 
