@@ -37,7 +37,7 @@ EVERY_DAY = every_key_is_answered_by_every_node the_replies_of_a_pipeline_come_i
 	nodes_find_each_other_by_addresses_and_one_more_appears a_killed_node_loses_no_write_that_two_have_acknowledged \
 	moves_keep_the_registers_linearizable all_are_killed_and_started_again \
 	a_change_is_seen_at_every_node_and_costs_one_load whoever_is_killed_the_next_keeper_goes_on_where_that_one_was nothing_that_was_replaced_is_served
-EVERY_DAY_IN = cluster_clients cluster_all_keys cluster_bad_input cluster_tls cluster_discovery cluster_faults cluster_moves cluster_freshness cluster_kafka cluster_checker
+EVERY_DAY_IN = cluster_clients cluster_all_keys cluster_bad_input cluster_tls cluster_ipv6 cluster_discovery cluster_faults cluster_moves cluster_freshness cluster_kafka cluster_checker
 empty =
 ONE_OF_EVERY_DAY = ($(subst $(empty) $(empty),|,$(strip $(EVERY_DAY))))
 
@@ -64,7 +64,7 @@ show:
 	FOREBAY_BIN="$${CARGO_TARGET_DIR:-target}/release/forebay" FOREBAY_HERD=10000 FOREBAY_HERD_RATIO=3 FOREBAY_KEYS=1000000 FOREBAY_READERS=1000 FOREBAY_LARGE=64 FOREBAY_LIMIT=256 \
 		cargo test -p forebay-redis-tests $(SHOW:%=--test %) -- --nocapture --test-threads=1
 
-SHOW_CLUSTER = cluster_clients cluster_all_keys cluster_libraries cluster_faults cluster_hot_keys cluster_partitions cluster_moves cluster_frontend cluster_bad_input cluster_discovery cluster_tls
+SHOW_CLUSTER = cluster_clients cluster_all_keys cluster_libraries cluster_faults cluster_hot_keys cluster_partitions cluster_moves cluster_frontend cluster_bad_input cluster_discovery cluster_tls cluster_ipv6
 show-cluster:
 	redis-tests/scripts/setup
 	cargo build --release -p forebay

@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::service::Routes;
+use tonic::transport::Server;
 use tonic::transport::server::{Router, TcpIncoming};
 
 use crate::peer::lane::LaneExecutor;
@@ -35,6 +36,10 @@ const MAX_HANDSHAKES: usize = 64;
 const REMIND: Duration = Duration::from_secs(60);
 /// How many callers are remembered for that.
 const MAX_REFUSED: usize = 256;
+/// A caller that is silent for the first time is asked whether it is there, and its connection is closed after the second without an answer: who
+/// vanishes says no farewell, and its connections would stay for ever. Callers ask more often themselves.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves what `router` has, until `end`.
 ///
@@ -53,6 +58,11 @@ pub async fn serve(
         None => router.serve_with_incoming_shutdown(incoming, end).await,
         Some(tls) => router.serve_with_incoming_shutdown(secured(incoming, tls), end).await,
     }
+}
+
+/// A server that gives up callers that have vanished.
+pub(crate) fn server() -> Server {
+    Server::builder().http2_keepalive_interval(Some(KEEP_ALIVE)).http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
 }
 
 /// The door of a node's peer port: its connections are served by the threads that serve clients.
@@ -106,6 +116,8 @@ impl PeerPort {
             .timer(TokioTimer::new())
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(4 * WINDOW)
+            .keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .serve_connection(TokioIo::new(stream), service);
         Ok(connection.await?)
     }

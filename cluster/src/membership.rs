@@ -43,7 +43,6 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
 
 use self::book::Book;
 use self::channels::Channels;
@@ -349,7 +348,7 @@ fn node(config: MembershipConfig, writer: Writer) -> Node {
 
 /// Serves the raft port until the node ends.
 fn serve(node: &Arc<Node>, listener: TcpListener) -> JoinHandle<()> {
-    let router = Server::builder().add_service(raft_server::service(node));
+    let router = door::server().add_service(raft_server::service(node));
     let node = Arc::clone(node);
     tokio::spawn(async move {
         let closing = node.closing.clone();

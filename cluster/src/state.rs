@@ -23,7 +23,7 @@ use arrayvec::ArrayVec;
 use serde::{Deserialize, Serialize};
 
 use crate::slots::{MAX_COPIES, NodeNumber, PerSlot, SlotTable};
-use crate::topology::NodeId;
+use crate::topology::{NodeId, address};
 
 pub use called_in::CalledIn;
 pub use change::{Applied, Change, Refusal};
@@ -230,6 +230,18 @@ impl ClusterState {
 
     fn is_up(&self, number: NodeNumber) -> bool {
         self.member(number).is_some_and(|member| member.standing == Standing::Up)
+    }
+}
+
+impl Description {
+    /// Its peer port, as `host:port`.
+    pub fn peer_address(&self) -> String {
+        address(&self.host, self.peer_port)
+    }
+
+    /// Its raft port, as `host:port`.
+    pub fn raft_address(&self) -> String {
+        address(&self.host, self.raft_port)
     }
 }
 

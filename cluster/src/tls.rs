@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use std::{fmt, fs, io};
 
 use rustls::pki_types::pem::{self, PemObject};
@@ -55,10 +56,6 @@ impl PeerTls {
         let client = ClientTlsConfig::new()
             .identity(Identity::from_pem(contents(cert)?, contents(key)?))
             .ca_certificate(Certificate::from_pem(contents(ca)?));
-        let client = match name {
-            Some(name) => client.domain_name(name),
-            None => client,
-        };
         let (server, caller) = (Arc::new(server(files)?), Arc::new(caller(files)?));
         Ok(PeerTls { server, client, caller, name: name.clone() })
     }
@@ -68,9 +65,10 @@ impl PeerTls {
         Arc::clone(&self.server)
     }
 
-    /// For calls to other nodes by tonic's own connections.
-    pub(crate) fn client(&self) -> ClientTlsConfig {
-        self.client.clone()
+    /// For calls by tonic's own connections to the node at `address`, a host and a port. Agreeing on a connection may take `within`: the limit
+    /// that tonic has for connecting is TCP's alone, and who vanished meanwhile never answers.
+    pub(crate) fn client(&self, address: &str, within: Duration) -> ClientTlsConfig {
+        self.client.clone().domain_name(self.name_at(address)).timeout(within)
     }
 
     /// For calls to other nodes by a thread's own connections.
@@ -78,13 +76,23 @@ impl PeerTls {
         TlsConnector::from(Arc::clone(&self.caller))
     }
 
-    /// What the certificate of the node on `host` is to name.
+    /// What the certificate of the node at `address`, a host and a port, is to name.
     ///
     /// # Errors
     /// When that can be no host's name.
-    pub(crate) fn name_of(&self, host: &str) -> Result<ServerName<'static>, InvalidDnsNameError> {
-        ServerName::try_from(self.name.as_deref().unwrap_or(host).to_owned())
+    pub(crate) fn name_of(&self, address: &str) -> Result<ServerName<'static>, InvalidDnsNameError> {
+        ServerName::try_from(self.name_at(address).to_owned())
     }
+
+    fn name_at<'a>(&'a self, address: &'a str) -> &'a str {
+        self.name.as_deref().unwrap_or_else(|| host_of(address))
+    }
+}
+
+/// The host of `host:port`. An IPv6 address stands in brackets there, and without them in certificates.
+fn host_of(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
 fn server(files: &PeerTlsFiles) -> Result<ServerConfig, PeerTlsError> {
@@ -153,5 +161,20 @@ fn not_pem(path: &Path, error: &impl fmt::Display) -> PeerTlsError {
 impl fmt::Debug for PeerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("PeerTls")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_names_the_host_alone() {
+        for (address, host) in
+            [("10.0.0.7:8001", "10.0.0.7"), ("[2001:db8::1]:8001", "2001:db8::1"), ("n1.test:1", "n1.test")]
+        {
+            assert_eq!(host_of(address), host);
+            assert!(ServerName::try_from(host_of(address)).is_ok(), "{address}");
+        }
     }
 }

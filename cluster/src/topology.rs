@@ -189,7 +189,7 @@ impl Node {
         let Description { id, host, open_port, direct_port, http_port, peer_port, raft_port, zone, .. } =
             member.description.clone();
         let Member { number, standing, incarnation, .. } = *member;
-        let peer_address = format!("{host}:{peer_port}");
+        let peer_address = address(&host, peer_port);
         Node {
             number,
             id,
@@ -204,6 +204,14 @@ impl Node {
             peer_address,
             incarnation,
         }
+    }
+}
+
+/// `host:port`, as it is dialled and written: an IPv6 address stands in brackets.
+pub fn address(host: &str, port: u16) -> String {
+    match host.contains(':') && !host.starts_with('[') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
     }
 }
 
@@ -350,6 +358,15 @@ mod tests {
             panic!("it may join")
         };
         number
+    }
+
+    #[test]
+    fn an_ipv6_address_stands_in_brackets() {
+        let addresses =
+            [("::1", "[::1]:8001"), ("[::1]", "[::1]:8001"), ("10.0.0.7", "10.0.0.7:8001"), ("n1", "n1:8001")];
+        for (host, dialled) in addresses {
+            assert_eq!(address(host, 8001), dialled);
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What people get wrong: every mistake is told in words that name its cause, and the cluster that runs does not suffer.
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 
 use forebay_redis_tests::cluster::network::socket;
@@ -122,6 +123,27 @@ fn a_full_disk_is_that_nodes_own_trouble() {
     node.restart();
     cluster.await_settled();
     serves(&cluster);
+}
+
+/// Its kernel may take what is sent to it for ever: a caller that says nothing, not even that it is there, is gone.
+#[test]
+fn callers_that_vanish_do_not_keep_their_connections() {
+    /// What begins a connection by HTTP/2, with no settings (RFC 9113, 3.4).
+    const BEGINNING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let cluster = Cluster::start(ClusterOptions { nodes: 1, ..ClusterOptions::default() });
+    let callers = [PORTS.peer, PORTS.raft].map(|port| {
+        let mut caller = TcpStream::connect(socket(cluster.nodes[0].host(), port)).expect("it listens");
+        caller.write_all(BEGINNING).expect("it is taken");
+        caller.set_read_timeout(Some(PATIENCE)).expect("a limit");
+        (port, caller)
+    });
+    for (port, mut caller) in callers {
+        let mut said = Vec::new();
+        let ended = caller.read_to_end(&mut said);
+        assert!(!said.is_empty(), "port {port} speaks no HTTP/2");
+        let is_closed = ended.as_ref().err().is_none_or(|error| error.kind() == ErrorKind::ConnectionReset);
+        assert!(is_closed, "port {port} keeps the connection: {ended:?}");
+    }
 }
 
 // ---- what all of them use -----------------------------------------------------------------------

@@ -92,7 +92,7 @@ async fn show(admin: &Admin) -> Result<(), AdministerError> {
             (false, false) => "learner",
         };
         let (owned, copied) = held(state, *number);
-        let address = format!("{}:{}", description.host, description.peer_port);
+        let address = description.peer_address();
         let zone = description.zone.as_deref().unwrap_or("-");
         let (number, id, standing) = (number.to_string(), description.id.as_str(), word(*standing));
         writeln!(
@@ -106,11 +106,18 @@ async fn show(admin: &Admin) -> Result<(), AdministerError> {
 /// Waits until the node holds nothing any more, and tells how far it has come.
 async fn drain(admin: &Admin, node: &str) -> Result<(), AdministerError> {
     let number = admin.find(node).await?.number;
-    admin.drain(node).await?;
+    let applied = admin.drain(node).await?;
     let mut told = usize::MAX;
+    let mut has_begun = false;
     loop {
         let state = admin.status().await?.state;
         let (owned, copied) = held(&state, number);
+        has_begun |= has_drain_begun(&applied, &state, number);
+        if has_begun && is_to_stay(&state, number) {
+            return Err(AdministerError::Refused(format!(
+                "node {number} was undrained meanwhile, and keeps what it holds\n  hint: drain it again if it is to go"
+            )));
+        }
         let is_drained = state.member(number).is_none_or(|member| member.standing == Standing::Drained);
         if owned + copied != told {
             told = owned + copied;
@@ -121,6 +128,17 @@ async fn drain(admin: &Admin, node: &str) -> Result<(), AdministerError> {
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// Whether the state of the node that is asked, which may be a little behind the leader's, has the drain.
+fn has_drain_begun(applied: &Applied, state: &ClusterState, number: NodeNumber) -> bool {
+    let is_as_far = matches!(applied, Applied::Done { epoch } if state.epoch() >= *epoch);
+    is_as_far || !is_to_stay(state, number)
+}
+
+/// Whether a member is neither drained nor on the way to it.
+fn is_to_stay(state: &ClusterState, number: NodeNumber) -> bool {
+    state.member(number).is_some_and(|member| !matches!(member.standing, Standing::Draining | Standing::Drained))
 }
 
 /// How many slots a member owns, and of how many it has a copy or is being sent one.
@@ -142,5 +160,45 @@ fn word(standing: Standing) -> &'static str {
         Standing::Lost => "lost",
         Standing::Draining => "draining",
         Standing::Drained => "drained",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use forebay_cluster::{ClusterId, Description, Incarnation, NodeId};
+
+    #[test]
+    fn a_drain_that_was_taken_back_is_told_from_one_that_is_not_seen_yet() {
+        let mut state = ClusterState::new(ClusterId([1; 16]), 2);
+        let numbers: Vec<_> = (1..=2).map(|node| join(&mut state, node)).collect();
+        let before = state.clone();
+        let number = numbers[0];
+        let applied = state.apply(Change::Drain { number });
+        assert!(!has_drain_begun(&applied, &before, number), "the node that is asked is behind");
+        assert!(has_drain_begun(&applied, &state, number) && !is_to_stay(&state, number));
+        assert!(has_drain_begun(&Applied::Unchanged, &state, number), "somebody else had it drained");
+        state.apply(Change::Undrain { number });
+        assert!(has_drain_begun(&applied, &state, number) && is_to_stay(&state, number));
+        assert!(!is_to_stay(&state, NodeNumber(9)), "it was removed");
+    }
+
+    fn join(state: &mut ClusterState, node: u8) -> NodeNumber {
+        let description = Description {
+            id: NodeId::from_bytes([node; 20]),
+            host: "127.0.0.1".to_owned(),
+            open_port: 6379,
+            direct_port: 0,
+            http_port: 0,
+            peer_port: 8001,
+            raft_port: 7000,
+            zone: None,
+            weight: 1000,
+            version: "test".to_owned(),
+        };
+        match state.apply(Change::Join { description, incarnation: Incarnation(1) }) {
+            Applied::Joined { number, .. } => number,
+            other => panic!("it may join: {other:?}"),
+        }
     }
 }

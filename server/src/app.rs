@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use forebay_cluster::discovery::DiscoveryError;
 use forebay_cluster::membership::MembershipError;
 use forebay_cluster::state::Incarnation;
+use forebay_cluster::topology::address;
 use forebay_cluster::{NodeId, NodeNumber, PeerTlsError, Standing, Topology};
 use forebay_origin::{Fault, Origin};
 use forebay_store::{Store, StoreConfig};
@@ -256,7 +257,7 @@ fn alone(who: Who, ports: Ports) -> forebay_cluster::Node {
     forebay_cluster::Node {
         number: NodeNumber(1),
         id,
-        peer_address: format!("{host}:0"),
+        peer_address: address(&host, 0),
         host,
         open_port: ports.open,
         direct_port: ports.direct.unwrap_or_default(),

@@ -61,9 +61,8 @@ fn address(attributes: &HashMap<String, String>, port: u16) -> Option<String> {
     let port = [PEER_PORT, PORT].iter().find_map(|name| attributes.get(*name)?.parse().ok()).unwrap_or(port);
     match (attributes.get(IPV4), attributes.get(IPV6)) {
         _ if port == 0 => None,
-        (Some(host), _) => Some(format!("{host}:{port}")),
-        (None, Some(host)) => Some(format!("[{host}]:{port}")),
         (None, None) => None,
+        (Some(host), _) | (None, Some(host)) => Some(crate::topology::address(host, port)),
     }
 }
 

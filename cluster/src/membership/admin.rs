@@ -212,5 +212,5 @@ fn is_meant(member: &Member, name: &str) -> bool {
     const ENOUGH: usize = 4;
     let description = &member.description;
     let has_id = name.len() >= ENOUGH && description.id.as_str().starts_with(name);
-    has_id || member.number.0.to_string() == name || super::book::peer_address(description) == name
+    has_id || member.number.0.to_string() == name || description.peer_address() == name
 }

@@ -1,13 +1,13 @@
 //! Where the nodes are. Raft's own list of addresses is as old as a node's first joining; a node that comes back elsewhere says so when it
 //! greets others, and by its `Join`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 
 use crate::slots::NodeNumber;
-use crate::state::{ClusterState, Description};
+use crate::state::{ClusterState, Description, Standing};
 
 /// The last known addresses, as `host:port`.
 #[derive(Default)]
@@ -26,7 +26,7 @@ struct Place {
 impl Book {
     /// Enters what a node says of itself.
     pub(super) fn enter(&self, number: NodeNumber, description: &Description) {
-        let place = Place { raft: raft_address(description), peer: peer_address(description) };
+        let place = Place { raft: description.raft_address(), peer: description.peer_address() };
         self.places.write().insert(number, place);
     }
 
@@ -51,24 +51,20 @@ impl Book {
         self.places.read().get(&number).map(|place| place.peer.clone())
     }
 
+    /// Whether the member has been away for so long that its seat was given to others.
+    pub(super) fn is_lost(&self, number: NodeNumber) -> bool {
+        let state = self.state.read();
+        let member = state.as_ref().and_then(|state| state.member(number));
+        member.is_some_and(|member| member.standing == Standing::Lost)
+    }
+
+    /// Both ports of all nodes that are known.
+    pub(super) fn addresses(&self) -> HashSet<String> {
+        self.places.read().values().flat_map(|place| [place.raft.clone(), place.peer.clone()]).collect()
+    }
+
     /// The peer ports of all nodes that are known.
     pub(super) fn peers(&self) -> Vec<String> {
         self.places.read().values().map(|place| place.peer.clone()).collect()
-    }
-}
-
-pub(super) fn raft_address(description: &Description) -> String {
-    address(&description.host, description.raft_port)
-}
-
-pub(super) fn peer_address(description: &Description) -> String {
-    address(&description.host, description.peer_port)
-}
-
-/// An IPv6 address stands in brackets.
-fn address(host: &str, port: u16) -> String {
-    match host.contains(':') && !host.starts_with('[') {
-        true => format!("[{host}]:{port}"),
-        false => format!("{host}:{port}"),
     }
 }

@@ -1,6 +1,6 @@
 //! Connections to other nodes, one for each address, made when they are first needed and anew when they break.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -57,6 +57,12 @@ impl Channels {
         Ok(channel)
     }
 
+    /// Ends the connections to addresses where nobody is any more: they would be dialled for ever.
+    pub(super) fn keep(&self, known: &HashSet<String>) {
+        self.open.lock().retain(|address, _| known.contains(address));
+        self.distrust.lock().retain(|address, _| known.contains(address));
+    }
+
     /// Says, once for each reason, why a node that is there cannot be called.
     pub(super) fn tell_distrust(&self, address: &str, status: &Status) {
         let Some(why) = refusal::of_trust(status) else { return };
@@ -100,7 +106,60 @@ pub(super) fn dial(address: &str, tls: Option<&PeerTls>) -> Result<Channel, Stat
         .keep_alive_timeout(PING_TIMEOUT)
         .keep_alive_while_idle(true);
     if let Some(tls) = tls {
-        endpoint = endpoint.tls_config(tls.client()).map_err(wrong)?;
+        endpoint = endpoint.tls_config(tls.client(address, CONNECT_TIMEOUT)).map_err(wrong)?;
     }
     Ok(endpoint.connect_lazy())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
+    use super::super::service;
+    use super::super::tests::{DEADLINE, question};
+    use super::*;
+    use crate::tls::PeerTlsFiles;
+
+    /// A certificate of an authority of its own.
+    fn tls(directory: &Path) -> PeerTls {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority =
+            CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an authority");
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(["127.0.0.1".to_owned()]).expect("an address");
+        let certificate = params.signed_by(&key, &authority).expect("a certificate");
+        let file = |name: &str, text: String| {
+            let path = directory.join(name);
+            std::fs::write(&path, text).expect("a file");
+            path
+        };
+        let (cert, key) = (file("cert.pem", certificate.pem()), file("key.pem", key.serialize_pem()));
+        PeerTls::read(&PeerTlsFiles { cert, key, ca: file("ca.pem", authority.pem()), name: None })
+            .expect("certificates")
+    }
+
+    #[tokio::test]
+    async fn connections_to_where_nobody_is_any_more_are_ended() {
+        let channels = Channels::new(None);
+        for address in ["10.0.0.1:8001", "10.0.0.2:8001"] {
+            channels.to(address).expect("an address");
+        }
+        channels.keep(&HashSet::from(["10.0.0.2:8001".to_owned()]));
+        assert_eq!(channels.open.lock().keys().collect::<Vec<_>>(), ["10.0.0.2:8001"]);
+    }
+
+    #[tokio::test]
+    async fn who_vanishes_while_certificates_are_shown_is_given_up() {
+        let directory = tempfile::tempdir().expect("a directory");
+        // The system takes what comes, and nobody ever reads it.
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = silent.local_addr().expect("it is bound").to_string();
+        let channel = dial(&address, Some(&tls(directory.path()))).expect("an address");
+        let answer = tokio::time::timeout(DEADLINE, service::client(channel).status(question())).await;
+        let status = answer.expect("it is given up").expect_err("nobody answers");
+        assert!(was_not_sent(&status), "{status:?}");
+    }
 }

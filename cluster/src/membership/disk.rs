@@ -38,8 +38,9 @@ pub enum DiskError {
     #[error("{path} is in use by another Forebay process\n  hint: every node needs a --data-dir of its own")]
     InUse { path: String },
     #[error(
-        "{path} is damaged, or is no Raft log of this version of Forebay ({problem})\n  hint: nothing was removed. Restore the file; or, if \
-         other nodes of the cluster run, move it away: this node then joins with an empty log and learns all from them"
+        "{path} is damaged, or is no Raft log of this version of Forebay ({problem})\n  hint: nothing was removed. If other \
+         nodes of the cluster run, move it away: this node then joins with an empty log and learns all from them. A copy of an earlier day has \
+         forgotten votes and entries that this node has answered for: do not put one in its place"
     )]
     Damaged { path: String, problem: String },
     #[error("{path}: {problem}\n  hint: the data directory must be writable, and its disk must have room")]

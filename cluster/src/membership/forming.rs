@@ -1,26 +1,39 @@
 //! How nodes that have no cluster find each other, and agree on who forms it.
 //!
 //! Each greets its seeds, and whom it hears of from others. Of those that do not only join, the one with the smallest id forms the cluster,
-//! when it knows as many as are expected and each of them has told it that it knows exactly the same ones. What a node knows only grows (but for nodes that are gone),
-//! and its decision to form is told from the same moment on; so of two that both could form a cluster with some node in common, one has
-//! told the other that it knows it, and then neither decides without the other.
+//! when it knows as many as are expected and each of them has told it that it knows exactly the same ones.
+//!
+//! # Why only one does
+//!
+//! What a node knows only grows (but for nodes that are gone). It draws the cluster's id in the moment in which it decides, and tells it
+//! with all that it says from then on ([`Candidates::next`] and [`Candidates::greeting`] are under one lock), though it takes a while until it
+//! has its seat. Let two form a cluster with some node in common. That one has told both what it knew, so what one of them, P, knew is part of what
+//! the other, Q, knew: Q knew P, and P had told Q that it knows exactly what Q did. If P knew Q when it decided, then only the one with the smaller id
+//! of them did decide. If not, P said so later, and has told Q of its cluster in the same breath, which Q joins.
+//!
+//! # Whose cluster is joined
+//!
+//! One that this node has found: by its seeds, or by nodes that had none themselves when it heard of them. Who has a cluster and greets unasked may
+//! be another cluster's, and take this node for one that had its address before: it is answered, and not listened to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::book::peer_address;
 use crate::slots::NodeNumber;
 use crate::state::{ClusterId, Description, Incarnation};
 use crate::topology::NodeId;
+
+/// The number of the node that forms a cluster: the first that is given.
+pub(super) const FIRST: NodeNumber = NodeNumber(1);
 
 /// What nodes tell each other of themselves.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Greeting {
     pub(super) description: Description,
     pub(super) incarnation: Incarnation,
-    /// Its cluster, if it has one, and its number there.
+    /// Its cluster, if it has one or has decided to form one, and its number there.
     pub(super) seat: Option<(ClusterId, NodeNumber)>,
     /// Whether it forms a cluster if that falls to it. Who only joins is waited for like the others, but nobody waits for it to form.
     pub(super) may_form: bool,
@@ -32,7 +45,7 @@ pub(super) struct Greeting {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// This node forms the cluster.
-    Form,
+    Form(ClusterId),
     /// One of these nodes does; or not all know each other yet.
     Wait { missing: usize, known: Vec<String> },
     /// There is a cluster: it is joined through this address.
@@ -47,6 +60,8 @@ pub(super) struct Candidates {
     /// Those that others know, and where they are said to be.
     rumoured: BTreeMap<NodeId, String>,
     cluster: Option<(ClusterId, String)>,
+    /// The cluster that this node forms, from its decision on.
+    forms: Option<ClusterId>,
     /// This node is to join what others form, and may form nothing alone.
     needs_others: bool,
     /// It was told so to a node that may form one: that cannot be taken back.
@@ -68,18 +83,28 @@ impl Candidates {
             heard: BTreeMap::new(),
             rumoured: BTreeMap::new(),
             cluster: None,
+            forms: None,
             needs_others: has_seeds,
             has_left_forming_to_others: false,
         }
     }
 
-    /// A node has told of itself.
+    /// A node has greeted this one.
+    pub(super) fn hear_caller(&mut self, greeting: &Greeting, now: Instant) {
+        let id = &greeting.description.id;
+        let was_found = self.heard.contains_key(id) || self.rumoured.contains_key(id);
+        if greeting.seat.is_none() || was_found {
+            self.hear(greeting, now);
+        }
+    }
+
+    /// A node has told of itself, since this one has greeted it.
     pub(super) fn hear(&mut self, greeting: &Greeting, now: Instant) {
         let id = &greeting.description.id;
         if *id == self.me.id {
             return;
         }
-        let address = peer_address(&greeting.description);
+        let address = greeting.description.peer_address();
         self.has_left_forming_to_others |= greeting.may_form && !self.may_form();
         self.rumoured.remove(id);
         if let Some((cluster, _)) = greeting.seat {
@@ -118,10 +143,21 @@ impl Candidates {
         self.heard.retain(|_, candidate| candidate.heard >= since);
     }
 
+    /// What this node tells of itself; `seat` is what it has.
+    pub(super) fn greeting(&self, incarnation: Incarnation, seat: Option<(ClusterId, NodeNumber)>) -> Greeting {
+        Greeting {
+            description: self.me.clone(),
+            incarnation,
+            seat: seat.or(self.forms.map(|cluster| (cluster, FIRST))),
+            may_form: self.may_form(),
+            known: self.known(),
+        }
+    }
+
     /// This node and those that it has heard of itself.
-    pub(super) fn known(&self) -> Vec<(NodeId, String)> {
+    fn known(&self) -> Vec<(NodeId, String)> {
         let others = self.heard.iter().map(|(id, candidate)| (id.clone(), candidate.address.clone()));
-        std::iter::once((self.me.id.clone(), peer_address(&self.me))).chain(others).collect()
+        std::iter::once((self.me.id.clone(), self.me.peer_address())).chain(others).collect()
     }
 
     /// Where there may be somebody to greet.
@@ -130,7 +166,11 @@ impl Candidates {
         heard.chain(self.rumoured.values()).cloned().collect()
     }
 
-    pub(super) fn next(&self) -> Next {
+    /// What is to be done. A decision to form is told from now on, and not taken back.
+    pub(super) fn next(&mut self) -> Next {
+        if let Some(cluster) = self.forms {
+            return Next::Form(cluster);
+        }
         if let Some((cluster, address)) = &self.cluster {
             return Next::Join(*cluster, address.clone());
         }
@@ -139,7 +179,7 @@ impl Candidates {
         let is_first = self.heard.iter().all(|(id, candidate)| !candidate.may_form || *id > self.me.id);
         let agree = self.heard.values().all(|candidate| candidate.known == known);
         if is_enough && agree && is_first {
-            return Next::Form;
+            return Next::Form(*self.forms.insert(ClusterId(rand::random())));
         }
         let addresses = self.heard.values().map(|candidate| candidate.address.clone()).collect();
         Next::Wait { missing: self.expect.saturating_sub(known.len()), known: addresses }
@@ -155,25 +195,24 @@ mod tests {
         Candidates::new(description(node), expect, true)
     }
 
+    /// What a node says that has no seat yet.
     fn greeting(of: &Candidates) -> Greeting {
-        Greeting {
-            description: of.me.clone(),
-            incarnation: Incarnation(1),
-            seat: None,
-            may_form: of.may_form(),
-            known: of.known(),
-        }
+        of.greeting(Incarnation(1), None)
     }
 
-    fn said_by(node: &Candidates, has_formed: bool) -> Greeting {
-        Greeting { seat: has_formed.then_some((ClusterId([1; 16]), NodeNumber(1))), ..greeting(node) }
+    fn with_seat(greeting: Greeting) -> Greeting {
+        Greeting { seat: Some((ClusterId([9; 16]), FIRST)), ..greeting }
     }
 
     fn greet(one: &mut Candidates, other: &mut Candidates) {
         let now = Instant::now();
         let said = greeting(one);
-        other.hear(&said, now);
+        other.hear_caller(&said, now);
         one.hear(&greeting(other), now);
+    }
+
+    fn forms(node: &mut Candidates) -> bool {
+        matches!(node.next(), Next::Form(_))
     }
 
     #[test]
@@ -186,8 +225,8 @@ mod tests {
         assert!(a.addresses().contains("node-3:8003"), "by rumour: {:?}", a.addresses());
         assert!(matches!(a.next(), Next::Wait { missing: 1, .. }), "it has not heard of c itself: {:?}", a.next());
         greet(&mut a, &mut c);
-        assert_eq!(a.next(), Next::Form);
-        for other in [&b, &c] {
+        assert!(forms(&mut a));
+        for other in [&mut b, &mut c] {
             assert!(matches!(other.next(), Next::Wait { missing: 0, .. }));
         }
     }
@@ -195,9 +234,34 @@ mod tests {
     #[test]
     fn a_cluster_that_is_there_is_joined() {
         let mut a = candidates(1, 2);
-        let formed = Greeting { seat: Some((ClusterId([9; 16]), NodeNumber(1))), ..greeting(&candidates(2, 2)) };
-        a.hear(&formed, Instant::now());
+        a.hear(&with_seat(greeting(&candidates(2, 2))), Instant::now());
         assert_eq!(a.next(), Next::Join(ClusterId([9; 16]), "node-2:8002".to_owned()));
+    }
+
+    #[test]
+    fn who_calls_unasked_from_a_cluster_is_not_joined_unless_it_was_found_before() {
+        let [mut a, mut b, c] = [1, 2, 3].map(|node| candidates(node, 2));
+        let now = Instant::now();
+        a.hear_caller(&with_seat(greeting(&c)), now);
+        assert_eq!(a.next(), Next::Wait { missing: 1, known: Vec::new() });
+        assert_eq!(a.addresses(), BTreeSet::new(), "nor greeted, since it would answer the same");
+        greet(&mut b, &mut a);
+        a.hear_caller(&with_seat(greeting(&b)), now);
+        assert_eq!(a.next(), Next::Join(ClusterId([9; 16]), "node-2:8002".to_owned()));
+    }
+
+    /// It needs a while until it has a seat, in which others look for each other.
+    #[test]
+    fn a_decision_to_form_is_told_before_there_is_a_seat() {
+        let [mut a, mut b] = [1, 2].map(|node| candidates(node, 2));
+        greet(&mut a, &mut b);
+        greet(&mut a, &mut b);
+        let Next::Form(cluster) = a.next() else { panic!("both know both") };
+        assert_eq!(greeting(&a).seat, Some((cluster, FIRST)));
+        assert_eq!(a.next(), Next::Form(cluster), "it is not decided anew");
+        let mut late = candidates(3, 2);
+        greet(&mut late, &mut a);
+        assert_eq!(late.next(), Next::Join(cluster, "node-1:8001".to_owned()));
     }
 
     #[test]
@@ -205,8 +269,8 @@ mod tests {
         let mut a = candidates(1, 1);
         assert!(matches!(a.next(), Next::Wait { .. }));
         a.seeds_are_me();
-        assert_eq!(a.next(), Next::Form);
-        assert_eq!(Candidates::new(description(1), 1, false).next(), Next::Form);
+        assert!(forms(&mut a));
+        assert!(forms(&mut Candidates::new(description(1), 1, false)));
     }
 
     /// With the smallest id it would be the one that forms.
@@ -215,7 +279,7 @@ mod tests {
         let (mut joins, mut forms) = (candidates(1, 1), candidates(2, 2));
         greet(&mut joins, &mut forms);
         greet(&mut joins, &mut forms);
-        assert_eq!(forms.next(), Next::Form);
+        assert!(matches!(forms.next(), Next::Form(_)));
         assert!(matches!(joins.next(), Next::Wait { .. }));
         joins.seeds_are_me();
         assert!(matches!(joins.next(), Next::Wait { .. }), "it has left it to the other");
@@ -229,27 +293,28 @@ mod tests {
         assert!(matches!(a.next(), Next::Wait { missing: 1, .. }));
     }
 
-    /// In whatever order and however often they meet, at most one forms, if more than half are expected; and one does in the end.
+    /// In whatever order and however often they meet, at most one forms, if more than half are expected; and one does in the end. None gets
+    /// its seat meanwhile, and answers may be lost.
     #[test]
     fn never_do_two_form() {
         use proptest::prelude::*;
-        proptest!(|(meetings in proptest::collection::vec((0usize..5, 0usize..5), 0..60), expect in 3usize..=5)| {
+        proptest!(|(meetings in proptest::collection::vec((0usize..5, 0usize..5, any::<bool>()), 0..60), expect in 3usize..=5)| {
             let mut nodes: Vec<Candidates> = (1..=5).map(|node| candidates(node, expect)).collect();
             let mut formed: Option<usize> = None;
-            let last = (0..5).flat_map(|one| (0..5).map(move |other| (one, other)));
-            for (one, other) in meetings.into_iter().chain(last.clone()).chain(last) {
+            let last = (0..5).flat_map(|one| (0..5).map(move |other| (one, other, true)));
+            for (one, other, is_answered) in meetings.into_iter().chain(last.clone()).chain(last) {
                 if one == other {
                     continue;
                 }
-                let (low, high) = (one.min(other), one.max(other));
-                let (left, right) = nodes.split_at_mut(high);
-                let (one, other) = (&mut left[low], &mut right[0]);
                 let now = Instant::now();
-                let told = said_by(one, formed == Some(low));
-                other.hear(&told, now);
-                one.hear(&said_by(other, formed == Some(high)), now);
-                for index in [low, high] {
-                    if formed != Some(index) && nodes[index].next() == Next::Form {
+                let asked = greeting(&nodes[one]);
+                nodes[other].hear_caller(&asked, now);
+                let answer = greeting(&nodes[other]);
+                if is_answered {
+                    nodes[one].hear(&answer, now);
+                }
+                for index in [one, other] {
+                    if formed != Some(index) && forms(&mut nodes[index]) {
                         prop_assert_eq!(formed, None);
                         formed = Some(index);
                     }

@@ -55,6 +55,7 @@ pub(super) struct Grants {
     /// the log unseen.
     condemned: HashMap<(NodeNumber, Incarnation), Instant>,
     down_since: HashMap<NodeNumber, Instant>,
+    lost_since: HashMap<NodeNumber, Instant>,
     looked: Instant,
     /// Another member may be there soon.
     expects_others: bool,
@@ -76,6 +77,7 @@ impl Grants {
             heard: HashMap::new(),
             condemned: HashMap::new(),
             down_since: HashMap::new(),
+            lost_since: HashMap::new(),
             looked: now,
             expects_others: false,
         }
@@ -88,6 +90,7 @@ impl Grants {
             self.heard.clear();
             self.condemned.clear();
             self.down_since.clear();
+            self.lost_since.clear();
             self.expects_others = false;
         }
         // A leader that was asleep has heard nobody, and knows nothing from that.
@@ -105,11 +108,9 @@ impl Grants {
                 self.heard
                     .insert(member.number, Contact { incarnation: member.incarnation, at: now, has_called: false });
             }
-            match member.standing {
-                Standing::Down => drop(self.down_since.entry(member.number).or_insert(now)),
-                _ => drop(self.down_since.remove(&member.number)),
-            }
         }
+        note(&mut self.down_since, state, Standing::Down, now);
+        note(&mut self.lost_since, state, Standing::Lost, now);
     }
 
     /// A member that serves by the state of `epoch` asks for a lease.
@@ -193,8 +194,12 @@ impl Grants {
 
     /// The members that were down for so long that others are to take their seats.
     pub(super) fn lost(&self, now: Instant) -> Vec<NodeNumber> {
-        let is_over = |since: &Instant| now.saturating_duration_since(*since) >= self.timing.lose_after;
-        self.down_since.iter().filter(|(_, since)| is_over(since)).map(|(number, _)| *number).collect()
+        older(&self.down_since, self.timing.lose_after, now)
+    }
+
+    /// The members that were lost for so long that nobody is to count on them any more.
+    pub(super) fn forgotten(&self, now: Instant) -> Vec<NodeNumber> {
+        older(&self.lost_since, self.timing.remove_after, now)
     }
 
     /// How long ago each member called.
@@ -215,6 +220,19 @@ pub(super) fn has_ended(member: &Member) -> bool {
 /// Whether `metrics` count the node among the voters.
 pub(super) fn is_voter(metrics: &Metrics, number: NodeNumber) -> bool {
     metrics.membership_config.voter_ids().any(|id| id == raft_id(number))
+}
+
+/// Takes note of who stands so, from when on, and of nobody else.
+fn note(since: &mut HashMap<NodeNumber, Instant>, state: &ClusterState, standing: Standing, now: Instant) {
+    since.retain(|number, _| state.member(*number).is_some_and(|member| member.standing == standing));
+    for member in state.members().filter(|member| member.standing == standing) {
+        since.entry(member.number).or_insert(now);
+    }
+}
+
+fn older(since: &HashMap<NodeNumber, Instant>, age: Duration, now: Instant) -> Vec<NodeNumber> {
+    let is_over = |since: &Instant| now.saturating_duration_since(*since) >= age;
+    since.iter().filter(|(_, since)| is_over(since)).map(|(number, _)| *number).collect()
 }
 
 #[cfg(test)]
@@ -344,6 +362,28 @@ mod tests {
         assert_eq!(scene.grants.lost(scene.now), []);
         scene.pass(Duration::from_millis(50));
         assert_eq!(scene.grants.lost(scene.now), [NodeNumber(2)]);
+    }
+
+    #[test]
+    fn who_is_lost_for_long_is_forgotten_unless_it_comes_back() {
+        let mut scene = Scene::new();
+        let wait = Duration::from_secs(2);
+        scene.grants.timing.remove_after = wait;
+        let lose = |scene: &mut Scene| {
+            scene.state.apply(Change::Down { number: NodeNumber(2), incarnation: FIRST });
+            scene.state.apply(Change::Lose { number: NodeNumber(2) });
+        };
+        lose(&mut scene);
+        scene.pass(wait);
+        assert_eq!(scene.grants.forgotten(scene.now), []);
+        scene.state.apply(Change::Join { description: description(2), incarnation: FIRST });
+        scene.pass(wait);
+        assert_eq!(scene.grants.forgotten(scene.now), [], "it came back");
+        lose(&mut scene);
+        scene.pass(wait);
+        assert_eq!(scene.grants.forgotten(scene.now), []);
+        scene.pass(Duration::from_millis(50));
+        assert_eq!(scene.grants.forgotten(scene.now), [NodeNumber(2)]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use forebay_proto::PEER_PROTOCOL;
 use forebay_proto::membership::Request;
 use futures_util::future::join_all;
 
-use super::forming::{Greeting, Next};
+use super::forming::Greeting;
 use super::node::Node;
 use super::{service, wire};
 use crate::refusal;
@@ -18,17 +18,29 @@ use crate::state::ClusterId;
 /// How long a node may take to greet back.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Who has not answered, so that it is said once.
+/// Who has not answered, or not as it should, so that it is said once.
 #[derive(Default)]
 pub(super) struct Rounds {
     unreachable: HashSet<String>,
+    doubles: HashSet<String>,
     strangers: HashSet<ClusterId>,
 }
 
 impl Node {
-    /// Takes note of what a node says of itself.
-    pub(super) fn hear(&self, greeting: &Greeting) {
+    /// Takes note of what a node says of itself that greets this one.
+    pub(super) fn hear_caller(&self, greeting: &Greeting) {
+        self.candidates.lock().hear_caller(greeting, Instant::now());
+        self.enter(greeting);
+    }
+
+    /// Takes note of what a node says of itself that this one has greeted.
+    fn hear(&self, greeting: &Greeting) {
         self.candidates.lock().hear(greeting, Instant::now());
+        self.enter(greeting);
+    }
+
+    /// A member of this node's cluster is where it says.
+    fn enter(&self, greeting: &Greeting) {
         if let Some((cluster, number)) = greeting.seat {
             if self.cluster() == Some(cluster) {
                 self.book.enter(number, &greeting.description);
@@ -36,8 +48,8 @@ impl Node {
         }
     }
 
-    /// Greets everybody once, and returns what is to be done.
-    pub(super) async fn greet_all(self: &Arc<Node>, rounds: &mut Rounds) -> Next {
+    /// Greets everybody once.
+    pub(super) async fn greet_all(self: &Arc<Node>, rounds: &mut Rounds) {
         let seeds = self.seeds.addresses().await;
         let mut addresses = self.candidates.lock().addresses();
         addresses.extend(seeds.iter().cloned());
@@ -72,13 +84,12 @@ impl Node {
         if let Some(since) = Instant::now().checked_sub(self.timing.forget_after) {
             candidates.forget_silent(since);
         }
-        candidates.next()
     }
 
     fn note(&self, rounds: &mut Rounds, address: &str, greeting: &Greeting) {
         if greeting.description.id == self.me.id
             && greeting.incarnation != self.incarnation()
-            && rounds.unreachable.insert(address.to_owned())
+            && rounds.doubles.insert(address.to_owned())
         {
             tracing::error!("cluster: the process at {address} has this node's identity, {}", self.me.id);
         }

@@ -9,7 +9,6 @@ use std::time::Instant;
 use openraft::{BasicNode, ChangeMembers};
 use tokio::time::MissedTickBehavior;
 
-use super::book::raft_address;
 use super::grants::is_voter;
 use super::node::{Node, Seated};
 use super::raft::{Command, Metrics, number_of, raft_id};
@@ -45,7 +44,9 @@ impl Node {
                 }
                 let silent = grants.condemn_silent(&state, now).into_iter();
                 let down = silent.map(|(number, incarnation)| Change::Down { number, incarnation });
-                down.chain(grants.lost(now).into_iter().map(|number| Change::Lose { number })).collect::<Vec<_>>()
+                let lost = grants.lost(now).into_iter().map(|number| Change::Lose { number });
+                let forgotten = grants.forgotten(now).into_iter().map(|number| Change::Remove { number });
+                down.chain(lost).chain(forgotten).collect::<Vec<_>>()
             };
             for change in changes {
                 self.decree(change);
@@ -65,6 +66,9 @@ impl Node {
                 tracing::warn!("cluster: node {number} is declared down: nothing was heard of it in time")
             }
             Change::Lose { number } => tracing::warn!("cluster: node {number} is given up for lost"),
+            Change::Remove { number } => {
+                tracing::warn!("cluster: node {number} is removed: it was lost for {:?}", self.timing.remove_after)
+            }
             _ => {}
         }
         let node = Arc::clone(self);
@@ -98,7 +102,7 @@ fn step(metrics: &Metrics, state: &ClusterState) -> Option<(Members, bool)> {
     let present: BTreeSet<NodeNumber> = membership.nodes().map(|(id, _)| number_of(*id)).collect();
     let missing = state.members().filter(|member| !present.contains(&member.number));
     let missing: BTreeMap<u64, BasicNode> =
-        missing.map(|member| (raft_id(member.number), BasicNode::new(raft_address(&member.description)))).collect();
+        missing.map(|member| (raft_id(member.number), BasicNode::new(member.description.raft_address()))).collect();
     if !missing.is_empty() {
         return Some((ChangeMembers::AddNodes(missing), true));
     }

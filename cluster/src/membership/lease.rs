@@ -18,7 +18,7 @@
 //!   g - `quorum_fresh`, which was before it voted for M, so g < t + `quorum_fresh`. L's leases thus have ended by t + `quorum_fresh` +
 //!   `lease`, and M waits from t on for `down_after`, which is longer (`Timing::check`, with room for drift).
 //! - M may have inherited the end of (n, i) in its log without having applied it. It grants nothing before it has applied an entry of its
-//!   own term, thus all earlier ones; from then on the state tells it that (n, i) has ended. Whoever proposed that entry had waited.
+//!   own term, thus all earlier ones (a process that comes back leads in a later term, if it does: `raft::config`); from then on the state tells it that (n, i) has ended. Whoever proposed that entry had waited.
 //! - A lone voter has no quorum to ask. Nobody else can become leader before it has appended another voter to its log; from then on it
 //!   needs the others' confirmation like any leader. While it is the only *member* its own lease does not end by itself, so that a stall of
 //!   the machine stops nobody; it is bounded again before the leader proposes another member (`Grants::bound_own`).

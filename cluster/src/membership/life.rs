@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 use forebay_proto::PEER_PROTOCOL;
 use forebay_proto::raft::raft_client::RaftClient;
 use forebay_proto::raft::{Renewal, Verdict};
+use futures_util::FutureExt;
 use openraft::BasicNode;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::book::raft_address;
 use super::disk::{Contents, Edit, Item, Seat};
-use super::forming::Next;
+use super::forming::{FIRST, Next};
 use super::grants::Grants;
 use super::greeting::Rounds;
 use super::log::Log;
@@ -25,9 +25,6 @@ use super::proposing::{Outcome, Proposal, ProposeError};
 use super::raft::{self, Command, Raft, raft_id};
 use crate::slots::NodeNumber;
 use crate::state::{Applied, Change, ClusterId, Incarnation};
-
-/// The number of the node that forms a cluster: the first that is given.
-const FIRST: NodeNumber = NodeNumber(1);
 
 /// Why a life ended.
 type Ended = String;
@@ -80,10 +77,11 @@ impl Node {
         let mut rounds = Rounds::default();
         let mut patience = Patience::new(self.timing.patience);
         loop {
-            let next = self.greet_all(&mut rounds).await;
+            self.greet_all(&mut rounds).await;
+            let next = self.candidates.lock().next();
             match next {
-                Next::Form => {
-                    let seat = self.seat(ClusterId(rand::random()), FIRST, Some(self.copies));
+                Next::Form(cluster) => {
+                    let seat = self.seat(cluster, FIRST, Some(self.copies));
                     self.set_phase(format!("forming cluster {}", seat.cluster));
                     self.keep_seat(&seat).await?;
                     return Ok(seat);
@@ -140,7 +138,7 @@ impl Node {
 
     /// Finishes what a founder has to do, wherever it was interrupted.
     async fn form(&self, seated: &Seated, copies: u8) -> Result<(), Ended> {
-        let me = [(raft_id(seated.seat.number), BasicNode::new(raft_address(&self.me)))];
+        let me = [(raft_id(seated.seat.number), BasicNode::new(self.me.raft_address()))];
         match seated.raft.initialize(std::collections::BTreeMap::from(me)).await {
             Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
             Err(error) => return Err(error.to_string()),
@@ -178,10 +176,23 @@ impl Node {
             }
             if joined.is_some() {
                 // It comes by Raft.
-                let _in_time =
-                    tokio::time::timeout(self.timing.proposal, states.wait_for(|state| self.is_member_by(state))).await;
+                let comes = states.wait_for(|state| self.is_member_by(state)).map(drop);
+                if tokio::time::timeout(self.timing.proposal, comes).await.is_err() {
+                    self.is_not_called();
+                }
             }
         }
+    }
+
+    /// The others have let this node in by its peer port, and do not get through to where Raft calls it.
+    fn is_not_called(&self) {
+        let why = format!(
+            "it was let in, but learns nothing: the leader must be able to call it at {}, its raft port (see --advertise and --raft-port, and \
+             what is open between the nodes)",
+            self.me.raft_address()
+        );
+        tracing::warn!("cluster: {why}");
+        self.phase.send_replace(why);
     }
 
     /// Seeds, as ways to the cluster.
@@ -288,10 +299,8 @@ impl Node {
 
     fn replaced(&self, seated: &Seated) -> Ended {
         let state = self.state();
-        let place = state
-            .member(seated.seat.number)
-            .map(|member| (member.description.host.clone(), member.description.peer_port));
-        let place = place.map_or(String::new(), |(host, port)| format!(", which was last seen at {host}:{port}"));
+        let place = state.member(seated.seat.number).map(|member| member.description.peer_address());
+        let place = place.map_or(String::new(), |address| format!(", which was last seen at {address}"));
         format!(
             "another process has taken this node's place{place}\n  hint: every process needs an identity of its own"
         )
@@ -303,6 +312,7 @@ impl Node {
         loop {
             let state = Arc::clone(&states.borrow_and_update());
             self.book.follow(&state);
+            self.channels.keep(&self.book.addresses());
             tokio::select! {
                 changed = states.changed() => if changed.is_err() { return },
                 () = self.closing.cancelled() => return,

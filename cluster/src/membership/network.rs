@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use forebay_proto::PEER_PROTOCOL;
 use forebay_proto::raft::raft_client::RaftClient;
@@ -40,10 +40,15 @@ pub(super) struct Line {
     to: u64,
     /// Where it was when it was made a member of Raft.
     first_known: String,
+    /// When it was last called as a follower.
+    called: Option<Instant>,
 }
 
 /// How long a follower may take to write entries.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A member that is lost stays one of Raft's, so that it learns of its cluster when it can be reached again; until then it is called this often.
+const LOST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Pauses between attempts to reach a node that is not there.
 const PAUSES_MS: [u64; 4] = [50, 100, 200, 400];
@@ -52,13 +57,23 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = Line;
 
     async fn new_client(&mut self, target: u64, node: &BasicNode) -> Line {
-        Line { network: self.clone(), to: target, first_known: node.addr.clone() }
+        Line { network: self.clone(), to: target, first_known: node.addr.clone(), called: None }
     }
 }
 
 impl Line {
     fn address(&self) -> String {
         self.network.book.raft(number_of(self.to)).unwrap_or_else(|| self.first_known.clone())
+    }
+
+    /// Whether it is to be called now.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let is_early = self.called.is_some_and(|called| now.saturating_duration_since(called) < LOST_PAUSE);
+        let is_due = !is_early || !self.network.book.is_lost(number_of(self.to));
+        if is_due {
+            self.called = Some(now);
+        }
+        is_due
     }
 
     fn client(&self, address: &str) -> Result<RaftClient<Channel>, Status> {
@@ -115,6 +130,9 @@ impl RaftNetworkV2<Types> for Line {
         request: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        if !self.is_due(Instant::now()) {
+            return Err(unreachable(format!("it is lost, and called every {LOST_PAUSE:?}")));
+        }
         // openraft gives both a heartbeat's time. Entries must get onto a disk.
         let timeout =
             if request.entries.is_empty() { option.hard_ttl() } else { option.hard_ttl().max(APPEND_TIMEOUT) };
@@ -165,5 +183,38 @@ impl RaftNetworkV2<Types> for Line {
     fn backoff(&self) -> Option<Backoff> {
         let last = PAUSES_MS[PAUSES_MS.len() - 1];
         Some(Backoff::new(PAUSES_MS.into_iter().chain(std::iter::repeat(last)).map(Duration::from_millis)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::description;
+    use super::*;
+    use crate::slots::NodeNumber;
+    use crate::state::{Change, ClusterState, Incarnation};
+
+    #[test]
+    fn who_is_lost_is_called_seldom_until_it_is_back() {
+        let (number, incarnation) = (NodeNumber(1), Incarnation(1));
+        let mut state = ClusterState::new(ClusterId([1; 16]), 2);
+        let join = Change::Join { description: description(1), incarnation };
+        state.apply(join.clone());
+        let network =
+            Network { cluster: state.cluster(), channels: Arc::new(Channels::new(None)), book: Arc::default() };
+        let book = Arc::clone(&network.book);
+        let mut line = Line { network, to: 1, first_known: "127.0.0.1:1".to_owned(), called: None };
+        let now = Instant::now();
+        let mut follow = |change| {
+            state.apply(change);
+            book.follow(&Arc::new(state.clone()));
+        };
+        follow(Change::Down { number, incarnation });
+        assert!(line.is_due(now) && line.is_due(now), "it may be back any moment");
+        follow(Change::Lose { number });
+        assert!(!line.is_due(now + LOST_PAUSE / 2));
+        assert!(line.is_due(now + LOST_PAUSE));
+        assert!(!line.is_due(now + LOST_PAUSE));
+        follow(join);
+        assert!(line.is_due(now + LOST_PAUSE));
     }
 }

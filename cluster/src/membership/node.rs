@@ -98,17 +98,8 @@ impl Node {
     }
 
     pub(super) fn greeting(&self) -> Greeting {
-        let (may_form, known) = {
-            let candidates = self.candidates.lock();
-            (candidates.may_form(), candidates.known())
-        };
-        Greeting {
-            description: self.me.clone(),
-            incarnation: self.incarnation(),
-            seat: self.seated.get().map(|seated| (seated.seat.cluster, seated.seat.number)),
-            may_form,
-            known,
-        }
+        let seat = self.seated.get().map(|seated| (seated.seat.cluster, seated.seat.number));
+        self.candidates.lock().greeting(self.incarnation(), seat)
     }
 
     /// Says what the node is about, once for each change.

@@ -74,6 +74,9 @@ impl Proposal {
 
 impl Node {
     /// Has a change made by whoever leads, until `deadline`. `ways` are peer ports to ask when the leader is not known.
+    ///
+    /// Where a member was may be a node of another cluster by now: what is said there in refusal of the call is no answer, and others are
+    /// asked. Only of a seed, which somebody has named for this node's cluster, it is.
     pub(super) async fn propose(
         &self,
         proposal: &Proposal,
@@ -118,23 +121,32 @@ impl Node {
             return self.lead(seated, proposal, timeout).await;
         }
         if let (Some(cluster), Some(address)) = (self.cluster(), leader.and_then(|leader| self.book.peer(leader))) {
-            return self.ask(&address, cluster, proposal, timeout).await;
+            return self.ask(&address, cluster, proposal, timeout, Outcome::NotNow).await;
         }
-        let own = self.cluster().map(|cluster| self.book.peers().into_iter().map(move |address| (cluster, address)));
-        let ways: Vec<_> = ways.iter().cloned().chain(own.into_iter().flatten()).collect();
+        // Without a cluster of one's own the way to it was found a moment ago, and is looked for anew.
+        let of_way = if self.cluster().is_some() { Outcome::Never } else { Outcome::NotNow };
+        let ways = ways.iter().cloned().map(|(cluster, address)| (cluster, address, of_way));
+        let own = self.cluster().into_iter().flat_map(|cluster| {
+            self.book
+                .peers()
+                .into_iter()
+                .map(move |address| (cluster, address, Outcome::NotNow as fn(String) -> Outcome))
+        });
+        let ways: Vec<_> = ways.chain(own).collect();
         match ways.get(attempt % ways.len().max(1)) {
-            Some((cluster, address)) => self.ask(address, *cluster, proposal, timeout).await,
+            Some((cluster, address, refused)) => self.ask(address, *cluster, proposal, timeout, *refused).await,
             None => Outcome::NotNow("no node of it is known".to_owned()),
         }
     }
 
-    /// Asks another node.
+    /// Asks another node. `refused` is what it means if it does not take the call, as of another cluster or version.
     pub(super) async fn ask(
         &self,
         address: &str,
         cluster: ClusterId,
         proposal: &Proposal,
         timeout: Duration,
+        refused: fn(String) -> Outcome,
     ) -> Outcome {
         let channel = match self.channels.to(address) {
             Ok(channel) => channel,
@@ -149,7 +161,7 @@ impl Node {
         match answer {
             Err(_) => Outcome::Unknown(format!("{address} has not answered within {timeout:?}")),
             Ok(Err(status)) if status.code() == Code::FailedPrecondition => {
-                Outcome::Never(format!("{address}: {}", status.message()))
+                refused(format!("{address}: {}", status.message()))
             }
             // It has not come so far as to be proposed.
             Ok(Err(status)) if super::channels::was_not_sent(&status) => {
@@ -248,7 +260,8 @@ impl Node {
                 }
             })?;
         }
-        if log_of.is_none() {
+        // This process has the log of its own number, whatever it said before it knew of its earlier life.
+        if log_of.is_none() && !is_own {
             self.remove_lost_log(seated, member, timeout).await?;
         }
         Ok(())
@@ -283,9 +296,9 @@ impl Node {
 }
 
 fn running(member: &Member) -> String {
-    let Description { id, host, peer_port, .. } = &member.description;
+    let (id, address) = (&member.description.id, member.description.peer_address());
     format!(
-        "node {id} is already running at {host}:{peer_port}\n  hint: every process needs an identity of its own: another --data-dir, or \
+        "node {id} is already running at {address}\n  hint: every process needs an identity of its own: another --data-dir, or \
          --node-id"
     )
 }

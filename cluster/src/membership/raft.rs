@@ -67,6 +67,9 @@ pub(super) fn config(timing: &Timing) -> Result<Arc<Config>, String> {
         election_timeout_min: milliseconds(timing.election_min),
         election_timeout_max: milliseconds(timing.election_max),
         enable_pre_vote: Some(true),
+        // A term is led by one process only. One that went on leading in the term of its earlier life could take what is applied for all
+        // that it had written, and write anew at a place of the log of which a follower has more than its disk had.
+        enable_leader_restore: Some(false),
         install_snapshot_timeout: SNAPSHOT_TIMEOUT_MS,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY),
         max_in_snapshot_log_to_keep: KEPT_BEHIND_SNAPSHOT,

@@ -121,7 +121,7 @@ impl MembershipService for Desk {
         let question = request.into_inner();
         self.node.check_caller(question.protocol, &[])?;
         let greeting: Greeting = wire::decode(&question.content)?;
-        self.node.hear(&greeting);
+        self.node.hear_caller(&greeting);
         Ok(Response::new(reply(&self.node.greeting())))
     }
 
@@ -136,7 +136,10 @@ impl MembershipService for Desk {
             Some(leader) => {
                 proposal.is_forwarded = true;
                 match self.node.book.peer(leader) {
-                    Some(address) => self.node.ask(&address, seated.seat.cluster, &proposal, timing.proposal).await,
+                    Some(address) => {
+                        let cluster = seated.seat.cluster;
+                        self.node.ask(&address, cluster, &proposal, timing.proposal, Outcome::NotNow).await
+                    }
                     None => Outcome::NotNow(format!("it is not known where the leader, node {leader}, is")),
                 }
             }

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use forebay_proto::PEER_PROTOCOL;
+use forebay_proto::membership::Request;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -23,7 +25,7 @@ use crate::state::{ClusterState, Description, Incarnation, Standing};
 use crate::topology::NodeId;
 
 /// What any condition may take on a busy machine.
-const DEADLINE: Duration = Duration::from_secs(60);
+pub(super) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Node `node` as it describes itself, at an address that is not there.
 pub(super) fn description(node: u8) -> Description {
@@ -39,6 +41,11 @@ pub(super) fn description(node: u8) -> Description {
         weight: 1000,
         version: "test".to_owned(),
     }
+}
+
+/// What anybody may ask a node.
+pub(super) fn question() -> Request {
+    Request { protocol: PEER_PROTOCOL, cluster: Vec::new().into(), content: Vec::new().into() }
 }
 
 /// A place for a node: its ports are bound, so that others can be told of them.

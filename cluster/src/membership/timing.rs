@@ -23,6 +23,10 @@ pub struct Timing {
     pub down_after: Duration,
     /// A member that was down for so long is lost: others take its seat.
     pub lose_after: Duration,
+    /// A member that was lost for so long is removed: where each process has a new identity, as tasks of Amazon ECS do, those that were replaced
+    /// would be members for ever. Only who leads for so long knows it. Three days, so that a machine that is switched off on Friday comes back as
+    /// what it was on Monday: who was removed must be given a new directory by hand.
+    pub remove_after: Duration,
     /// How long a proposal is retried.
     pub proposal: Duration,
     /// How long a node that is told that it runs already goes on asking: the lease of a process that crashed must end.
@@ -44,6 +48,7 @@ impl Default for Timing {
             quorum_fresh: Duration::from_millis(300),
             down_after: Duration::from_millis(1_100),
             lose_after: Duration::from_secs(60),
+            remove_after: Duration::from_secs(3 * 24 * 60 * 60),
             proposal: Duration::from_secs(10),
             patience: Duration::from_secs(8),
             greeting: Duration::from_millis(200),

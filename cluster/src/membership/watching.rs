@@ -12,7 +12,6 @@ use rand::seq::SliceRandom;
 use tokio::sync::watch;
 use tonic::{Code, Status, Streaming};
 
-use super::book::peer_address;
 use super::channels::dial;
 use super::{service, wire};
 use crate::discovery::Seeds;
@@ -35,7 +34,7 @@ const GRACE: Duration = Duration::from_secs(1);
 pub struct Watcher {
     seeds: Seeds,
     tls: Option<PeerTls>,
-    state: watch::Sender<Arc<ClusterState>>,
+    pub(super) state: watch::Sender<Arc<ClusterState>>,
     touch: Mutex<Touch>,
 }
 
@@ -55,7 +54,7 @@ struct Complaints {
 }
 
 impl Watcher {
-    /// One that asks the seeds first, and later the members that it knows of.
+    /// One that asks the seeds first, and later the members that it knows of before them.
     pub fn new(seeds: Seeds, tls: Option<PeerTls>) -> Watcher {
         let nothing = ClusterState::new(ClusterId([0; 16]), 1);
         Watcher { seeds, tls, state: watch::Sender::new(Arc::new(nothing)), touch: Mutex::new(Touch::Never) }
@@ -98,7 +97,19 @@ impl Watcher {
 
     /// Watches the first node that tells anything, until it tells no more. `None` if there is none.
     async fn watch_any(&self, last: Option<&str>, complaints: &mut Complaints) -> Option<String> {
-        for address in self.candidates(last).await {
+        let members = self.members(last);
+        if let Some(address) = self.watch_first(members.clone(), complaints).await {
+            return Some(address);
+        }
+        // Where the seeds are may take a source seconds to say.
+        let mut seeds = self.seeds.addresses().await;
+        seeds.retain(|seed| !members.contains(seed));
+        seeds.sort_by_key(|address| last == Some(address));
+        self.watch_first(seeds, complaints).await
+    }
+
+    async fn watch_first(&self, addresses: Vec<String>, complaints: &mut Complaints) -> Option<String> {
+        for address in addresses {
             match self.follow(&address, complaints).await {
                 (true, why) => {
                     tracing::info!(
@@ -113,19 +124,14 @@ impl Watcher {
         None
     }
 
-    /// Whom to ask, in this order: the members in any order, so that not all frontends are with one node; those that should be up first, and
-    /// the one that was watched last behind all others.
-    async fn candidates(&self, last: Option<&str>) -> Vec<String> {
+    /// The members that are known, as they are asked: in any order, so that not all frontends are with one node; those that should be up first,
+    /// and the one that was watched last behind all others.
+    fn members(&self, last: Option<&str>) -> Vec<String> {
         let state = Arc::clone(&self.state.borrow());
         let mut members: Vec<&Member> = state.members().collect();
         members.shuffle(&mut rand::rng());
         members.sort_by_key(|member| member.standing != Standing::Up);
-        let mut addresses: Vec<String> = members.into_iter().map(|member| peer_address(&member.description)).collect();
-        for seed in self.seeds.addresses().await {
-            if !addresses.contains(&seed) {
-                addresses.push(seed);
-            }
-        }
+        let mut addresses: Vec<String> = members.into_iter().map(|member| member.description.peer_address()).collect();
         addresses.sort_by_key(|address| last == Some(address));
         addresses
     }

@@ -59,8 +59,7 @@ impl Connection {
 }
 
 async fn secure(stream: Box<dyn LaneStream>, address: &str, tls: &PeerTls) -> Result<Box<dyn LaneStream>, Failure> {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    Ok(Box::new(tls.connector().connect(tls.name_of(host)?, stream).await?))
+    Ok(Box::new(tls.connector().connect(tls.name_of(address)?, stream).await?))
 }
 
 impl Service<http::Request<Body>> for Connection {

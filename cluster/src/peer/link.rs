@@ -349,7 +349,7 @@ impl Link {
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
         if let Some(tls) = &self.manner.tls {
-            endpoint = endpoint.tls_config(tls.client())?;
+            endpoint = endpoint.tls_config(tls.client(&self.address, CONNECT))?;
         }
         let channel = endpoint.connect().await?;
         self.calls.lock().channel = Some(channel.clone());

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use forebay_cluster::topology::address;
 use forebay_origin::Fault;
 use futures_util::future::{join_all, select_all};
 use tokio::runtime::Handle;
@@ -33,7 +34,7 @@ impl Nodes {
         let mut apps = vec![App::start(&config_of(config, 0, None), background).await?];
         if let Some(peer_port) = apps[0].ports().peer {
             let host = config.identity.advertise.clone().unwrap_or_else(|| config.doors.bind.to_string());
-            let first = format!("{host}:{peer_port}");
+            let first = address(&host, peer_port);
             for number in 1..NODES {
                 apps.push(App::start(&config_of(config, number, Some(&first)), background).await?);
             }

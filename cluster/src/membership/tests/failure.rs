@@ -121,11 +121,12 @@ async fn without_a_majority_nothing_is_changed_and_nobody_serves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_stays_away_is_lost_and_its_vote_with_it() {
+async fn who_stays_away_is_lost_and_its_vote_with_it_and_is_removed_in_the_end() {
     let mut places = Vec::new();
     for node in 1..=3 {
         let mut place = Place::new(node).await;
         place.timing.lose_after = Duration::from_millis(500);
+        place.timing.remove_after = Duration::from_secs(2);
         places.push(place);
     }
     let mut nodes = form(places).await;
@@ -136,6 +137,10 @@ async fn who_stays_away_is_lost_and_its_vote_with_it() {
         node.until("it is lost", |state| stands(state, number, Standing::Lost)).await;
     }
     eventually("of two, one votes", || nodes.iter().all(|node| node.voters().len() == 1)).await;
+    for node in &nodes {
+        node.until("it is no member", |state| state.member(number).is_none()).await;
+        eventually("nor one of Raft's", || !node.membership.status().learners.contains(&number)).await;
+    }
     for node in nodes {
         node.crash().await;
     }

@@ -9,6 +9,7 @@ use tonic::Code;
 use super::super::admin::Admin;
 use super::super::channels::dial;
 use super::super::disk::FILE;
+use super::super::proposing::{Outcome, Proposal, ProposeError};
 use super::super::service;
 use super::*;
 use crate::state::{Applied, Change};
@@ -65,6 +66,31 @@ async fn calls_of_strangers_are_refused_and_both_sides_named() {
     let mut desk = service::client(dial(&node.address, None).expect("an address"));
     assert_eq!(desk.status(question).await.expect_err("a stranger").code(), Code::FailedPrecondition);
     node.crash().await;
+}
+
+/// Addresses are given anew, and what stands in a node's book may be old.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_of_another_cluster_where_a_member_was_ends_nobody() {
+    let (stranger, first) = (Place::new(9).await.start(&[], 1).await, Place::new(1).await.start(&[], 1).await);
+    stranger.joined().await;
+    let second = Place::new(2).await.join_through(&first).await;
+    second.joined().await;
+    let gone = first.number();
+    first.crash().await;
+    let node = &second.membership.node;
+    let theirs = stranger.state().members().next().expect("itself").description.clone();
+    node.book.enter(gone, &theirs);
+    let (proposal, cluster) = (Proposal::new(Change::Rebalance), second.membership.cluster().expect("it has one"));
+    let asked = node.propose(&proposal, &[], Instant::now() + Duration::from_millis(500)).await;
+    assert!(matches!(asked, Err(ProposeError::NoLeader(_))), "{asked:?}");
+    let content = super::super::wire::encode(&proposal).into();
+    let request = Request { content, cluster: cluster.0.to_vec().into(), ..question() };
+    let mut desk = service::client(dial(&second.address, None).expect("an address"));
+    let forwarded = desk.propose(request).await.expect("it answers").into_inner();
+    let forwarded: Outcome = super::super::wire::decode(&forwarded.content).expect("an outcome");
+    assert!(matches!(forwarded, Outcome::NotNow(_)), "{forwarded}");
+    stranger.crash().await;
+    second.crash().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

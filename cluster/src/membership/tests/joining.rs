@@ -1,7 +1,7 @@
 //! Restarts, with and without what was on the disk.
 
 use super::*;
-use crate::state::Change;
+use crate::state::{Applied, Change};
 
 fn directories(count: usize) -> Vec<tempfile::TempDir> {
     (0..count).map(|_| tempfile::tempdir().expect("a directory")).collect()
@@ -66,12 +66,48 @@ async fn a_node_alone_that_restarts_serves_at_once() {
     let directories = directories(1);
     let node = form(places(&directories).await).await.remove(0);
     node.membership.propose(Change::SetGroups { text: "# kept".to_owned(), over: None }).await.expect("it leads");
+    let term = node.membership.leads();
     node.crash().await;
     let node = Place::new(1).await.on_disk(&directories[0]).start(&[], 1).await;
     assert_eq!(node.joined().await, NodeNumber(1));
     assert_eq!(node.state().groups().map(|groups| groups.text.as_str()), Some("# kept"));
     eventually("it has a lease", || node.has_lease()).await;
+    assert!(
+        node.membership.leads() > term,
+        "a term is led by one process: {:?}, after {term:?}",
+        node.membership.leads()
+    );
     node.crash().await;
+}
+
+/// As a founder does that was killed before it knew that it was a member.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_says_nothing_of_its_own_log_keeps_its_number() {
+    let node = Place::new(1).await.start(&[], 1).await;
+    let number = node.joined().await;
+    let incarnation = Incarnation(rand::random());
+    *node.membership.node.incarnation.lock() = incarnation;
+    let change = Change::Join { description: node.membership.node.me.clone(), incarnation };
+    let joined = node.membership.propose(change).await.expect("it leads");
+    assert!(matches!(joined, Applied::Joined { number: same, .. } if same == number), "{joined:?}");
+    node.crash().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_cannot_be_called_by_raft_says_where() {
+    let first = Place::new(1).await.start(&[], 1).await;
+    first.joined().await;
+    let mut place = Place::new(2).await;
+    let nobody = Place::new(9).await.description.raft_port;
+    place.description.raft_port = nobody;
+    place.timing.proposal = Duration::from_secs(1);
+    let second = place.join_through(&first).await;
+    let mut phase = second.membership.phase();
+    let (what, at) = ("learns nothing", format!("127.0.0.1:{nobody}, its raft port"));
+    let told = phase.wait_for(|phase| phase.contains(what) && phase.contains(&at));
+    drop(tokio::time::timeout(DEADLINE, told).await.expect("in time").expect("it lives"));
+    second.crash().await;
+    first.crash().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 use super::super::Watcher;
 use super::*;
+use crate::discovery::Seeds;
 use crate::state::ClusterId;
 
 /// A watcher that works until this is dropped.
@@ -90,4 +91,24 @@ async fn it_waits_for_a_cluster_and_stays_with_it() {
     eventually("it has lost touch", || !watching.watcher.is_in_touch()).await;
     assert_eq!(watching.watcher.state().borrow().cluster(), ours);
     stranger.crash().await;
+}
+
+/// A source of seeds may take seconds to answer, in which a frontend would be out of touch.
+#[tokio::test(flavor = "multi_thread")]
+async fn members_that_are_known_are_asked_before_a_source_of_seeds() {
+    let node = Place::new(1).await.start(&[], 1).await;
+    node.joined().await;
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    silent.set_nonblocking(true).expect("a socket");
+    let server = silent.local_addr().expect("it is bound");
+    let source = "dns:forebay.test".parse().expect("a source");
+    let seeds = Seeds::new(Vec::new(), Some(&source), 8001, Some(server)).expect("it can be asked");
+    let watcher = Arc::new(Watcher::new(seeds, None));
+    watcher.state.send_replace(node.state());
+    let works = Arc::clone(&watcher);
+    let working = Working { watcher, task: tokio::spawn(async move { match works.watch().await {} }) };
+    eventually("it is told by the member", || working.watcher.is_in_touch()).await;
+    let asked = silent.recv(&mut [0; 512]).expect_err("the source was asked");
+    assert_eq!(asked.kind(), std::io::ErrorKind::WouldBlock);
+    node.crash().await;
 }
