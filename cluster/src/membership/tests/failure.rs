@@ -109,6 +109,30 @@ async fn who_stays_away_is_lost_and_its_vote_with_it_and_is_removed_in_the_end()
     }
 }
 
+/// It goes on under its number, and does not even have to be started again.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_cut_off_until_it_was_lost_finds_back() {
+    let mut places = Vec::new();
+    for node in 1..=3 {
+        let mut place = Place::new(node).await;
+        place.timing.lose_after = Duration::from_millis(500);
+        places.push(place);
+    }
+    let nodes = form(places).await;
+    let cut = &nodes[(leader(&nodes) + 1) % 3];
+    let (number, others) = (cut.number(), nodes.iter().filter(|node| node.number() != cut.number()));
+    cut.cut(true);
+    for other in others {
+        other.until("it is lost", |state| stands(state, number, Standing::Lost)).await;
+    }
+    cut.cut(false);
+    settle(&nodes).await;
+    assert_eq!(cut.number(), number);
+    for node in nodes {
+        node.crash().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_leaves_hands_the_lead_on_first() {
     let nodes = cluster(3).await;
