@@ -85,14 +85,7 @@ async fn without_a_majority_nothing_is_changed_and_nobody_serves() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_stays_away_is_lost_and_its_vote_with_it_and_is_removed_in_the_end() {
-    let mut places = Vec::new();
-    for node in 1..=3 {
-        let mut place = Place::new(node).await;
-        place.timing.lose_after = Duration::from_millis(500);
-        place.timing.remove_after = Duration::from_secs(2);
-        places.push(place);
-    }
-    let mut nodes = form(places).await;
+    let mut nodes = impatient(Duration::from_secs(2)).await;
     let ended = nodes.remove((leader(&nodes) + 1) % 3);
     let number = ended.number();
     ended.crash().await;
@@ -112,13 +105,7 @@ async fn who_stays_away_is_lost_and_its_vote_with_it_and_is_removed_in_the_end()
 /// It goes on under its number, and does not even have to be started again.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_was_cut_off_until_it_was_lost_finds_back() {
-    let mut places = Vec::new();
-    for node in 1..=3 {
-        let mut place = Place::new(node).await;
-        place.timing.lose_after = Duration::from_millis(500);
-        places.push(place);
-    }
-    let nodes = form(places).await;
+    let nodes = impatient(Timing::default().remove_after).await;
     let cut = &nodes[(leader(&nodes) + 1) % 3];
     let (number, others) = (cut.number(), nodes.iter().filter(|node| node.number() != cut.number()));
     cut.cut(true);
@@ -166,4 +153,15 @@ async fn the_only_voter_of_two_hands_its_vote_on_when_it_leaves() {
     first.crash().await;
     second.until("it is down", |state| stands(state, number, Standing::Down)).await;
     second.crash().await;
+}
+
+/// Three nodes that give up soon who is away.
+async fn impatient(remove_after: Duration) -> Vec<Running> {
+    let lose_after = Duration::from_millis(500);
+    let mut places = Vec::new();
+    for node in 1..=3 {
+        let place = Place::new(node).await;
+        places.push(Place { timing: Timing { lose_after, remove_after, ..Timing::default() }, ..place });
+    }
+    form(places).await
 }
