@@ -35,9 +35,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mark {
     slot: u16,
+    /// [`SlotLog::tenure`](super::slot_log::SlotLog::tenure) of then. If the slot has been another's since, whatever copies hold now may be
+    /// without this.
+    tenure: u16,
     peer: NodeNumber,
-    /// The epoch at which this node took the slot. If it has been another's since, whatever copies hold now may be without this.
-    since: u64,
     /// 0 if it was not on its way: then the peer has it with whatever it is told next of the slot.
     ticket: u64,
 }
@@ -109,9 +110,9 @@ impl Recorded {
         }
     }
 
-    /// Notes what was told to a peer by the owner since that epoch.
-    pub(super) fn note(&mut self, (slot, since): (u16, u64), peer: NodeNumber, ticket: Option<u64>) {
-        let mark = Mark { slot, peer, since, ticket: ticket.unwrap_or(0) };
+    /// Notes what was told to a peer in a tenure of the slot.
+    pub(super) fn note(&mut self, (slot, tenure): (u16, u16), peer: NodeNumber, ticket: Option<u64>) {
+        let mark = Mark { slot, tenure, peer, ticket: ticket.unwrap_or(0) };
         match self.marks.iter_mut().find(|known| known.is_of_same(&mark)) {
             Some(known) => known.replace(&mark),
             None => self.marks.push(mark),
@@ -125,7 +126,7 @@ impl Recorded {
 
     /// Leaves out what is said twice: of several marks of a slot and a peer that one stays that asks for most.
     fn condense(&mut self) {
-        self.marks.sort_unstable_by_key(|mark| (mark.slot, mark.peer, mark.since, Reverse(mark.ticket)));
+        self.marks.sort_unstable_by_key(|mark| (mark.slot, mark.peer, mark.tenure, Reverse(mark.ticket)));
         self.marks.dedup_by(|other, first| first.is_of_same(other));
     }
 
@@ -142,7 +143,7 @@ impl Mark {
 
     /// Makes this stand for a later one, too. What is lost stays lost, whatever comes later.
     fn replace(&mut self, later: &Mark) {
-        if self.since == later.since && (later.ticket == 0 || self.ticket <= later.ticket) {
+        if self.tenure == later.tenure && (later.ticket == 0 || self.ticket <= later.ticket) {
             *self = *later;
         }
     }
@@ -152,11 +153,11 @@ impl Replication {
     /// Adds what a reader of the slot may have seen, as if it had written it: what has been told so far to the holders of copies.
     pub fn seen(&self, slot: u16, recorded: &mut Recorded) {
         let log = self.log(slot).lock();
-        let Some(since) = log.owned_since() else { return };
+        let Some(tenure) = log.tenure() else { return };
         let mut copies = 0;
         for target in log.targets.iter().filter(|target| target.in_sync) {
             copies += 1;
-            recorded.note((slot, since), target.peer.number, Some(target.peer.outbox.pushed()));
+            recorded.note((slot, tenure), target.peer.number, Some(target.peer.outbox.pushed()));
         }
         drop(log);
         recorded.note_copies(copies);
@@ -273,13 +274,13 @@ impl Replication {
 
     fn is_held(&self, mark: &Mark) -> bool {
         let mut log = self.log(mark.slot).lock();
-        let is_same = log.owned_since() == Some(mark.since);
+        let is_same = log.tenure() == Some(mark.tenure);
         is_same && log.target(mark.peer).is_some_and(|target| target.in_sync && target.has_dealt_with(mark.ticket))
     }
 
     fn state_of(&self, mark: &Mark) -> Held {
         let mut log = self.log(mark.slot).lock();
-        if log.owned_since() != Some(mark.since) {
+        if log.tenure() != Some(mark.tenure) {
             return Held::Lost;
         }
         match log.target(mark.peer) {

@@ -138,12 +138,12 @@ impl Replication {
 }
 
 fn send(log: &SlotLog, slot: u16, record: &mut Vec<u8>, recorded: &mut Recorded) {
-    let Some(since) = log.owned_since() else { return };
+    let Some(tenure) = log.tenure() else { return };
     let mut copies = 0;
     log.send(record, |target, ticket| {
         if target.in_sync {
             copies += 1;
-            recorded.note((slot, since), target.peer.number, ticket);
+            recorded.note((slot, tenure), target.peer.number, ticket);
         }
     });
     recorded.note_copies(copies);

@@ -155,10 +155,11 @@ impl SlotLog {
         matches!(self.duty, Duty::Owner { .. })
     }
 
-    /// The epoch at which this node became the slot's owner.
-    pub(super) fn owned_since(&self) -> Option<u64> {
+    /// What tells one time at which this node owns the slot from another: the last bits of the epoch at which that began. There are many
+    /// marks ([`Recorded`](super::Recorded)), and the next time comes some epochs later, not just 65,536.
+    pub(super) fn tenure(&self) -> Option<u16> {
         match self.duty {
-            Duty::Owner { since, .. } => Some(since),
+            Duty::Owner { since, .. } => Some(since as u16),
             Duty::Holder { .. } | Duty::Away => None,
         }
     }

@@ -122,14 +122,7 @@ async fn without_a_majority_nothing_is_changed_and_nobody_serves() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_stays_away_is_lost_and_its_vote_with_it_and_is_removed_in_the_end() {
-    let mut places = Vec::new();
-    for node in 1..=3 {
-        let mut place = Place::new(node).await;
-        place.timing.lose_after = Duration::from_millis(500);
-        place.timing.remove_after = Duration::from_secs(2);
-        places.push(place);
-    }
-    let mut nodes = form(places).await;
+    let mut nodes = impatient(Duration::from_secs(2)).await;
     let ended = nodes.remove((leader(&nodes) + 1) % 3);
     let number = ended.number();
     ended.crash().await;
@@ -141,6 +134,24 @@ async fn who_stays_away_is_lost_and_its_vote_with_it_and_is_removed_in_the_end()
         node.until("it is no member", |state| state.member(number).is_none()).await;
         eventually("nor one of Raft's", || !node.membership.status().learners.contains(&number)).await;
     }
+    for node in nodes {
+        node.crash().await;
+    }
+}
+
+/// It goes on under its number, and does not even have to be started again.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_cut_off_until_it_was_lost_finds_back() {
+    let nodes = impatient(Timing::default().remove_after).await;
+    let cut = &nodes[(leader(&nodes) + 1) % 3];
+    let (number, others) = (cut.number(), nodes.iter().filter(|node| node.number() != cut.number()));
+    cut.cut(true);
+    for other in others {
+        other.until("it is lost", |state| stands(state, number, Standing::Lost)).await;
+    }
+    cut.cut(false);
+    settle(&nodes).await;
+    assert_eq!(cut.number(), number);
     for node in nodes {
         node.crash().await;
     }
@@ -179,4 +190,15 @@ async fn the_only_voter_of_two_hands_its_vote_on_when_it_leaves() {
     first.crash().await;
     second.until("it is down", |state| stands(state, number, Standing::Down)).await;
     second.crash().await;
+}
+
+/// Three nodes that give up soon who is away.
+async fn impatient(remove_after: Duration) -> Vec<Running> {
+    let lose_after = Duration::from_millis(500);
+    let mut places = Vec::new();
+    for node in 1..=3 {
+        let place = Place::new(node).await;
+        places.push(Place { timing: Timing { lose_after, remove_after, ..Timing::default() }, ..place });
+    }
+    form(places).await
 }
