@@ -87,12 +87,10 @@ impl Pace {
     }
 
     fn note(&mut self, attempt: &Attempt, now: Instant) {
-        match attempt.went > 0 || attempt.wanted == 0 {
-            true => *self = Pace { pause: AGAIN, next: now },
-            false if attempt.is_due => {
-                *self = Pace { pause: (self.pause * 2).min(LONGEST_PAUSE), next: now + self.pause }
-            }
-            false => {}
+        if attempt.went > 0 {
+            *self = Pace { pause: AGAIN, next: now };
+        } else if attempt.is_due && attempt.wanted > 0 {
+            *self = Pace { pause: (self.pause * 2).min(LONGEST_PAUSE), next: now + self.pause };
         }
     }
 }
@@ -153,7 +151,7 @@ async fn report_as(node: &Node, membership: &Membership, state: &ClusterState, n
 /// The slots that `to` can take at once: those that nobody writes at the origin, and the others. The rest stays for now, and is served.
 fn ready(node: &Node, slots: &SlotSet, to: NodeNumber) -> (SlotSet, SlotSet) {
     let Some(member) = node.member() else { return Default::default() };
-    let (held, busy) = (member.replication.nearly_drained(slots, to), node.writes.turns.busy());
+    let (held, busy) = (member.replication.held_by(slots, to), node.writes.turns.busy());
     held.iter().partition(|slot| !busy.contains(*slot))
 }
 
@@ -317,10 +315,11 @@ mod tests {
     #[test]
     fn slots_that_do_not_go_are_served_for_longer_each_time() {
         let (mut now, mut pace, mut served) = (Instant::now(), Pace::new(), Vec::new());
-        let attempt = |is_due, went| Attempt { is_due, wanted: 2, went };
+        let attempt = |is_due, wanted, went| Attempt { is_due, wanted, went };
         for _ in 0..10 {
-            pace.note(&attempt(true, 0), now);
-            pace.note(&attempt(false, 0), now);
+            pace.note(&attempt(true, 2, 0), now);
+            pace.note(&attempt(false, 2, 0), now);
+            pace.note(&attempt(true, 0, 0), now);
             served.push(pace.next - now);
             assert!(!pace.is_due(now));
             now = pace.next;
@@ -328,7 +327,7 @@ mod tests {
         }
         assert_eq!((served[0], served[9]), (AGAIN, LONGEST_PAUSE));
         assert!(served.is_sorted());
-        pace.note(&attempt(true, 1), now);
+        pace.note(&attempt(true, 2, 1), now);
         assert!(pace.is_due(now) && pace.pause == AGAIN);
     }
 }

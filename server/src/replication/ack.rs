@@ -226,13 +226,9 @@ impl Replication {
         }
     }
 
-    /// Which of the slots `to` could take over about at once: it holds them whole, and not too much is on its way there.
-    pub fn nearly_drained(&self, slots: &SlotSet, to: NodeNumber) -> SlotSet {
-        let is_near = |peer: Arc<Peer>| !peer.outbox.is_pressed();
-        match self.peer(to).is_some_and(is_near) {
-            true => slots.iter().filter(|slot| self.holds(*slot, to)).collect(),
-            false => SlotSet::new(),
-        }
+    /// Which of the slots a peer holds whole, or will when it has dealt with what is on its way.
+    pub fn held_by(&self, slots: &SlotSet, peer: NodeNumber) -> SlotSet {
+        slots.iter().filter(|slot| self.holds(*slot, peer)).collect()
     }
 
     /// Waits until `to` has dealt with everything recorded so far, or follows none of the slots, and tells which of them it holds whole. To be
@@ -247,7 +243,7 @@ impl Replication {
                 wake.notified().await;
             }
         }
-        slots.iter().filter(|slot| self.holds(*slot, to)).collect()
+        self.held_by(slots, to)
     }
 
     /// As [`Self::drained`], of all peers that follow, whoever is to take the slots over: what is still on its way to a third holder when
