@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_cluster::state::Incarnation;
-use forebay_cluster::{Node as Member, NodeNumber};
 use forebay_store::UnixMillis;
 use smallvec::SmallVec;
 
@@ -35,8 +34,6 @@ pub struct Session {
     pub door: Door,
     /// What is asked comes from this node itself, or another.
     pub(crate) is_internal: bool,
-    /// The epoch by which another node has placed its requests; 0 if none has.
-    pub(crate) placed_by: u64,
     /// Requests that were sent to their owners before their turn. None while there are no such.
     pub(crate) ahead: Option<Box<Ahead>>,
     /// Something was answered from slots that others may own as soon as this node's lease has ended.
@@ -60,21 +57,8 @@ pub(crate) struct Told {
     pub(crate) unacknowledged: Unacknowledged,
     /// All that was written here, for WAIT.
     pub(crate) written: Recorded,
-    /// Who else has written something.
-    pub(crate) elsewhere: SmallVec<[Writer; 2]>,
-}
-
-/// A node, in one of its lives, that has written for a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Writer {
-    pub(crate) number: NodeNumber,
-    pub(crate) incarnation: Incarnation,
-}
-
-impl Writer {
-    pub(crate) fn of(member: &Member) -> Writer {
-        Writer { number: member.number, incarnation: member.incarnation }
-    }
+    /// Other nodes, each in one of its lives, that have written something.
+    pub(crate) elsewhere: SmallVec<[Incarnation; 2]>,
 }
 
 /// What replies have to wait for.
@@ -147,7 +131,6 @@ impl Session {
             now: 0,
             door,
             is_internal: door == Door::Peer,
-            placed_by: 0,
             readonly: false,
             ahead: None,
             by_lease: false,
@@ -174,8 +157,8 @@ impl Session {
         }
     }
 
-    /// Another node has written for it.
-    pub(crate) fn wrote_at(&mut self, writer: Writer) {
+    /// Another node, in that life, has written for it.
+    pub(crate) fn wrote_at(&mut self, writer: Incarnation) {
         let elsewhere = &mut self.told.get_or_insert_default().elsewhere;
         if !elsewhere.contains(&writer) {
             elsewhere.push(writer);

@@ -6,14 +6,13 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use forebay_cluster::NodeNumber;
 use forebay_cluster::peer::{Call, CallError};
+use forebay_cluster::state::Incarnation;
 use forebay_resp::Reply;
 
 use super::forward::{self, Outcome, Sent};
 use crate::command::table::Command;
 use crate::hot::Grant;
-use crate::session::Writer;
 
 /// What is known of the requests from the next one on, and what was sent of them.
 #[derive(Default)]
@@ -50,9 +49,9 @@ pub(super) enum Next {
     /// Its group is not answered yet.
     Wait,
     /// It was run by its owner, and the reply is written.
-    Replied { by: Writer, failed: bool },
+    Replied { by: Incarnation, failed: bool },
     /// It was run, or was to be, by its owner; the reply may be kept. Nobody was asked if a copy has answered.
-    Outcome(Outcome, Option<Grant>, Option<Writer>),
+    Outcome(Outcome, Option<Grant>, Option<Incarnation>),
 }
 
 impl Ahead {
@@ -100,8 +99,8 @@ impl Ahead {
     }
 
     /// Whether a group that was sent to `owner` is not answered. An owner keeps the order within a group alone, so another one might overtake it.
-    pub(super) fn is_awaited(&self, owner: NodeNumber) -> bool {
-        self.groups.iter().any(|group| group.sent.to.number == owner && matches!(group.state, State::Waiting(_)))
+    pub(super) fn is_awaited(&self, owner: Incarnation) -> bool {
+        self.groups.iter().any(|group| group.sent.to == owner && matches!(group.state, State::Waiting(_)))
     }
 
     /// Takes the next request's place.

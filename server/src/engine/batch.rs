@@ -159,7 +159,7 @@ impl<'b> Batch<'_, 'b> {
                 ahead.keep();
                 continue;
             }
-            let Some(owner) = forward::owner(&self.topology, keys).filter(|owner| !ahead.is_awaited(owner.number))
+            let Some(owner) = forward::owner(&self.topology, keys).filter(|owner| !ahead.is_awaited(owner.incarnation))
             else {
                 break;
             };
@@ -220,6 +220,13 @@ impl<'b> Batch<'_, 'b> {
     #[inline]
     pub fn count(&self) -> usize {
         self.requests.len()
+    }
+
+    /// Whether request `at` is about all keys, and this node is not as far as `epoch`.
+    #[inline]
+    pub(super) fn lags(&self, at: usize, epoch: u64) -> bool {
+        self.topology.epoch() < epoch
+            && self.requests[at].command.is_some_and(|command| command.spec.everywhere.is_some())
     }
 
     /// Runs request `at` as far as it comes without waiting, and appends the reply, if any, to `reply`. `clock` is when the request

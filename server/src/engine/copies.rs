@@ -1,6 +1,7 @@
 //! WAIT: how many copies hold what a client has written.
 
 use forebay_cluster::peer::Call;
+use forebay_cluster::state::Incarnation;
 use forebay_resp::{Args, Protocol};
 
 use super::Engine;
@@ -8,7 +9,7 @@ use super::everywhere::may_own;
 use super::forward::{self, Outcome};
 use super::merge::number;
 use crate::command::call::Copies;
-use crate::session::{Door, Session, Writer};
+use crate::session::{Door, Session};
 
 impl Engine {
     /// Waits until so many copies hold what the session has written, or its time is over, and tells how many do. Other nodes that have written for it
@@ -57,17 +58,17 @@ impl Engine {
     }
 
     /// Asks a node that has written, if it is still in that life.
-    fn ask_writer(&self, session: &Session, args: Args<'_>, writer: Writer) -> Option<Call> {
+    fn ask_writer(&self, session: &Session, args: Args<'_>, writer: Incarnation) -> Option<Call> {
         let topology = self.node.topology.load_full();
-        let member = topology.node(writer.number).filter(|member| Writer::of(member) == writer)?;
+        let member = topology.nodes().iter().find(|member| member.incarnation == writer)?;
         self.ask(session, args.iter(), Protocol::Resp2, &topology, member)
     }
 
-    fn ask_others(&self, session: &Session, args: Args<'_>) -> Vec<(Writer, Option<Call>)> {
+    fn ask_others(&self, session: &Session, args: Args<'_>) -> Vec<(Incarnation, Option<Call>)> {
         let topology = self.node.topology.load_full();
         let members = topology.nodes().iter().filter(|member| may_own(member));
         let ask = |member| self.ask(session, args.iter(), Protocol::Resp2, &topology, member);
-        members.map(|member| (Writer::of(member), ask(member))).collect()
+        members.map(|member| (member.incarnation, ask(member))).collect()
     }
 }
 

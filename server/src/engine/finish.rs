@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use forebay_cluster::peer::{Call, CallError};
+use forebay_cluster::state::Incarnation;
 use forebay_resp::{Args, Reply};
 use smallvec::SmallVec;
 
@@ -18,7 +19,7 @@ use crate::command::error::CommandError;
 use crate::command::spec::{Flags, Merge};
 use crate::command::table::Command;
 use crate::hot::Grant;
-use crate::session::{Door, Session, Writer};
+use crate::session::{Door, Session};
 
 /// What a request waits for.
 pub enum Wait {
@@ -50,7 +51,6 @@ pub enum Wait {
 
 /// A command that takes time without doing anything (`DEBUG SLEEP`).
 pub struct Rest {
-    pub(super) command: &'static Command,
     pub(super) started: Instant,
     pub(super) duration: std::time::Duration,
 }
@@ -71,11 +71,11 @@ impl Engine {
         let mut patience = Patience::new();
         loop {
             let step = match wait {
-                Wait::Sleep(Rest { command, started, duration }) => {
+                Wait::Sleep(Rest { started, duration }) => {
                     tokio::time::sleep(duration).await;
                     session.now = self.node.clock.unix_millis();
                     let mut clock = started;
-                    self.account(session, command, args, &mut clock, false);
+                    self.account(session, self.resolved(args), args, &mut clock, false);
                     return Step::Done;
                 }
                 Wait::Pause => {
@@ -195,7 +195,7 @@ impl Engine {
         session: &mut Session,
         command: &'static Command,
         args: Args<'_>,
-        by: Option<Writer>,
+        by: Option<Incarnation>,
         clock: &mut Instant,
         failed: bool,
     ) {
@@ -242,7 +242,7 @@ impl Engine {
         command: &'static Command,
         args: Args<'_>,
         reply: &mut Reply,
-        (outcome, grant, by): (Outcome, Option<Grant>, Option<Writer>),
+        (outcome, grant, by): (Outcome, Option<Grant>, Option<Incarnation>),
         clock: &mut Instant,
     ) -> Step {
         match outcome {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use forebay_cluster::peer::{Call, CallError, MAX_CALL, MAX_CONTENT};
+use forebay_cluster::state::Incarnation;
 use forebay_cluster::{Node as Member, Topology};
 use forebay_resp::{Args, Protocol, Reply};
 use forebay_store::Key;
@@ -17,7 +18,7 @@ use crate::command::error::CommandError;
 use crate::command::spec::Flags;
 use crate::command::table::Command;
 use crate::node::Node;
-use crate::session::{Session, Writer};
+use crate::session::Session;
 
 /// In the first byte of what is sent: replies are to be in RESP3, reads are to leave no trace, the sender would keep copies of replies.
 const RESP3: u8 = 1;
@@ -60,16 +61,16 @@ thread_local! {
     static SPARE: Cell<BytesMut> = Cell::new(BytesMut::new());
 }
 
-/// When requests were sent at the earliest, and to which life of which node.
+/// When requests were sent at the earliest, and to which life of a node.
 #[derive(Clone, Copy, Debug)]
 pub struct Sent {
     pub(super) at: Instant,
-    pub(super) to: Writer,
+    pub(super) to: Incarnation,
 }
 
 impl Sent {
     pub(super) fn now_to(owner: &Member) -> Sent {
-        Sent { at: Instant::now(), to: Writer::of(owner) }
+        Sent { at: Instant::now(), to: owner.incarnation }
     }
 }
 

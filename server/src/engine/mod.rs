@@ -210,10 +210,6 @@ impl Engine {
                 if let Some(merge) = command.spec.everywhere.filter(|_| self.has_others(session, request)) {
                     return Step::Wait(Wait::Everywhere(merge));
                 }
-                // As far as who asks for all parts, or what has moved meanwhile would be nobody's.
-                if command.spec.everywhere.is_some() && request.topology.epoch() < session.placed_by {
-                    return Step::Wait(Wait::Unsettled { epoch: session.placed_by });
-                }
                 self.run_on_node(handler, session, request, reply)
             }
             Run::Keys(handler) => match self.run_on_keys(handler, session, request, reply, brought) {
@@ -231,7 +227,7 @@ impl Engine {
             self.answer_error(error, reply);
         }
         if let Ok(Flow::Sleep(duration)) = result {
-            return Step::Wait(Wait::Sleep(Rest { command, started: *clock, duration }));
+            return Step::Wait(Wait::Sleep(Rest { started: *clock, duration }));
         }
         if let Ok(Flow::Copies(copies)) = result {
             return Step::Wait(Wait::Copies(copies));

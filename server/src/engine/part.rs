@@ -9,7 +9,7 @@ use super::forward::{self, Outcome, Requests};
 use super::{Engine, Step};
 use crate::command::spec::Flags;
 use crate::command::table::Command;
-use crate::session::{Door, Session, Writer};
+use crate::session::{Door, Session};
 
 impl Engine {
     /// Asks another member for a part. `None` if that is this node itself.
@@ -72,7 +72,7 @@ pub(super) async fn outcome(
         Err(error) => forward::unanswered(&error, command, topology.epoch()),
     };
     if matches!(outcome, Outcome::Replied(_)) && command.spec.flags.contains(Flags::WRITE) {
-        session.wrote_at(Writer::of(member));
+        session.wrote_at(member.incarnation);
     }
     outcome
 }

@@ -35,6 +35,8 @@ struct Group {
     received: Received,
     session: Session,
     bench: Box<Bench>,
+    /// By which the other node has placed them.
+    epoch: u64,
     /// The place of the next request.
     next: u16,
     /// One was misplaced or not run, so the rest is as well: none may overtake it.
@@ -86,7 +88,6 @@ impl PeerDoor {
     fn group(&self, caller: &Hello, epoch: u64, content: Bytes) -> Option<Group> {
         let received = Received::read(content)?;
         let mut session = Session::new(Arc::clone(&self.client), 0, true, Door::Peer);
-        session.placed_by = epoch;
         session.db = received.db;
         session.no_touch = received.no_touch;
         session.asker = caller.number.filter(|_| received.keeps_copies).map(|node| Asker { node, served: 0 });
@@ -98,7 +99,7 @@ impl PeerDoor {
         session.now = self.engine.node().clock.unix_millis();
         let mut bench = SPARE.take().unwrap_or_default();
         bench.reply.set_protocol(received.protocol);
-        Some(Group { received, session, bench, next: 0, misplaced: None })
+        Some(Group { received, session, bench, epoch, next: 0, misplaced: None })
     }
 }
 
@@ -238,6 +239,8 @@ impl Group {
                     self.bench.reply.error("ERR DB index is out of range at the key's owner");
                     Step::Done
                 }
+                // As far as who asks for all parts, or what has moved meanwhile would be nobody's.
+                None if batch.lags(at, self.epoch) => Step::Wait(super::Wait::Unsettled { epoch: self.epoch }),
                 None => batch.begin(at, &mut self.session, &mut self.bench.reply, &mut clock),
             };
             match step {
