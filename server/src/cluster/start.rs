@@ -31,6 +31,9 @@ use crate::who::Who;
 /// How long a lone node's start waits until it is a cluster of one. It is told at most this late that it is not.
 const FORMED: Duration = Duration::from_secs(10);
 
+/// Between two looks at whether it is.
+const LOOK: Duration = Duration::from_millis(2);
+
 /// What is there before the node is.
 pub struct Met {
     membership: Arc<Membership>,
@@ -117,10 +120,16 @@ impl Met {
         tasks.spawn_on(introduce(Arc::clone(engine), Arc::clone(&membership), introduction), background);
         keep_up(node, &membership, tasks, background);
         if is_alone {
-            let mut changes = node.changes.subscribe();
-            let owned = changes.wait_for(|_| node.is_taking_part());
-            let _late = tokio::time::timeout(FORMED, owned).await;
+            let _late = tokio::time::timeout(FORMED, taking_part(node)).await;
         }
+    }
+}
+
+/// Waits until the node takes part. Its lease comes behind the topology by which it serves, and is told to nobody.
+async fn taking_part(node: &Node) {
+    let mut looks = tokio::time::interval(LOOK);
+    while !node.is_taking_part() {
+        looks.tick().await;
     }
 }
 
