@@ -20,8 +20,8 @@ const TIMES: u64 = 3;
 /// Resident memory may be so many hundredths of the limit …
 const RESIDENT_PERCENT: u64 = 115;
 
-/// … and, where the limit is small, so many bytes more: the program itself, most of which is its code.
-const PROGRAM: u64 = 32 << 20;
+/// … and, where the limit is small, so many bytes more: the program itself, most of which is its code, 25 MiB of it in an unoptimised build.
+const PROGRAM: u64 = 36 << 20;
 
 /// From this limit on the program counts, too.
 const LARGE_LIMIT: u64 = 256 << 20;
