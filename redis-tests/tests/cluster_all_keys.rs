@@ -88,6 +88,14 @@ fn several_owners_change_no_error() {
         assert_eq!(client.command(line), Reply::Error(error.into()), "{line}");
     }
     assert!(client.command("FOREBAY.SCAN 0 0 0 1").is_error("ERR"), "it is for nodes alone");
+    assert!(client.command("FUNCTION HELP").items().is_some());
+    // By this some clients go when a key is said to have moved.
+    let mut direct = Connection::open(cluster.nodes[0].direct()).expect("the direct port is open");
+    for (door, mode) in [(&mut client, "standalone"), (&mut direct, "cluster")] {
+        assert!(door.command("INFO server").words().contains(&format!("redis_mode:{mode}\r\n")));
+        let hello = door.command("HELLO 2").items().expect("what it says of itself").to_vec();
+        assert!(hello.contains(&Reply::bulk(mode)), "{hello:?}");
+    }
 }
 
 #[test]
