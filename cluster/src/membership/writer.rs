@@ -2,8 +2,9 @@
 //! entries cost one sync, and no task of the runtime ever waits for a disk.
 
 use std::io;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, TrySendError};
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -11,6 +12,13 @@ use super::disk::{Disk, Edit};
 
 /// Writes that go into one transaction at most.
 const BATCH: usize = 256;
+
+/// Writes that wait for the disk at most. Raft waits for what it has written before it writes much more, so there are a few of them as long as
+/// the disk answers at all.
+const MAX_WAITING: usize = 4096;
+
+/// How long the end waits for room among them, again and again.
+const UNTIL_ROOM: Duration = Duration::from_millis(10);
 
 /// What is called when a write is on the disk, or has failed.
 type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
@@ -25,21 +33,23 @@ enum Job {
 /// A handle on the thread.
 #[derive(Clone)]
 pub(super) struct Writer {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::SyncSender<Job>,
 }
 
 impl Writer {
     /// Starts the thread.
     pub(super) fn start(disk: Disk) -> io::Result<Writer> {
-        let (jobs, queue) = mpsc::channel();
+        let (jobs, queue) = mpsc::sync_channel(MAX_WAITING);
         thread::Builder::new().name("raft-log".to_owned()).spawn(move || run(disk, &queue))?;
         Ok(Writer { jobs })
     }
 
     /// Writes after all that was handed in before, and calls `done` when it is on the disk.
     pub(super) fn write_then(&self, edits: Vec<Edit>, done: impl FnOnce(io::Result<()>) + Send + 'static) {
-        if let Err(mpsc::SendError(Job::Write(_, done))) = self.jobs.send(Job::Write(edits, Box::new(done))) {
-            done(Err(closed()));
+        match self.jobs.try_send(Job::Write(edits, Box::new(done))) {
+            Err(TrySendError::Full(Job::Write(_, done))) => done(Err(full())),
+            Err(TrySendError::Disconnected(Job::Write(_, done))) => done(Err(closed())),
+            Ok(()) | Err(_) => {}
         }
     }
 
@@ -52,17 +62,24 @@ impl Writer {
 
     /// Leaves something to be written sometime.
     pub(super) fn write_casually(&self, edit: Edit) {
-        // A closed file takes nothing any more, and what is lost here is made up for.
-        let _closed = self.jobs.send(Job::Casual(edit));
+        // A closed file takes nothing any more, nor does a disk that does not keep up, and what is lost here is made up for.
+        let _lost = self.jobs.try_send(Job::Casual(edit));
     }
 
     /// Writes what is left and closes the file.
     pub(super) async fn close(&self) {
         let (sender, closed) = oneshot::channel();
-        if self.jobs.send(Job::Close(sender)).is_ok() {
-            let _ended = closed.await;
+        let mut job = Job::Close(sender);
+        while let Err(TrySendError::Full(refused)) = self.jobs.try_send(job) {
+            job = refused;
+            tokio::time::sleep(UNTIL_ROOM).await;
         }
+        let _ended = closed.await;
     }
+}
+
+fn full() -> io::Error {
+    io::Error::other(format!("{MAX_WAITING} writes of the Raft log wait for the disk, which does not keep up"))
 }
 
 fn closed() -> io::Error {
