@@ -50,9 +50,9 @@ pub(super) fn note(
     };
     let asker = Asker { served, ..asker };
     let lasts = || {
-        let deadline = keyspace.peek(key).and_then(|entry| entry.deadline());
+        // That there is nothing is known for a while, too: then nobody is told of a change of what is no more.
         let until = |deadline| u64::try_from(deadline - node.clock.unix_millis()).unwrap_or_default();
-        let left = deadline.map_or(LONGEST, |deadline| Duration::from_millis(until(deadline)));
+        let left = keyspace.known_until(key).map_or(LONGEST, |deadline| Duration::from_millis(until(deadline)));
         member.lease.remaining(Instant::now()).map_or(left, |lease| lease.min(left))
     };
     let place = (key.slot(), key.db(), key.bytes());

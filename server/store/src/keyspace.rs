@@ -182,6 +182,13 @@ impl<'s> Keyspace<'s> {
         }
     }
 
+    /// When what is known of the key ends by itself, be it that it does not exist at the origin. `None` if it does not, and where nothing is
+    /// known.
+    pub fn known_until(&mut self, key: &Key<'_>) -> Option<UnixMillis> {
+        let (Found::Live(place) | Found::Absent(place)) = self.lookup(key) else { return None };
+        self.shard(key).entry(key, place).deadline()
+    }
+
     /// Records a use of the key, whatever [`Access::no_touch`] says. Returns whether it exists.
     pub fn touch(&mut self, key: &Key<'_>) -> bool {
         let found = self.find_live(key);
