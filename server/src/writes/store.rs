@@ -104,18 +104,21 @@ enum Standing {
         told: Recorded,
         /// `None` if the cache was changed meanwhile: the new value is not stored.
         fence: Option<Fence>,
+        /// Whoever keeps a reply that was made of the old value is to forget it before anybody is told of the new one, stored or not.
+        take_backs: SmallVec<[Arc<TakeBack>; 1]>,
     },
 }
 
 /// A new value is not seen while a copy that may become the owner's has the old one: so the copies let go of that first.
 async fn store(node: &Node, change: &Change, written: &Written) -> Settled {
-    let settled =
-        |recorded, has_moved| Settled { rows: written.rows, recorded, take_backs: SmallVec::new(), has_moved };
-    let (mut told, fence) = match let_go(node, change, written) {
-        Standing::Moved => return settled(Recorded::default(), true),
-        Standing::Owned { told, fence } => (told, fence),
+    let rows = written.rows;
+    let (mut told, fence, mut take_backs) = match let_go(node, change, written) {
+        Standing::Moved => {
+            return Settled { rows, recorded: Recorded::default(), take_backs: SmallVec::new(), has_moved: true };
+        }
+        Standing::Owned { told, fence, take_backs } => (told, fence, take_backs),
     };
-    let Some(fence) = fence else { return settled(told, false) };
+    let Some(fence) = fence else { return Settled { rows, recorded: told, take_backs, has_moved: false } };
     if let (Some(member), false) = (node.member(), told.is_empty()) {
         let limit = node.origin.as_ref().map(|origin| origin.load_timeout()).unwrap_or_default();
         let gone = tokio::time::timeout(limit, member.replication.held_by_all(&told)).await;
@@ -123,7 +126,7 @@ async fn store(node: &Node, change: &Change, written: &Written) -> Settled {
             let key = key_of(node, change);
             let _not_stored = node.store.lock(key.slot(), node.clock.unix_millis()).end_load(&key, &fence);
             // Who has lost the slot has it forgotten by the new owner; a holder that is late is waited for with the reply.
-            return settled(told, gone == Ok(false));
+            return Settled { rows, recorded: told, take_backs, has_moved: gone == Ok(false) };
         }
     }
     let (key, now) = (key_of(node, change), node.clock.unix_millis());
@@ -131,12 +134,11 @@ async fn store(node: &Node, change: &Change, written: &Written) -> Settled {
     let mut keyspace = node.store.lock(key.slot(), now);
     let is_untouched = keyspace.end_load(&key, &fence) == FillOutcome::Stored;
     if !node.roles.get(key.slot()).owns() {
-        return settled(told, true);
+        return Settled { rows, recorded: told, take_backs, has_moved: true };
     }
     // What a load has brought meanwhile is as new or newer.
     let is_missing = keyspace.presence(&key) == Presence::Missing;
     let is_stored = is_untouched && is_missing && keep(node, &mut keyspace, &key, change, written, room);
-    let mut take_backs = SmallVec::new();
     if let Some(member) = node.member() {
         if is_stored {
             told.absorb(&member.replication.record_entry(&mut keyspace, &key));
@@ -146,7 +148,7 @@ async fn store(node: &Node, change: &Change, written: &Written) -> Settled {
     let mut garbage = std::mem::take(keyspace.garbage());
     drop(keyspace);
     node.reclaimer.take_over(&mut garbage);
-    Settled { take_backs, ..settled(told, false) }
+    Settled { rows, recorded: told, take_backs, has_moved: false }
 }
 
 /// Has loads and copies let go of the value that the database does not have any more.
@@ -164,13 +166,16 @@ fn let_go(node: &Node, change: &Change, written: &Written) -> Standing {
     keyspace.void_loads(&key);
     keyspace.discard(&key);
     let told = node.member().map(|member| member.replication.record_entry(&mut keyspace, &key)).unwrap_or_default();
+    let grants = node.member().map(|member| &member.hot.grants);
+    let take_backs =
+        grants.and_then(|grants| grants.under_way(key.slot(), key.db(), key.bytes())).into_iter().collect();
     // A load since then may have brought, and somebody seen, what others have committed behind this.
     let loaded = node.freshness.memory.seen_by_entry(key.slot(), key.bytes());
     let is_latest = match (&change.base, &loaded) {
         (Some(base), Some(loaded)) => Arc::ptr_eq(base, loaded),
         (base, loaded) => base.is_none() && loaded.is_none(),
     };
-    Standing::Owned { told, fence: (is_untouched && is_latest).then(|| keyspace.begin_load(&key)) }
+    Standing::Owned { told, fence: (is_untouched && is_latest).then(|| keyspace.begin_load(&key)), take_backs }
 }
 
 /// Stores what was written, if it is as good as what a load would bring. Tells whether it is.
