@@ -127,7 +127,7 @@ impl Engine {
         let command = self.resolved(args);
         let ask = |member: &&Member| self.ask(session, args.iter(), protocol, topology, member);
         let calls: Vec<_> = members.iter().map(ask).collect();
-        let (mut parts, mut again) = (Vec::with_capacity(calls.len()), None);
+        let (mut parts, mut again, mut failed) = (Vec::with_capacity(calls.len()), None, None);
         for (member, call) in members.iter().zip(calls) {
             let outcome = match call {
                 Some(call) => part::outcome(call, (session, command), topology, member).await,
@@ -136,9 +136,13 @@ impl Engine {
             match outcome {
                 Outcome::Replied(content) => parts.push(content),
                 Outcome::Again { epoch } => again = again.max(Some(epoch)),
-                Outcome::Uncertain => return Err(forward::uncertain()),
-                Outcome::Refused(error) => return Err(error),
+                // The others are waited for in any case: none of them may come behind what the client asks next.
+                Outcome::Uncertain => failed = failed.or_else(|| Some(forward::uncertain())),
+                Outcome::Refused(error) => failed = failed.or(Some(error)),
             }
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         Ok(again.map_or(Parts::Answered(parts), |epoch| Parts::Again { epoch }))
     }

@@ -136,18 +136,18 @@ impl Engine {
                 }
             }
             Wait::Forward { call, sent } => self.forwarded(session, args, reply, call.await, sent),
+            // In boxes, as some below: few requests are of these kinds, and all would have room for what they wait for.
             Wait::Split(merge) => {
-                let split = self.split(session, args, reply, merge, patience).await;
+                let split = Box::pin(self.split(session, args, reply, merge, patience)).await;
                 self.end(session, command, args, reply, split, &mut clock)
             }
-            // In a box: few requests are of this kind, and all have room for what they wait for.
             Wait::Origin => Box::pin(self.write_to_origin(session, args, reply)).await,
             Wait::KeyByKey(merge) => {
                 let done = self.key_by_key(session, args, reply, merge).await;
                 self.end(session, command, args, reply, done, &mut clock)
             }
             Wait::Everywhere(merge) => {
-                let done = self.everywhere(session, args, reply, merge, patience).await;
+                let done = Box::pin(self.everywhere(session, args, reply, merge, patience)).await;
                 self.end(session, command, args, reply, done, &mut clock)
             }
             Wait::Copies(copies) => {

@@ -46,6 +46,7 @@ impl Engine {
                 self.ask(session, part.arguments(args, &units).into_iter(), protocol, &topology, owner)
             };
             let calls: Vec<_> = parts.iter().map(ask).collect();
+            let mut failed = None;
             for (part, call) in parts.into_iter().zip(calls) {
                 let outcome = match (part.owner.and_then(|owner| topology.node(owner)), call) {
                     (None, _) => Outcome::Again { epoch: topology.epoch() + 1 },
@@ -56,14 +57,18 @@ impl Engine {
                     }
                 };
                 match outcome {
-                    Outcome::Replied(content) => merged.add(&part.keys, content)?,
-                    Outcome::Uncertain => return Err(forward::uncertain()),
-                    Outcome::Refused(error) => return Err(error),
+                    // The other parts are waited for in any case: none of them may come behind what the client asks next.
+                    Outcome::Replied(content) => failed = failed.or(merged.add(&part.keys, content).err()),
+                    Outcome::Uncertain => failed = failed.or_else(|| Some(forward::uncertain())),
+                    Outcome::Refused(error) => failed = failed.or(Some(error)),
                     Outcome::Again { epoch } => {
                         until = until.max(epoch);
                         left.extend(part.keys);
                     }
                 }
+            }
+            if let Some(error) = failed {
+                return Err(error);
             }
             if !left.is_empty() && !self.settled(until, patience).await {
                 let is_begun = left.len() < units.len() && command.spec.flags.contains(Flags::WRITE);
