@@ -35,7 +35,7 @@ use crate::node::Node;
 
 pub use desk::GroupsDesk;
 pub use follow::{Follower, call_in_alone};
-pub use sweep::{look_through, look_through_keys};
+pub use sweep::{look_through, look_through_keys, may_be_former};
 
 /// The longest text of groups that is agreed on, in bytes: it is in the Raft log and in every state.
 pub const MAX_TEXT: usize = 1 << 20;

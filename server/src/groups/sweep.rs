@@ -28,6 +28,17 @@ pub fn look_through_keys(node: &Node, keyspace: &mut Keyspace<'_>, keys: &[Key<'
     }
 }
 
+/// Whether a copy of any of the keys may be of what was called in: the owner, who looks through the slot, is to be asked.
+pub fn may_be_former(node: &Node, keyspace: &mut Keyspace<'_>, keys: &[Key<'_>]) -> bool {
+    let suspects = || keys.iter().filter(|key| node.roles.is_suspect(key.slot()));
+    if suspects().next().is_none() {
+        return false;
+    }
+    let Some(origin) = &node.origin else { return false };
+    let groups = origin.groups();
+    suspects().any(|key| is_former(&groups, key.bytes(), keyspace.filled_by(key)))
+}
+
 #[cold]
 fn drop_former(node: &Node, keyspace: &mut Keyspace<'_>, keys: &[Key<'_>]) {
     let Some(origin) = &node.origin else { return };
