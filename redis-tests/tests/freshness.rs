@@ -122,6 +122,36 @@ fn any_change_of_a_table_may_concern_every_key() {
     assert_eq!(database.asked("FROM products"), 0, "another group's key was loaded again");
 }
 
+/// Three loads in a row are overtaken by changes. Readers take what the last one brought; whoever writes must not build on it, or its result would
+/// stay when all changes have been told of.
+#[test]
+fn a_write_builds_on_nothing_that_is_known_to_be_old() {
+    let database = Database::start(SCHEMA);
+    let slow = r#"
+[[group]]
+name = "price"
+key = "price:{id}"
+load = "SELECT price FROM prices WHERE id = $1 AND (SELECT pg_sleep(0.3)) IS NOT NULL"
+as = "string"
+invalidated_by = ["prices(id)"]
+"#;
+    let server = start(&database, &format!("{GROUPS}{slow}"), &[]);
+    let mut client = server.connect();
+    let changes = "DO $$ BEGIN FOR i IN 1..12 LOOP \
+                   UPDATE prices SET price = price + 100 WHERE id = 1; COMMIT; PERFORM pg_sleep(0.08); \
+                   END LOOP; END $$";
+    let built = thread::scope(|scope| {
+        let changing = scope.spawn(|| database.sql(changes));
+        let built = client.command("INCR price:1");
+        changing.join().expect("the rows are changed");
+        built
+    });
+    println!("INCR: {built}");
+    assert!(client.figure("forebay", "late_fills") > 0, "no change came during a load");
+    let is_right = |value: &Reply| *value == Reply::bulk("1210") || *value == Reply::bulk("1211");
+    assert!(eventually(PATIENCE, || is_right(&client.command("GET price:1"))), "{}", client.command("GET price:1"));
+}
+
 #[test]
 fn triggers_tell_as_well() {
     let database = Database::start(SCHEMA);

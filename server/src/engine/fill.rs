@@ -2,7 +2,9 @@
 //!
 //! A load's result reaches the store through the fence that was taken before the load (see `forebay-store`). A request that waited for
 //! the load runs again afterwards; should the store not hold the value any more (evicted, absence not remembered, kept out by a fence
-//! that closed after the request had joined), the result is *lent* to that one run under its locks and taken back before they open.
+//! that closed after the request had joined), the result is *lent* to that one run under its locks and taken back before they open. What a
+//! command is to build on that writes is lent only where the store was not to keep it: what it has kept and does not hold any more, and what
+//! a fence has kept out, is perhaps not so any more, and the command's result would stay.
 
 use std::sync::Arc;
 
@@ -31,6 +33,8 @@ pub enum Outcome {
         fill: Fill,
         /// The round in which a fence kept it out of the store, if one did.
         voided: Option<u32>,
+        /// Whether the store has taken it.
+        is_stored: bool,
     },
     /// Nothing to lend: the store had it, or the result must not be used.
     Present,
@@ -110,7 +114,7 @@ pub(crate) fn store(
 
 /// Lends a run what was brought for its keys and is not in the store. A read of a key whose load failed may be answered from an entry
 /// past its deadline, if its group allows that; a write must not build on one. `is_served` tells whether a key is still the group's: what
-/// was loaded by another definition is lent to nobody.
+/// was loaded by another definition is lent to nobody. `is_latest` tells whether no change is known that the load has not seen.
 #[inline]
 pub(super) fn lend<'k>(
     keyspace: &mut Keyspace<'_>,
@@ -118,13 +122,16 @@ pub(super) fn lend<'k>(
     brought: &[Landed],
     reads: bool,
     is_served: impl Fn(&Key<'_>, GroupId) -> bool,
+    is_latest: impl Fn(&Key<'_>, &Loaded) -> bool,
 ) -> Lent<'k> {
     let mut lent = Lent::default();
     for landed in brought {
         for key in keys.iter().filter(|key| key.bytes() == landed.key) {
             match &landed.outcome {
-                Outcome::Loaded { loaded, group, fill, .. }
-                    if keyspace.presence(key) == Presence::Missing && is_served(key, *group) =>
+                Outcome::Loaded { loaded, group, fill, voided, is_stored }
+                    if keyspace.presence(key) == Presence::Missing
+                        && is_served(key, *group)
+                        && (reads || voided.is_none() && !is_stored && is_latest(key, loaded)) =>
                 {
                     let fence = keyspace.begin_load(key);
                     with_value(loaded, |value| keyspace.fill(key, value, *fill, &fence));

@@ -386,7 +386,8 @@ impl Inner {
                 if voided.is_some() {
                     self.node.telemetry.loads.fenced.fetch_add(1, Relaxed);
                 }
-                Outcome::Loaded { loaded: Arc::new(loaded), group, fill: rules.fill, voided }
+                let is_stored = stored == FillOutcome::Stored && rules.keeps();
+                Outcome::Loaded { loaded: Arc::new(loaded), group, fill: rules.fill, voided, is_stored }
             }
             Err(error) => {
                 self.node.store.lock(key.slot(), self.node.clock.unix_millis()).end_load(&key, &fence);

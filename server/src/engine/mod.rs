@@ -235,6 +235,10 @@ impl Engine {
         if let Ok(Flow::Heard) = result {
             return Step::Wait(Wait::Heard);
         }
+        if let Ok(Flow::Unsettled) = result {
+            reply.rewind(mark);
+            return Step::Wait(Wait::Unsettled { epoch: request.topology.epoch() + 1 });
+        }
         let may_end_caching = session.tracks.is_some() && matches!(command.spec.run, Run::Node(_));
         if may_end_caching && !command.full_name.starts_with("client") {
             session.end_caching();
@@ -242,7 +246,9 @@ impl Engine {
         self.account(session, command, request.args, clock, result.is_err());
         match result {
             Ok(Flow::Close) => Step::Close,
-            Ok(Flow::Continue | Flow::Sleep(_) | Flow::Copies(_) | Flow::Heard) | Err(_) => Step::Done,
+            Ok(Flow::Continue | Flow::Sleep(_) | Flow::Copies(_) | Flow::Heard | Flow::Unsettled) | Err(_) => {
+                Step::Done
+            }
         }
     }
 
@@ -359,8 +365,10 @@ impl Engine {
         reply: &mut Reply,
     ) -> Result<Option<Ran>, CommandError> {
         let Request { command, args, topology, .. } = *request;
-        // Only owners load, so what a copy does not know its owner is asked for.
-        let by_copies = session.readonly && self.missing(keyspace, session, request, keys).is_none();
+        // Only owners load, so what a copy does not know its owner is asked for, and what may not be so any more as well.
+        let by_copies = session.readonly
+            && self.missing(keyspace, session, request, keys).is_none()
+            && !groups::may_be_former(&self.node, keyspace, keys);
         Ok(Some(Ran::NotYet(match route::place(&self.node, topology, session, command, keys, by_copies) {
             Route::Here => {
                 session.by_lease = true;
@@ -408,7 +416,12 @@ impl Engine {
         let is_served = |key: &Key<'_>, group| {
             self.node.origin.as_ref().is_some_and(|origin| origin.group_of(key.bytes()) == Some(group))
         };
-        fill::lend(keyspace, keys, brought, request.command.spec.flags.contains(Flags::READONLY), is_served)
+        let is_latest = |key: &Key<'_>, loaded: &forebay_origin::Loaded| {
+            let snapshot = loaded.snapshot.as_deref();
+            snapshot.is_none_or(|snapshot| self.node.freshness.memory.sees_changes(key.slot(), key.bytes(), snapshot))
+        };
+        let reads = request.command.spec.flags.contains(Flags::READONLY);
+        fill::lend(keyspace, keys, brought, reads, is_served, is_latest)
     }
 
     /// The keys of the request that have to be loaded before it can run for good.
@@ -508,11 +521,7 @@ fn record(
         if recorded.is_empty() {
             return;
         }
-        let told = session.told.get_or_insert_default();
-        if member.min_acks > 1 || by_all {
-            told.unacknowledged.recorded.absorb(&recorded);
-        }
-        member.replication.remember(&mut told.written, &recorded);
+        session.wrote_here(member, &recorded, by_all);
     } else if member.min_acks > 1 || by_all {
         // A value that too few hold might be gone when its owner is, after somebody has seen it.
         let told = session.told.get_or_insert_default();

@@ -136,6 +136,12 @@ impl Memory {
         admitted
     }
 
+    /// Whether a load has seen all changes of the key that are remembered.
+    pub fn sees_changes(&self, slot: u16, key: &[u8], snapshot: &Snapshot) -> bool {
+        let part = self.part(slot).lock();
+        part.changed.get(key).is_none_or(|(xids, _)| xids.iter().all(|xid| snapshot.sees(*xid)))
+    }
+
     /// What is remembered of a key.
     pub fn recall(&self, slot: u16, key: &[u8], now: Instant) -> Recollection {
         let part = self.part(slot).lock();
