@@ -69,6 +69,37 @@ fn what_all_nodes_are_asked_waits_for_the_successor_of_a_dead_one() {
     }
 }
 
+/// A slot that changes hands is emptied by the one or by the other.
+#[test]
+fn emptying_reaches_what_is_changing_hands() {
+    let mut cluster = Cluster::start(ClusterOptions::default());
+    let mut client = cluster.nodes[0].connect();
+    let keys: String = (0..KEYS).map(|n| format!("SET key:{n} x\r\n")).collect();
+    let mut empty = || {
+        client.send(keys.as_bytes()).expect("the node reads");
+        (0..KEYS).for_each(|_| assert_eq!(client.read_raw().expect("a reply"), b"+OK\r\n"));
+        assert_eq!(client.command("FLUSHALL"), Reply::ok());
+        assert_eq!(client.command("DBSIZE"), Reply::Integer(0), "keys are left");
+    };
+    empty();
+    for _ in 0..3 {
+        let joined = cluster.add();
+        let mut rounds = 0;
+        while !cluster.is_settled() {
+            empty();
+            rounds += 1;
+        }
+        let came = std::mem::take(&mut rounds);
+        cluster.nodes[joined].terminate();
+        while !cluster.nodes[joined].has_ended() {
+            empty();
+            rounds += 1;
+        }
+        println!("{came} times while a node came, {rounds} while it left");
+        cluster.await_settled();
+    }
+}
+
 /// Arguments as redis-server 7.0.15 takes and refuses them.
 #[test]
 fn several_owners_change_no_error() {

@@ -22,6 +22,7 @@ use crate::freshness::{Freshness, Guard};
 use crate::groups::Agreement;
 use crate::identity::Identity;
 use crate::reclaim::Reclaimer;
+use crate::replication::Recorded;
 use crate::roles::Roles;
 use crate::settings::Settings;
 use crate::telemetry::Telemetry;
@@ -53,6 +54,17 @@ pub struct Node {
     pub tracking: Tracking,
     pub compactions: Compactions,
     pub shortage: Shortage,
+}
+
+/// What emptying databases has come to.
+#[derive(Default)]
+pub struct Flushed {
+    pub garbage: Garbage,
+    /// What copies were told.
+    pub told: Recorded,
+    /// Whether that was all that is this node's. If not, something is changing hands, or the node may not be the owner of anything any more: it is
+    /// to be done again.
+    pub is_settled: bool,
 }
 
 impl Node {
@@ -129,13 +141,24 @@ impl Node {
     }
 
     /// Empties a database, or all of them, as far as it is this node's.
-    pub fn flush(&self, db: Option<u16>) -> Garbage {
-        let garbage = match self.member() {
-            None => self.store.flush(db),
-            Some(member) => member.replication.flush(&self.store, db),
+    pub fn flush(&self, db: Option<u16>) -> Flushed {
+        let flushed = match self.member() {
+            None => Flushed { garbage: self.store.flush(db), told: Recorded::default(), is_settled: true },
+            Some(member) if self.has_lease() => self.flush_own(member, db),
+            Some(_) => Flushed::default(),
         };
         self.tracking.flushed(self);
-        garbage
+        flushed
+    }
+
+    fn flush_own(&self, member: &Member, db: Option<u16>) -> Flushed {
+        let (topology, mut is_settled) = (self.topology.load_full(), true);
+        let (garbage, told) = member.replication.flush(&self.store, db, &mut |slot| {
+            let serves = self.roles.get(slot).serves();
+            is_settled &= serves || !topology.is_here(slot);
+            serves
+        });
+        Flushed { garbage, told, is_settled }
     }
 
     /// Whether nothing may change by itself: while clients are paused, and when a test wants it so.

@@ -9,6 +9,7 @@ use forebay_store::UnixMillis;
 use smallvec::SmallVec;
 
 use crate::clients::Client;
+use crate::cluster::Member;
 use crate::engine::Ahead;
 use crate::hot::{Asker, TakeBack};
 use crate::replication::Recorded;
@@ -155,6 +156,15 @@ impl Session {
         if !take_backs.iter().any(|known| Arc::ptr_eq(known, &take_back)) {
             take_backs.push(take_back);
         }
+    }
+
+    /// This node has written for it, and told copies of that. The replies wait for them if they are wanted to hold it, or `by_all`.
+    pub(crate) fn wrote_here(&mut self, member: &Member, recorded: &Recorded, by_all: bool) {
+        let told = self.told.get_or_insert_default();
+        if member.min_acks > 1 || by_all {
+            told.unacknowledged.recorded.absorb(recorded);
+        }
+        member.replication.remember(&mut told.written, recorded);
     }
 
     /// Another node, in that life, has written for it.

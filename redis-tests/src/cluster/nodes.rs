@@ -237,6 +237,13 @@ impl Cluster {
         assert!(is_settled, "the cluster does not settle: {said}");
     }
 
+    /// Whether all running nodes agree that they own all slots and hold their copies.
+    pub fn is_settled(&self) -> bool {
+        let members = self.running().count();
+        let copies = self.copies().min(members);
+        self.running().all(|node| node.unsettled(members, copies).is_none())
+    }
+
     /// `--copies`, or its default.
     fn copies(&self) -> usize {
         let mut args = self.options.args.iter().skip_while(|arg| *arg != "--copies");

@@ -37,6 +37,8 @@ pub enum Flow {
     Copies(Copies),
     /// The reply is OK, as soon as other nodes know that the connection tracks.
     Heard,
+    /// Something of what is this node's is changing hands: to be run once more when that is over.
+    Unsettled,
 }
 
 /// What WAIT waits for.

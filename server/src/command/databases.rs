@@ -1,10 +1,9 @@
 //! Whole databases: how large they are, emptying them, exchanging them, a key of theirs at random.
 
-use forebay_store::Garbage;
-
 use super::call::{Call, Flow};
 use super::error::CommandError;
 use super::spec::{Categories, Flags, Merge, Spec};
+use crate::node::Flushed;
 
 const DANGEROUS: Categories = Categories::KEYSPACE.union(Categories::DANGEROUS);
 const ALL_SHARDS_SUCCEED: &[&str] = &["request_policy:all_shards", "response_policy:all_succeeded"];
@@ -72,8 +71,16 @@ fn flush(call: &mut Call<'_>, db: Option<u16>) -> Result<Flow, CommandError> {
         2 if call.is(1, "ASYNC") => true,
         _ => return Err(CommandError::Syntax),
     };
-    let mut garbage: Garbage = call.node.flush(db);
+    let Flushed { mut garbage, told, is_settled } = call.node.flush(db);
+    if !is_settled {
+        call.node.reclaimer.take_over(&mut garbage);
+        return Ok(Flow::Unsettled);
+    }
     if let Some(member) = call.node.member() {
+        call.session.by_lease = true;
+        if !told.is_empty() {
+            call.session.wrote_here(member, &told, false);
+        }
         member.hot.grants.all_under_way().into_iter().for_each(|take_back| call.session.wait_for(take_back));
     }
     if elsewhere {

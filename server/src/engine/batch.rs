@@ -222,6 +222,11 @@ impl<'b> Batch<'_, 'b> {
         self.requests.len()
     }
 
+    /// What request `at` runs, if there is such a command.
+    pub(super) fn command(&self, at: usize) -> Option<&'static Command> {
+        self.requests[at].command
+    }
+
     /// Whether request `at` is about all keys, and this node is not as far as `epoch`.
     #[inline]
     pub(super) fn lags(&self, at: usize, epoch: u64) -> bool {

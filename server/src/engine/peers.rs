@@ -14,6 +14,8 @@ use super::forward::{Answers, Received};
 use super::{Engine, Step};
 use crate::clients::Client;
 use crate::cluster::copies::CopyHost;
+use crate::command::spec::Flags;
+use crate::command::table::Command;
 use crate::freshness::meter::{self, LOOK};
 use crate::hot::{self, Asker, TAKE_BACK};
 use crate::session::{Door, Session};
@@ -245,7 +247,10 @@ impl Group {
             };
             match step {
                 Step::Wait(wait) => return Some(Progress::Waits { wait, at }),
-                step => self.answered(&step, request.bytes.len()),
+                step => {
+                    let step = self.unless_moved(engine, batch.command(at), step);
+                    self.answered(&step, request.bytes.len());
+                }
             }
         }
         None
@@ -258,11 +263,28 @@ impl Group {
             let Request { frame, bytes: own } = std::mem::take(&mut self.bench.requests[at]);
             let args = frame.shared_args(&bytes);
             let step = engine.finish(&mut self.session, args, &mut self.bench.reply, wait).await;
+            let step = self.unless_moved(engine, Some(engine.resolved(args)), step);
             self.answered(&step, own.len());
             match self.run(engine) {
                 Progress::Waits { wait: next, at: next_at } => (wait, at) = (next, next_at),
                 Progress::Done | Progress::Broken => return,
             }
+        }
+    }
+
+    /// What is written about all keys counts only by the topology by which all nodes were asked: a slot that has moved since may have been nobody's
+    /// when each of them did its part.
+    fn unless_moved(&mut self, engine: &Engine, command: Option<&Command>, step: Step) -> Step {
+        let is_about_all = |command: &Command| command.spec.everywhere.is_some();
+        if !command.is_some_and(|command| is_about_all(command) && command.spec.flags.contains(Flags::WRITE)) {
+            return step;
+        }
+        match engine.node().topology.load().epoch() {
+            epoch if epoch != self.epoch && matches!(step, Step::Done) => {
+                self.bench.reply.clear();
+                Step::Misplaced { epoch }
+            }
+            _ => step,
         }
     }
 

@@ -34,7 +34,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// One slot's last record to one peer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mark {
-    slot: u16,
+    /// The slot; its bit [`COUNTED`] tells whether the cluster counted the peer among the replicas then. If not, it was about to
+    /// ([`Target::must_hold`]), and counts for nobody who wants so many copies. In one, since every connection has room for two marks.
+    slot_and_counted: u16,
     /// [`SlotLog::tenure`](super::slot_log::SlotLog::tenure) of then. If the slot has been another's since, whatever copies hold now may be
     /// without this.
     tenure: u16,
@@ -42,6 +44,10 @@ pub(super) struct Mark {
     /// 0 if it was not on its way: then the peer has it with whatever it is told next of the slot.
     ticket: u64,
 }
+
+/// Above the number of every slot.
+const COUNTED: u16 = 0x8000;
+const _: () = assert!(SLOT_COUNT <= COUNTED);
 
 /// How a mark stands.
 enum Held {
@@ -110,9 +116,9 @@ impl Recorded {
         }
     }
 
-    /// Notes what was told to a peer in a tenure of the slot.
-    pub(super) fn note(&mut self, (slot, tenure): (u16, u16), peer: NodeNumber, ticket: Option<u64>) {
-        let mark = Mark { slot, tenure, peer, ticket: ticket.unwrap_or(0) };
+    /// Notes what was told to a peer, counted or not, in a tenure of the slot.
+    pub(super) fn note(&mut self, (slot, tenure): (u16, u16), peer: (NodeNumber, bool), ticket: Option<u64>) {
+        let mark = Mark::new((slot, tenure), peer, ticket.unwrap_or(0));
         match self.marks.iter_mut().find(|known| known.is_of_same(&mark)) {
             Some(known) => known.replace(&mark),
             None => self.marks.push(mark),
@@ -126,8 +132,12 @@ impl Recorded {
 
     /// Leaves out what is said twice: of several marks of a slot and a peer that one stays that asks for most.
     fn condense(&mut self) {
-        self.marks.sort_unstable_by_key(|mark| (mark.slot, mark.peer, mark.tenure, Reverse(mark.ticket)));
-        self.marks.dedup_by(|other, first| first.is_of_same(other));
+        self.marks.sort_unstable_by_key(|mark| (mark.slot(), mark.peer, mark.tenure, Reverse(mark.ticket)));
+        self.marks.dedup_by(|other, first| {
+            let is_same = first.is_of_same(other);
+            first.slot_and_counted |= if is_same { other.slot_and_counted & COUNTED } else { 0 };
+            is_same
+        });
     }
 
     pub(super) fn note_copies(&mut self, copies: usize) {
@@ -137,15 +147,29 @@ impl Recorded {
 }
 
 impl Mark {
+    fn new((slot, tenure): (u16, u16), (peer, is_counted): (NodeNumber, bool), ticket: u64) -> Mark {
+        Mark { slot_and_counted: if is_counted { slot | COUNTED } else { slot }, tenure, peer, ticket }
+    }
+
+    fn slot(&self) -> u16 {
+        self.slot_and_counted & !COUNTED
+    }
+
+    fn is_counted(&self) -> bool {
+        self.slot_and_counted & COUNTED != 0
+    }
+
     fn is_of_same(&self, other: &Mark) -> bool {
-        (self.slot, self.peer) == (other.slot, other.peer)
+        (self.slot(), self.peer) == (other.slot(), other.peer)
     }
 
     /// Makes this stand for a later one, too. What is lost stays lost, whatever comes later.
     fn replace(&mut self, later: &Mark) {
+        let counted = (self.slot_and_counted | later.slot_and_counted) & COUNTED;
         if self.tenure == later.tenure && (later.ticket == 0 || self.ticket <= later.ticket) {
             *self = *later;
         }
+        self.slot_and_counted |= counted;
     }
 }
 
@@ -155,12 +179,29 @@ impl Replication {
         let log = self.log(slot).lock();
         let Some(tenure) = log.tenure() else { return };
         let mut copies = 0;
-        for target in log.targets.iter().filter(|target| target.in_sync) {
-            copies += 1;
-            recorded.note((slot, tenure), target.peer.number, Some(target.peer.outbox.pushed()));
+        for target in log.targets.iter().filter(|target| target.must_hold()) {
+            copies += usize::from(target.in_sync);
+            recorded.note((slot, tenure), target.counted(), Some(target.peer.outbox.pushed()));
         }
         drop(log);
         recorded.note_copies(copies);
+    }
+
+    /// As [`Self::seen`], of many slots: what each peer has been told by now, of whatever slot, stands for what it was told of each.
+    pub(super) fn seen_in(&self, slots: &SlotSet) -> Recorded {
+        let told = self.told();
+        let through = |target: &Target| told.peers.iter().find(|(peer, _)| Arc::ptr_eq(peer, &target.peer));
+        let mut recorded = Recorded::default();
+        for slot in slots.iter() {
+            let log = self.log(slot).lock();
+            let Some(tenure) = log.tenure() else { continue };
+            let holders = log.targets.iter().filter(|target| target.must_hold());
+            recorded.marks.extend(holders.map(|target| {
+                Mark::new((slot, tenure), target.counted(), through(target).map_or(0, |(_, through)| *through))
+            }));
+            recorded.note_copies(log.targets.iter().filter(|target| target.in_sync).count());
+        }
+        recorded
     }
 
     /// Adds to all that a session has written, for as long as it lives. Whenever that would take more room, what copies hold is left out,
@@ -181,7 +222,7 @@ impl Replication {
     /// How many copies, besides the owner's, surely hold all of that.
     pub fn copies(&self, recorded: &Recorded) -> usize {
         let mut without = SmallVec::<[NodeNumber; 4]>::new();
-        for mark in recorded.marks.iter().filter(|mark| !self.is_held(mark)) {
+        for mark in recorded.marks.iter().filter(|mark| mark.is_counted() && !self.is_held(mark)) {
             if !without.contains(&mark.peer) {
                 without.push(mark.peer);
             }
@@ -269,18 +310,18 @@ impl Replication {
     }
 
     fn is_held(&self, mark: &Mark) -> bool {
-        let mut log = self.log(mark.slot).lock();
+        let mut log = self.log(mark.slot()).lock();
         let is_same = log.tenure() == Some(mark.tenure);
         is_same && log.target(mark.peer).is_some_and(|target| target.in_sync && target.has_dealt_with(mark.ticket))
     }
 
     fn state_of(&self, mark: &Mark) -> Held {
-        let mut log = self.log(mark.slot).lock();
+        let mut log = self.log(mark.slot()).lock();
         if log.tenure() != Some(mark.tenure) {
             return Held::Lost;
         }
         match log.target(mark.peer) {
-            Some(target) if target.in_sync && !target.has_dealt_with(mark.ticket) => Held::Waited,
+            Some(target) if target.must_hold() && !target.has_dealt_with(mark.ticket) => Held::Waited,
             _ => Held::Holds,
         }
     }
@@ -291,8 +332,8 @@ impl Replication {
             return;
         }
         if let Some(peer) = self.peer(mark.peer) {
-            let mut log = self.log(mark.slot).lock();
-            let target = log.target(mark.peer).filter(|target| target.in_sync);
+            let mut log = self.log(mark.slot()).lock();
+            let target = log.target(mark.peer).filter(|target| target.must_hold());
             let record = target.and_then(|target| target.expects(mark.ticket));
             drop(log);
             // What is not on its way may be so with the next that is heard.

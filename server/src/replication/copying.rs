@@ -113,13 +113,15 @@ impl Replication {
     }
 
     /// The slots of this node that peers hold whole, and that the cluster still lists as syncing: to be proposed as `Synced`, and again for as
-    /// long as they are told here.
+    /// long as they are told here. From then on they must hold what replicas must hold: it may be agreed on before that is known here, and then
+    /// such a copy's holder may be who comes after this node.
     pub fn complete(&self) -> Vec<(NodeNumber, SlotSet)> {
         let mut complete: Vec<(NodeNumber, SlotSet)> = Vec::new();
         for slot in 0..SLOT_COUNT {
-            let log = self.log(slot).lock();
-            let done = log.targets.iter().filter(|target| !target.in_sync && target.has_dealt_with(0));
-            for number in done.map(|target| target.peer.number) {
+            let mut log = self.log(slot).lock();
+            for target in log.targets.iter_mut().filter(|target| !target.in_sync && target.has_dealt_with(0)) {
+                target.is_proposed = true;
+                let number = target.peer.number;
                 match complete.iter_mut().find(|(known, _)| *known == number) {
                     Some((_, slots)) => slots.insert(slot),
                     None => {

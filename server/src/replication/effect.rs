@@ -186,6 +186,18 @@ impl<'r> Record<'r> {
         }
     }
 
+    /// The database that it is about, if it is about one.
+    pub fn db(&self) -> Option<u16> {
+        match self {
+            Record::Entry { db, .. } => Some(*db),
+            Record::Effect { effect, .. } => match effect {
+                Effect::Put { db, .. } | Effect::Remove { db, .. } | Effect::Run { db, .. } => Some(*db),
+                Effect::Flush { db } => *db,
+            },
+            Record::Follow { .. } | Record::Begin { .. } | Record::End { .. } | Record::Digest { .. } => None,
+        }
+    }
+
     /// Adds the record with its length.
     pub fn write(&self, out: &mut Vec<u8>) {
         let writer = match self {

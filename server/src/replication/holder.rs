@@ -27,6 +27,10 @@ enum End {
     Malformed(#[from] Malformed),
     #[error("the state of epoch {0}, by which the peer acts, has not come")]
     Behind(u64),
+    #[error(
+        "the peer has a database {db}, and this node was started with {here} of them; hint: start all nodes with the same --databases"
+    )]
+    Databases { db: u16, here: u16 },
     #[error("the peer has gone")]
     Gone,
     #[error("the peer has begun another")]
@@ -108,7 +112,11 @@ impl Replication {
         (feed, is_latest): (u64, &dyn Fn() -> bool),
         (number, record): (u64, &Record<'_>),
     ) -> Result<Option<Answer>, End> {
-        let slot = record.slot();
+        let (slot, here) = (record.slot(), host.store().databases());
+        // Before anything is counted as held.
+        if let Some(db) = record.db().filter(|db| !host.store().has_database(*db)) {
+            return Err(End::Databases { db, here });
+        }
         // A command is to find what the owner's run found.
         let now = match record {
             Record::Effect { effect: Effect::Run { now, .. }, .. } => *now,

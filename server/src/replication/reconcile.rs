@@ -91,7 +91,12 @@ impl Replication {
             let is_anew = |target: &Target| !in_sync && target.is_of_before(listed.syncing_since);
             let is_to_be_told = |target: &Target| is_refused && target.has_refused() || is_anew(target);
             match log.target(number) {
-                Some(target) if !is_to_be_told(target) => target.in_sync = in_sync,
+                Some(target) if !is_to_be_told(target) => target.count(in_sync),
+                Some(target) if is_anew(target) => {
+                    // What was proposed of it before is not agreed on any more.
+                    log.detach(number);
+                    log.attach(slot, &self.peer_or_new(number), in_sync, epoch);
+                }
                 Some(_) | None => log.attach(slot, &self.peer_or_new(number), in_sync, epoch),
             }
         }

@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
 
+use forebay_cluster::state::SlotSet;
 use forebay_resp::Args;
 use forebay_store::{Garbage, Key, Keyspace, Store, UnixMillis, ValueRef, parse_integer};
 
@@ -96,16 +97,21 @@ impl Replication {
         self.log(slot).lock().is_thinned = true;
     }
 
-    /// Empties a database, or all of them, as far as their slots are this node's, and tells the holders of copies.
-    pub fn flush(&self, store: &Store, db: Option<u16>) -> Garbage {
-        store.flush_slots(db, &mut |slot| {
+    /// Empties a database, or all of them, in those of this node's slots that `serves` says, and tells the holders of copies. `serves` is asked
+    /// of every slot, under its shard's lock. The answer has what to wait for, too, as with [`Self::record`].
+    pub fn flush(&self, store: &Store, db: Option<u16>, serves: &mut dyn FnMut(u16) -> bool) -> (Garbage, Recorded) {
+        let mut flushed = SlotSet::new();
+        let garbage = store.flush_slots(db, &mut |slot| {
             let mut log = self.log(slot).lock();
-            if log.is_owner() {
+            let is_flushed = serves(slot) && log.is_owner();
+            if is_flushed {
                 self.grants.changed_slot(slot, db);
                 log.send_effect(slot, Effect::Flush { db }, |_, _| ());
+                flushed.insert(slot);
             }
-            log.is_owner()
-        })
+            is_flushed
+        });
+        (garbage, self.seen_in(&flushed))
     }
 
     fn record_removal(&self, slot: u16, db: u16, key: &[u8]) {
@@ -141,9 +147,9 @@ fn send(log: &SlotLog, slot: u16, record: &mut Vec<u8>, recorded: &mut Recorded)
     let Some(tenure) = log.tenure() else { return };
     let mut copies = 0;
     log.send(record, |target, ticket| {
-        if target.in_sync {
-            copies += 1;
-            recorded.note((slot, tenure), target.peer.number, ticket);
+        if target.must_hold() {
+            copies += usize::from(target.in_sync);
+            recorded.note((slot, tenure), target.counted(), ticket);
         }
     });
     recorded.note_copies(copies);

@@ -47,6 +47,8 @@ pub(super) struct Target {
     pub(super) peer: Arc<Peer>,
     /// The cluster counts it among the replicas, so that it may become owner.
     pub(super) in_sync: bool,
+    /// It has been said to the cluster that its copy is complete: it may count it already.
+    pub(super) is_proposed: bool,
     /// The epoch at which it was made a target.
     view: u64,
     /// Of the peer's outbox.
@@ -96,6 +98,22 @@ impl Target {
     /// Whether the effects of a slot go there.
     fn is_sent_effects(&self) -> bool {
         matches!(self.stage, Stage::Following { .. } | Stage::Sending { .. })
+    }
+
+    /// Whether it may become owner, as far as is known here: what must be held by whoever may must be held by it.
+    pub(super) fn must_hold(&self) -> bool {
+        self.in_sync || self.is_proposed
+    }
+
+    /// Who it is, and whether the cluster counts it.
+    pub(super) fn counted(&self) -> (NodeNumber, bool) {
+        (self.peer.number, self.in_sync)
+    }
+
+    /// The cluster counts it, or does not.
+    pub(super) fn count(&mut self, in_sync: bool) {
+        self.in_sync = in_sync;
+        self.is_proposed &= !in_sync;
     }
 
     fn push(&self, record: &Shared<'_>) -> Option<u64> {
@@ -221,11 +239,13 @@ impl SlotLog {
                 self.position.sequence += 1;
             }
         }
-        let is_thinned = self.target(peer.number).is_some_and(|target| target.is_thinned);
+        let (is_thinned, is_proposed) =
+            self.target(peer.number).map_or((false, false), |target| (target.is_thinned, target.is_proposed));
         self.detach(peer.number);
         let (peer, generation) = (Arc::clone(peer), peer.outbox.generation());
         let number = peer.number;
-        self.targets.push(Target { peer, in_sync, view, generation, told: 0, is_thinned, stage: Stage::Asked });
+        let stage = Stage::Asked;
+        self.targets.push(Target { peer, in_sync, is_proposed, view, generation, told: 0, is_thinned, stage });
         self.follow(slot, number);
     }
 

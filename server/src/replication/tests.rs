@@ -74,7 +74,7 @@ fn change_something(node: &Arc<Node>, tag: &str, random: &mut Random) {
         }
         _ => {
             if random.below(10) == 0 {
-                drop(node.replication.flush(&node.store, Some(db)));
+                drop(node.replication.flush(&node.store, Some(db), &mut |_| true));
             }
         }
     }
@@ -242,6 +242,82 @@ fn all_that_count_are_waited_for_and_no_others() {
     });
 }
 
+/// That its copy is complete may be agreed on before its owner knows.
+#[test]
+fn a_copy_that_was_said_to_be_complete_is_waited_for_and_does_not_count() {
+    run(async {
+        let (mut stage, slot) = (Stage::new(1, 2), slot_of(b"{a}"));
+        stage.settle(&slots()).await;
+        let owner = stage.owner(slot);
+        owner.execute(&SET, 0, &[b"set", b"{a}1", b"v"]);
+        stage.start(1);
+        let holder = loop {
+            stage.nodes.iter().for_each(|node| node.learn(&stage.state));
+            stage.link();
+            turns(1_000).await;
+            if owner.replication.complete().iter().any(|(_, slots)| slots.contains(slot)) {
+                break stage.other(slot);
+            }
+        };
+        stage.cut((owner.number, holder.number));
+        turns(3_000).await;
+        let removed = owner.execute(&DEL, 0, &[b"del", b"{a}1"]);
+        let waits = tokio::select! {
+            _ = owner.replication.held_by_all(&removed) => false,
+            () = turns(20_000) => true,
+        };
+        assert!(waits, "it may be the owner's successor, and has what was removed");
+        stage.link();
+        assert!(owner.replication.held_by_all(&removed).await);
+        assert_eq!(owner.replication.copies(&removed), 0, "it is not known to be counted");
+    });
+}
+
+/// What databases are emptied of is held back like all that is written.
+#[test]
+fn copies_are_waited_for_with_what_was_emptied() {
+    run(async {
+        let (mut stage, slot) = (Stage::new(2, 2), slot_of(b"{a}"));
+        stage.settle(&slots()).await;
+        let (owner, holder) = (stage.owner(slot), stage.other(slot));
+        owner.execute(&SET, 0, &[b"set", b"{a}1", b"v"]);
+        stage.settle(&slots()).await;
+        stage.cut((owner.number, holder.number));
+        turns(3_000).await;
+        let (garbage, left_alone) = owner.replication.flush(&owner.store, None, &mut |other| other != slot);
+        drop(garbage);
+        assert_eq!(owner.digest(slot), holder.digest(slot), "the slot was not to be touched");
+        let (_garbage, recorded) = owner.replication.flush(&owner.store, None, &mut |_| true);
+        assert!(!left_alone.is_empty() && owner.replication.copies(&recorded) == 0);
+        stage.link();
+        owner.replication.acknowledged(&recorded, 1).await;
+        assert_ne!(owner.replication.copies(&recorded), 0);
+        assert_eq!(owner.digest(slot), holder.digest(slot));
+    });
+}
+
+/// One that was started with fewer of them cannot hold all, and must not say that it did.
+#[test]
+fn what_is_of_a_database_that_a_holder_does_not_have_is_not_held() {
+    run(async {
+        let (mut stage, slot) = (Stage::new(2, 2), slot_of(b"{a}"));
+        stage.settle(&slots()).await;
+        let owner = stage.owner(slot);
+        let holder = stage.other(slot);
+        let (outgoing, mut answers) = mpsc::channel(8);
+        let (says, incoming) = mpsc::channel(8);
+        let mut record = Vec::new();
+        let effect = effect::Effect::Remove { db: 16, key: b"{a}1" };
+        effect::Record::Effect { slot, sequence: 1, effect }.write(&mut record);
+        says.send(record.into()).await.unwrap();
+        drop(says);
+        let before = holder.replication.standing(slot);
+        holder.replication.follow(&*holder, owner.number, Feed { outgoing, incoming }).await;
+        assert!(answers.recv().await.is_none(), "it says that it has dealt with it");
+        assert_eq!(holder.replication.standing(slot), before);
+    });
+}
+
 /// The slot was another's for a while, who may have had it without what was written here before.
 #[test]
 fn what_was_written_before_a_slot_was_lost_is_not_held_when_it_is_back() {
@@ -365,11 +441,11 @@ fn every_slot_that_was_written_counts() {
         let peer = stage.other(first).number;
         let tenure = |slot| stage.state.slot(slot).owned_since as u16;
         let mut recorded = Recorded::default();
-        recorded.note((first, tenure(first)), peer, None);
+        recorded.note((first, tenure(first)), (peer, true), None);
         recorded.note_copies(1);
         owner.replication.log(first).lock().target(peer).unwrap().refuse(u64::MAX);
         let mut later = Recorded::default();
-        later.note((second, tenure(second)), peer, Some(0));
+        later.note((second, tenure(second)), (peer, true), Some(0));
         later.note_copies(1);
         recorded.absorb(&later);
         assert_eq!(owner.replication.copies(&recorded), 0, "slot {first} was refused");

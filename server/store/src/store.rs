@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::UnixMillis;
 use crate::counters::StoreCounters;
+use crate::database::KEPT;
 use crate::garbage::Garbage;
 use crate::key::{HashSeed, Key};
 use crate::keyspace::Keyspace;
@@ -35,6 +36,7 @@ impl Default for StoreConfig {
 pub struct Store {
     cells: Box<[ShardCell]>,
     placement: Placement,
+    databases: u16,
     seed: HashSeed,
     settings: Settings,
     watch: Arc<Watch>,
@@ -51,7 +53,17 @@ impl Store {
         let watch = Arc::new(Watch::default());
         let cell = |number| ShardCell::new(Shard::new(number, placement, config.databases, seed, Arc::clone(&watch)));
         let cells = (0..config.shards).map(cell).collect();
-        Store { cells, placement, seed, settings: Settings::default(), watch }
+        Store { cells, placement, databases: config.databases, seed, settings: Settings::default(), watch }
+    }
+
+    /// How many databases there are, [`KEPT`] not counted.
+    pub fn databases(&self) -> u16 {
+        self.databases
+    }
+
+    /// Whether there is such a database. The key of another one must not be asked for.
+    pub fn has_database(&self, db: u16) -> bool {
+        db < self.databases || db == KEPT
     }
 
     /// Says who is told of changes, once [`Self::set_watched`] has said that somebody is to be.
