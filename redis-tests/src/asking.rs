@@ -1,12 +1,13 @@
 //! What a connection is asked by many tests: figures of `INFO`, and what comes to be the answer in the end.
 
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::connection::Connection;
 use crate::database::Database;
 use crate::process::eventually;
 use crate::reply::Reply;
-use crate::server::Forebay;
+use crate::server::{Forebay, forebay_binary};
 
 /// How long something that must come may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -63,6 +64,23 @@ impl Forebay {
         let (mut client, field) = (self.connect(), format!("feed_{feed}"));
         let follows = || client.info("forebay", &field).as_deref() == Some("following");
         assert!(eventually(PATIENCE, follows), "the feed is not followed");
+    }
+
+    /// Has it use other groups from now on, whatever its database says of them.
+    ///
+    /// # Panics
+    /// When it does not come to use them.
+    pub fn apply_groups(&mut self, text: &str) {
+        let mut client = self.connect();
+        let before = client.figure("forebay", "groups_version");
+        let file = self.process().directory().join("groups.toml");
+        std::fs::write(&file, text).expect("the file is written");
+        let peer = format!("127.0.0.1:{}", self.ports().peer);
+        let mut command = Command::new(forebay_binary());
+        command.args(["groups", "apply", "--unchecked", "--node", &peer]).arg(file);
+        let done = command.stdin(Stdio::null()).output().expect("the binary can be run");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        client.await_figure("groups_version", before + 1);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Freshness: what the database has replaced is taken out of the cache, and nothing else is.
 
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -270,6 +271,144 @@ fn the_meter_finds_what_a_late_load_has_brought() {
     assert_eq!(waiter.join().expect("no panic"), Reply::bulk("product 7"));
     let is_found = || client.figure("forebay", "freshness_samples_stale") > 0;
     assert!(eventually(PATIENCE, is_found), "it was not found: {}", server.connect().command("INFO forebay"));
+}
+
+/// A synchronous replica is stalled: commits are in the log, from where the feed tells of them, and nobody sees them yet. What is loaded then is
+/// old, and is in nobody's memory if the whole group was called in.
+#[test]
+fn what_is_told_before_it_can_be_seen_is_told_again() {
+    let database = Database::start(SCHEMA);
+    let server = start(&database, GROUPS, &[]);
+    let mut client = server.connect();
+    assert_eq!(client.command("GET board:0"), Reply::bulk("ann"));
+    let dropped = client.figure("forebay", "groups_dropped_entries");
+    stall_commits(&database);
+    let mut writer = Psql::open(&database.url());
+    let hung = thread::spawn(move || writer.run("UPDATE scores SET points = 9 WHERE player = 'bob'"));
+    let is_told = || client.figure("forebay", "groups_dropped_entries") > dropped;
+    assert!(eventually(PATIENCE, is_told), "nothing is told of");
+    assert_eq!(client.command("GET board:0"), Reply::bulk("ann"), "nobody sees the commit yet");
+    database.sql("ALTER SYSTEM RESET synchronous_standby_names");
+    database.sql("SELECT pg_reload_conf()");
+    assert!(hung.join().expect("no panic").is_some(), "the connection was lost");
+    client.await_reply("GET board:0", &Reply::bulk("bob"));
+    client.await_reply("GET board:1", &Reply::bulk("ann"));
+    client.await_figure("feed_lag_ms", 0);
+}
+
+/// From now on commits wait for a replica that there is none of.
+fn stall_commits(database: &Database) {
+    database.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    database.sql("SELECT pg_reload_conf()");
+    // Who is to wait is told by another process, a moment later.
+    let (mut probe, ends) = (Psql::open(&database.url()), AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| while !ends.load(Relaxed) && probe.run("SELECT pg_current_xact_id()").is_some() {});
+        let waiting = "FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        let is_stalled = eventually(PATIENCE, || database.sql(&format!("SELECT count(*) {waiting}")) == "1");
+        ends.store(true, Relaxed);
+        // It has waited for nothing, and is to end.
+        database.sql(&format!("SELECT pg_terminate_backend(pid) {waiting}"));
+        assert!(is_stalled, "commits do not wait");
+    });
+}
+
+/// The load came too late to be stored, since a client had written the key by then: what the load has seen the client's value has not.
+#[test]
+fn what_a_load_has_seen_that_was_not_stored_saves_nothing() {
+    let held = r#"
+[[group]]
+name = "held"
+key = "held:{id}"
+load = "SELECT name FROM products WHERE id = $1 AND (SELECT pg_advisory_lock_shared(1)) IS NOT NULL"
+as = "string"
+"#;
+    let database = Database::start(SCHEMA);
+    let server =
+        start(&database, &format!("{GROUPS}{held}"), &["--origin-pool-size", "1", "--origin-load-timeout", "60s"]);
+    let mut client = server.connect();
+    let mut holder = Psql::open(&database.url());
+    holder.run("SELECT pg_advisory_lock(1)").expect("the database answers");
+    thread::scope(|scope| {
+        for (key, waiting) in [("held:1", 1), ("product:7", 2)] {
+            let mut reader = server.connect();
+            scope.spawn(move || reader.command(&format!("GET {key}")));
+            client.await_figure("waiting", waiting);
+        }
+        // The only connection is taken, so that the load of the product begins behind all that follows.
+        let sender: u32 = database.sql("SELECT active_pid FROM pg_replication_slots").parse().expect("a process");
+        signal(sender, "STOP");
+        assert_eq!(client.command("SET product:7 mine"), Reply::ok());
+        database.sql("UPDATE products SET name = 'new 7' WHERE id = 7");
+        holder.run("SELECT pg_advisory_unlock(1)").expect("the database answers");
+        client.await_figure("waiting", 0);
+        signal(sender, "CONT");
+    });
+    client.await_reply("GET product:7", &Reply::bulk("new 7"));
+}
+
+fn signal(process: u32, name: &str) {
+    let sent = Command::new("kill").arg(format!("-{name}")).arg(process.to_string()).status();
+    assert!(sent.is_ok_and(|status| status.success()), "{process} does not get {name}");
+}
+
+/// A change of the whole group takes out what a client has made of something older, as a change of its key does; and nothing of other groups.
+#[test]
+fn what_a_client_has_touched_goes_with_its_group() {
+    let team = r#"
+[[group]]
+name = "team"
+key = "team:{player}"
+load = "SELECT player, points FROM scores WHERE player = $1"
+as = "hash"
+invalidated_by = ["scores"]
+"#;
+    let database = Database::start(SCHEMA);
+    let server = start(&database, &format!("{GROUPS}{team}"), &[]);
+    let mut client = server.connect();
+    client.command("SET other mine");
+    client.command("SET product:1 mine");
+    assert_eq!(client.command("HGET team:ann points"), Reply::bulk("3"));
+    assert_eq!(client.command("HSET team:ann note mine"), Reply::Integer(1));
+    assert_eq!(client.command("HGET team:ann points"), Reply::bulk("3"));
+    database.sql("UPDATE scores SET points = 10 WHERE player = 'ann'");
+    client.await_reply("HGET team:ann points", &Reply::bulk("10"));
+    assert_eq!(client.command("HGET team:ann note"), Reply::NilBulk);
+    client.await_figure("feed_lag_ms", 0);
+    for key in ["other", "product:1"] {
+        assert_eq!(client.command(&format!("GET {key}")), Reply::bulk("mine"), "{key}");
+    }
+    // What is touched later stays until the next change.
+    assert_eq!(client.command("HSET team:bob note mine"), Reply::Integer(1));
+    database.sql("UPDATE products SET name = 'new' WHERE id = 2");
+    client.await_reply("GET product:2", &Reply::bulk("new"));
+    assert_eq!(client.command("HGET team:bob note"), Reply::bulk("mine"));
+}
+
+#[test]
+fn a_pause_of_clients_does_not_hold_changes_back() {
+    let database = Database::start(SCHEMA);
+    let server = start(&database, GROUPS, &[]);
+    let mut client = server.connect();
+    assert_eq!(client.command("GET product:7"), Reply::bulk("product 7"));
+    assert_eq!(client.command("CLIENT PAUSE 600000 WRITE"), Reply::ok());
+    database.sql("UPDATE products SET name = 'new 7' WHERE id = 7");
+    client.await_reply("GET product:7", &Reply::bulk("new 7"));
+    assert_eq!(client.command("CLIENT UNPAUSE"), Reply::ok());
+}
+
+/// The feed has told of other keys until then.
+#[test]
+fn another_pattern_of_a_group_is_a_gap() {
+    let database = Database::start(SCHEMA);
+    let mut server = start(&database, GROUPS, &[]);
+    let mut client = server.connect();
+    let gaps = client.figure("forebay", "feed_wal_gaps");
+    server.apply_groups(&GROUPS.replace("product:{id}", "item:{id}"));
+    assert!(eventually(PATIENCE, || client.figure("forebay", "feed_wal_gaps") > gaps), "it is no gap");
+    assert_eq!(client.command("GET item:7"), Reply::bulk("product 7"));
+    database.sql("UPDATE products SET name = 'new 7' WHERE id = 7");
+    client.await_reply("GET item:7", &Reply::bulk("new 7"));
 }
 
 #[test]

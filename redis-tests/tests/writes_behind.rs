@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use forebay_redis_tests::checker::psql::Psql;
 use forebay_redis_tests::connection::Connection;
 use forebay_redis_tests::database::Database;
 use forebay_redis_tests::process::eventually;
@@ -175,6 +176,85 @@ fn beyond_the_limit_writes_are_refused_and_what_was_taken_is_kept() {
     let is_taken = || client.command("SET counter:5000 1") == Reply::ok();
     assert!(eventually(PATIENCE, is_taken), "writes are not taken again");
     database.await_sql("SELECT hits FROM counters WHERE id = 1000", "7");
+}
+
+/// The database gets writes in their order, although the group is written in another way since the first.
+#[test]
+fn what_is_pending_is_not_written_after_what_is_written_through() {
+    let mut database = Database::start(SCHEMA);
+    let mut server = start(&database, &[]);
+    let mut client = server.connect();
+    database.stop();
+    assert_eq!(client.command("SET counter:2 200"), Reply::ok());
+    assert_eq!(client.command("SET counter:3 300"), Reply::ok());
+    // Until it is asked seldom.
+    assert!(eventually(PATIENCE, || client.figure("forebay", "behind_retries") >= 6), "the database is not even asked");
+    server.apply_groups(&GROUPS.replace("\"behind\"", "\"through\""));
+    database.start_again();
+    let is_written = || client.command("SET counter:2 201") == Reply::ok();
+    assert!(eventually(PATIENCE, is_written), "it is not written");
+    assert_eq!(client.command("INCR counter:3"), Reply::Integer(301), "it builds on what is pending");
+    client.await_figure("behind_pending_keys", 0);
+    assert_eq!(database.sql("SELECT hits FROM counters WHERE id IN (2, 3) ORDER BY id"), "201\n301");
+    client.await_reply("GET counter:2", &Reply::bulk("201"));
+    // From then on it is as the group says.
+    assert_eq!(client.command("SET counter:2 202"), Reply::ok());
+    assert_eq!(database.sql("SELECT hits FROM counters WHERE id = 2"), "202");
+}
+
+/// Nobody writes what is pending any more: it is written down, and reads are answered by the database again.
+#[test]
+fn what_has_no_way_to_the_database_any_more_is_written_down() {
+    let mut database = Database::start(SCHEMA);
+    let mut server = start(&database, &[]);
+    let mut client = server.connect();
+    assert_eq!(client.command("HGET row:4 hits"), Reply::bulk("4"));
+    database.stop();
+    assert_eq!(client.command("SET counter:2 200"), Reply::ok());
+    assert_eq!(client.command("DEL row:4"), Reply::Integer(1));
+    server.apply_groups(&without_writes(GROUPS));
+    database.start_again();
+    client.await_figure("behind_dead_letters", 2);
+    client.await_figure("behind_pending_keys", 0);
+    client.await_reply("GET counter:2", &Reply::bulk("2"));
+    client.await_reply("HGET row:4 hits", &Reply::bulk("4"));
+    assert_eq!(database.sql("SELECT hits FROM counters WHERE id IN (2, 4) ORDER BY id"), "2\n4");
+    let letters =
+        std::fs::read_to_string(server.process().directory().join("data/dead-letters.jsonl")).expect("there is a file");
+    let counter = letters.lines().find(|line| line.contains("counter:2")).expect("a letter");
+    assert!(counter.contains(r#""group":"counter""#) && counter.contains(r#""value":"200""#), "{letters}");
+    assert!(letters.lines().any(|line| line.contains("row:4") && line.contains(r#""removes":true"#)), "{letters}");
+}
+
+/// The statement is under way when the group is replaced: what it leaves is not as the new group would have it.
+#[test]
+fn a_write_that_ends_under_another_definition_is_not_kept_by_its_own() {
+    let database = Database::start(SCHEMA);
+    let mut server = start(&database, &["--origin-load-timeout", "60s"]);
+    let mut client = server.connect();
+    let mut holder = Psql::open(&database.url());
+    holder.run("BEGIN; SELECT FROM counters WHERE id = 5 FOR UPDATE").expect("the database answers");
+    assert_eq!(client.command("SET counter:5 55"), Reply::ok());
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    database.await_sql(waiting, "1");
+    server.apply_groups(&GROUPS.replace("SELECT hits FROM", "SELECT -hits FROM"));
+    // It was looked through for what the former group has loaded.
+    client.await_reply("GET counter:6", &Reply::bulk("-6"));
+    holder.run("COMMIT").expect("the database answers");
+    client.await_figure("behind_pending_keys", 0);
+    assert_eq!(database.sql("SELECT hits FROM counters WHERE id = 5"), "55");
+    client.await_reply("GET counter:5", &Reply::bulk("-55"));
+}
+
+/// The groups without what they write by.
+fn without_writes(groups: &str) -> String {
+    let mut is_statement = false;
+    let kept = groups.lines().filter(|line| {
+        let is_of_writes = is_statement || ["write", "save", "remove"].iter().any(|name| line.starts_with(name));
+        is_statement ^= line.matches("\"\"\"").count() == 1;
+        !is_of_writes
+    });
+    kept.collect::<Vec<_>>().join("\n")
 }
 
 fn start(database: &Database, args: &[&str]) -> Forebay {

@@ -27,7 +27,7 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use forebay_origin::{GroupId, LoadError, Loaded, Origin, PendingLoad, Rules, WriteStrategy};
-use forebay_store::{Fence, FillOutcome, Key, Presence, UnixMillis};
+use forebay_store::{Fence, FillOutcome, Key, Keyspace, Presence, UnixMillis};
 use smallvec::SmallVec;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -378,8 +378,8 @@ impl Inner {
                         FillOutcome::Fenced
                     }
                 };
-                if let (Some(member), FillOutcome::Stored) = (self.node.member(), stored) {
-                    member.replication.record_fill(&mut keyspace, &key);
+                if stored == FillOutcome::Stored {
+                    self.follow_up(&mut keyspace, &key, &loaded, rules.keeps());
                 }
                 drop(keyspace);
                 let voided = (stored == FillOutcome::Fenced).then(|| flight.round.load(Relaxed));
@@ -398,6 +398,24 @@ impl Inner {
                 self.node.telemetry.loads.failed.fetch_add(1, Relaxed);
                 Outcome::Failed(Arc::new(error))
             }
+        }
+    }
+
+    /// What becomes of a load that no fence has kept out: an entry, or nothing. An older one that is still there goes, then: it has not seen what the load
+    /// has, and what changed the key in between may have been told of already.
+    fn follow_up(&self, keyspace: &mut Keyspace<'_>, key: &Key<'_>, loaded: &Loaded, is_kept: bool) {
+        let memory = &self.node.freshness.memory;
+        match is_kept {
+            true => memory.kept(key.slot(), key.bytes(), loaded, Instant::now()),
+            false => {
+                memory.let_go(key.slot(), key.bytes());
+                if keyspace.filled_by(key).is_some() {
+                    keyspace.discard(key);
+                }
+            }
+        }
+        if let Some(member) = self.node.member() {
+            member.replication.record_fill(keyspace, key);
         }
     }
 

@@ -81,7 +81,8 @@ pub(super) fn pass(node: &Node, session: &Session, command: &Command) -> Passage
     if !make_room(node, session.now) && flags.contains(Flags::DENYOOM) {
         return Passage::Refused(CommandError::OutOfMemory);
     }
-    match node.gates.pause.holds(flags, session.now) && command.spec.name != "unpause" {
+    let is_exempt = || flags.contains(Flags::INTERNAL) || command.spec.name == "unpause";
+    match node.gates.pause.holds(flags, session.now) && !is_exempt() {
         true => Passage::Paused,
         false => Passage::Open,
     }

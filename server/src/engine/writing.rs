@@ -36,7 +36,11 @@ enum Prepared {
     Load(SmallVec<[Joined; 1]>),
     /// The key is not this node's, or not one that is written to the origin.
     Otherwise(Step),
-    Write(Box<Change>),
+    Write {
+        change: Box<Change>,
+        /// Whether the origin gets it later.
+        is_behind: bool,
+    },
 }
 
 impl Engine {
@@ -118,9 +122,8 @@ impl Engine {
                 Prepared::Nothing => return Ok(None),
                 Prepared::Otherwise(step) => return Ok(Some(step)),
                 Prepared::Load(flights) => brought.extend(self.flights.land(flights).await),
-                Prepared::Write(change) => {
+                Prepared::Write { change, is_behind } => {
                     let node = Arc::clone(&self.node);
-                    let is_behind = change.rules.group.write == WriteStrategy::Behind;
                     let written = self.flights.by_itself(async move {
                         match is_behind {
                             true => behind::write(&node, *change, turn).await,
@@ -173,8 +176,11 @@ impl Engine {
         if let Some(lent) = lent {
             lent.take_back(&mut keyspace);
         }
+        // What is pending since the group was written behind must not be written after this: it goes with it.
+        let is_behind =
+            rules.group.write == WriteStrategy::Behind || self.node.writes.behind.is_pending(&mut keyspace, key);
         // What is removed later is answered for now.
-        let is_asked = rules.group.write == WriteStrategy::Behind && change::is_removal(command.spec);
+        let is_asked = is_behind && change::is_removal(command.spec);
         if presence == Presence::Missing && (is_asked || self.loads(session, command, args)) {
             drop(keyspace);
             return self.flights.join(keys, brought, session.now).map(Prepared::Load);
@@ -186,7 +192,7 @@ impl Engine {
         let entry = (presence == Presence::Present).then_some(&entry[..]);
         let ran = scratch::run(&self.node, session, (command, args), key, entry, reply)?;
         let Some(change) = change::of(command.spec, args, &rules.group, &ran)? else { return Ok(Prepared::Nothing) };
-        Ok(Prepared::Write(Box::new(Change {
+        let change = Box::new(Change {
             key: bytes::Bytes::copy_from_slice(key.bytes()),
             base: self.node.freshness.memory.seen_by_entry(key.slot(), key.bytes()),
             fence: keyspace.begin_load(key),
@@ -197,7 +203,8 @@ impl Engine {
             group,
             rules,
             change,
-        })))
+        });
+        Ok(Prepared::Write { change, is_behind })
     }
 
     /// Has the session wait for what the others are to know of a write.

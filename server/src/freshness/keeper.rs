@@ -34,7 +34,8 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How long a feed that cannot be followed as it is configured is not tried again.
 const REFUSED: Duration = Duration::from_secs(5);
 
-/// Events that are being dealt with at the same time. While there are as many, the feed waits, and the database keeps what follows.
+/// Events that are being dealt with at the same time. While there are as many, the feed waits, and the database keeps what follows: also behind a
+/// transaction that stays invisible.
 const MAX_DEALING: usize = 64;
 
 /// Keys of one request to their owners.
@@ -217,11 +218,7 @@ impl Desk {
             match event {
                 FeedEvent::Change(change) => {
                     desk.engine.node().freshness.meter.offer(&change, Instant::now());
-                    // Or whoever loads next would read what was there before, and have to load again.
-                    if let (Some(visibility), Some(xid)) = (&desk.visibility, change.xid) {
-                        visibility.wait_for(xid).await;
-                    }
-                    desk.tell(&change).await;
+                    desk.tell_until_it_is_seen(&change).await;
                     change.position
                 }
                 FeedEvent::Remember(memory) => {
@@ -243,6 +240,22 @@ impl Desk {
                 }
             }
         }
+    }
+
+    /// Tells of a change when new snapshots see its transaction, or whoever loads next would read what was there before, and have to load
+    /// again. If that takes long, as with a synchronous replica that is stalled, it is told at once, so that most is taken out, and once more
+    /// when it is seen: nobody has to remember so long what loads since then have not seen.
+    async fn tell_until_it_is_seen(&self, change: &Change) {
+        if let (Some(visibility), Some(xid)) = (&self.visibility, change.xid) {
+            if !visibility.is_seen_soon(xid).await {
+                warn!(
+                    "transaction {xid} is committed, but not visible; it is told of now and when it is, and the database keeps the log until then"
+                );
+                self.tell(change).await;
+                visibility.wait_for(xid).await;
+            }
+        }
+        self.tell(change).await;
     }
 
     async fn tell(&self, change: &Change) {

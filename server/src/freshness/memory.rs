@@ -68,8 +68,17 @@ struct Part {
     changed: Aged<SmallVec<[Xid; 2]>>,
     /// Transactions by which this node itself has written keys ([`Own`]).
     own: Aged<Own>,
-    /// The snapshots by which entries were loaded.
-    loaded: Aged<Arc<Snapshot>>,
+    /// The snapshots by which keys were loaded.
+    loaded: Aged<Loads>,
+}
+
+/// What loads of one key have seen.
+#[derive(Clone)]
+struct Loads {
+    /// The last that was told to somebody, be it that the store kept it or not.
+    last: Arc<Snapshot>,
+    /// The one that has brought the entry that is there, and when. What was not kept says nothing of an entry.
+    entry: Option<(Arc<Snapshot>, Instant)>,
 }
 
 /// Transactions of one key by which nodes have written it. They are committed one after the other, so that who sees the last sees all.
@@ -109,7 +118,7 @@ impl Memory {
         if !part.is_own(key, xid) {
             part.remember(slot, key, xid, now);
         }
-        part.loaded.get(key).is_some_and(|(snapshot, at)| snapshot.sees(xid) && part.floor(slot).is_before(*at))
+        part.load_of_entry(key).is_some_and(|(snapshot, at)| snapshot.sees(xid) && part.floor(slot).is_before(at))
     }
 
     /// The key was changed by nobody knows whom: replicas may not have seen it.
@@ -117,7 +126,8 @@ impl Memory {
         self.part(slot).lock().floors[place(slot)] = Floor::Forgotten { since: now, xid: None };
     }
 
-    /// Whether what was loaded may be stored, by a load that began then: then it is remembered what it has seen.
+    /// Whether what was loaded may be stored, by a load that began then. It is remembered what it has seen, but not yet that an entry has
+    /// ([`Self::kept`]).
     pub fn admits(&self, slot: u16, key: &Bytes, load: Load<'_>, guards: &Guards, now: Instant) -> bool {
         // Nobody was asked, or who knows nothing of transactions.
         let (Some(target), Some(snapshot)) = (load.loaded.target, &load.loaded.snapshot) else { return true };
@@ -131,7 +141,8 @@ impl Memory {
         let admitted =
             passes(Guard::Changes, sees_changes) && passes(Guard::Loads, sees_loads) && passes(Guard::Floor, is_above);
         if admitted {
-            part.remember_load(key.clone(), snapshot, now);
+            let entry = part.loaded.get(key).and_then(|(loads, _)| loads.entry.clone());
+            part.remember_load(key.clone(), Loads { last: Arc::clone(snapshot), entry }, now);
         }
         admitted
     }
@@ -142,10 +153,25 @@ impl Memory {
         part.changed.get(key).is_none_or(|(xids, _)| xids.iter().all(|xid| snapshot.sees(*xid)))
     }
 
+    /// What [`Self::admits`] has let pass is the entry that is there now.
+    pub fn kept(&self, slot: u16, key: &[u8], loaded: &Loaded, now: Instant) {
+        let Some(snapshot) = &loaded.snapshot else { return };
+        if let Some(loads) = self.part(slot).lock().loaded.get_mut(key) {
+            loads.entry = Some((Arc::clone(snapshot), now));
+        }
+    }
+
+    /// What [`Self::admits`] has let pass is newer than the entry that was there, and in the store there is neither.
+    pub fn let_go(&self, slot: u16, key: &[u8]) {
+        if let Some(loads) = self.part(slot).lock().loaded.get_mut(key) {
+            loads.entry = None;
+        }
+    }
+
     /// What is remembered of a key.
     pub fn recall(&self, slot: u16, key: &[u8], now: Instant) -> Recollection {
         let part = self.part(slot).lock();
-        let loaded = part.loaded.get(key).map(|(snapshot, _)| Arc::clone(snapshot));
+        let loaded = part.loaded.get(key).map(|(loads, _)| Arc::clone(&loads.last));
         let changed = part.changed.get(key).map(|(xids, at)| (xids.clone(), now.saturating_duration_since(*at)));
         Recollection { loaded, changed, has_floor: matches!(part.floor(slot), Floor::Forgotten { .. }) }
     }
@@ -153,16 +179,16 @@ impl Memory {
     /// The snapshot by which the entry that is there was loaded, if it is known.
     pub fn seen_by_entry(&self, slot: u16, key: &[u8]) -> Option<Arc<Snapshot>> {
         let part = self.part(slot).lock();
-        let (snapshot, at) = part.loaded.get(key)?;
-        part.floor(slot).is_before(*at).then(|| Arc::clone(snapshot))
+        let (snapshot, at) = part.load_of_entry(key)?;
+        part.floor(slot).is_before(at).then(|| Arc::clone(snapshot))
     }
 
     /// The snapshot by which the entry that is there was loaded, and when; unlike [`Self::seen_by_entry`] whatever has been forgotten of changes.
     pub fn load_of_entry(&self, slot: u16, key: &[u8]) -> Option<(Arc<Snapshot>, Instant)> {
         let part = self.part(slot).lock();
-        let (snapshot, at) = part.loaded.get(key)?;
-        let is_of_entry = part.since[place(slot)].is_none_or(|since| since <= *at);
-        is_of_entry.then(|| (Arc::clone(snapshot), *at))
+        let (snapshot, at) = part.load_of_entry(key)?;
+        let is_of_entry = part.since[place(slot)].is_none_or(|since| since <= at);
+        is_of_entry.then(|| (Arc::clone(snapshot), at))
     }
 
     /// This node has written the key by that transaction: what did not see it is not stored from now on.
@@ -184,7 +210,8 @@ impl Memory {
         let sees_all = part.changed.get(key).is_none_or(|(xids, _)| xids.iter().all(|xid| snapshot.sees(*xid)));
         let admitted = sees_all && part.floor(slot).is_before(began) && snapshot.in_progress().len() <= MAX_UNSEEN;
         if admitted {
-            part.remember_load(Bytes::copy_from_slice(key), snapshot, now);
+            let entry = Some((Arc::clone(snapshot), now));
+            part.remember_load(Bytes::copy_from_slice(key), Loads { last: Arc::clone(snapshot), entry }, now);
         }
         admitted
     }
@@ -217,6 +244,11 @@ impl Part {
 
     fn floor(&self, slot: u16) -> Floor {
         self.floors[place(slot)]
+    }
+
+    fn load_of_entry(&self, key: &[u8]) -> Option<(&Arc<Snapshot>, Instant)> {
+        let (loads, _) = self.loaded.get(key)?;
+        loads.entry.as_ref().map(|(snapshot, at)| (snapshot, *at))
     }
 
     /// Whether the feed tells of a transaction of which it is known that this node has made it: then a later one may stand for it.
@@ -262,15 +294,15 @@ impl Part {
     }
 
     fn is_newer_than_loads(&self, slot: u16, key: &[u8], snapshot: &Snapshot) -> bool {
-        let sees_what_is_known = self.loaded.get(key).is_none_or(|(before, _)| snapshot.covers(before));
+        let sees_what_is_known = self.loaded.get(key).is_none_or(|(before, _)| snapshot.covers(&before.last));
         sees_what_is_known && snapshot.xmin() >= self.loads[place(slot)]
     }
 
-    fn remember_load(&mut self, key: Bytes, snapshot: &Arc<Snapshot>, now: Instant) {
+    fn remember_load(&mut self, key: Bytes, what: Loads, now: Instant) {
         let Part { loads, loaded, .. } = self;
-        loaded.put(key, Arc::clone(snapshot), now, |(key, snapshot)| {
+        loaded.put(key, what, now, |(key, forgotten)| {
             let height = &mut loads[place(forebay_cluster::slot_of(&key))];
-            *height = (*height).max(snapshot.xmax());
+            *height = (*height).max(forgotten.last.xmax());
         });
     }
 }
@@ -368,6 +400,29 @@ mod tests {
         // What others do is told apart, also if it comes again.
         assert!(!memory.changed(SLOT, KEY, Xid(300), Instant::now()));
         assert!(!memory.admits_written(SLOT, KEY, &snapshot("250:250:"), began, Instant::now()));
+    }
+
+    /// A load that a fence kept out, or for which there was no room, says nothing of what is there.
+    #[test]
+    fn an_entry_has_seen_what_its_own_load_has_seen_and_no_other() {
+        let (memory, guards, began) = (Memory::default(), Guards::default(), Instant::now());
+        let key = Bytes::from_static(KEY);
+        let load =
+            |text| Loaded { value: None, took: Duration::ZERO, target: Some(PRIMARY), snapshot: Some(snapshot(text)) };
+        let admits = |loaded: &Loaded| memory.admits(SLOT, &key, Load { loaded, began }, &guards, Instant::now());
+        let changed = |xid| memory.changed(SLOT, KEY, Xid(xid), Instant::now());
+        let (first, second, third) = (load("10:10:"), load("20:20:"), load("30:30:"));
+        assert!(admits(&first) && !changed(5), "it was fenced: what is there is a client's");
+        assert!(memory.seen_by_entry(SLOT, KEY).is_none() && memory.load_of_entry(SLOT, KEY).is_none());
+
+        assert!(admits(&second));
+        memory.kept(SLOT, KEY, &second, Instant::now());
+        assert!(changed(15), "it was stored");
+        assert!(admits(&third) && !changed(25) && changed(15), "the later load was fenced");
+        let of_replica = Loaded { target: Some(TargetId(1)), ..load("28:28:") };
+        assert!(!admits(&of_replica), "somebody may have been told what the later load has brought");
+        memory.let_go(SLOT, KEY);
+        assert!(!changed(15), "the entry was let go of");
     }
 
     #[test]

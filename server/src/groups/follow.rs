@@ -1,6 +1,6 @@
 //! Using what the cluster has agreed on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -53,7 +53,10 @@ impl Follower {
     async fn call_in(&self, state: &ClusterState) {
         let Some(origin) = &self.node.origin else { return };
         let generations = state.called_in().generations().map(|(group, times)| (group.to_owned(), times as u16));
-        if origin.call_in(generations.collect(), || forget_all(&self.node)).await {
+        let generations: HashMap<String, u16> = generations.collect();
+        let news = self.node.groups.called_in.news(&generations);
+        if origin.call_in(generations, || forget_all(&self.node)).await {
+            self.node.groups.called_in.note(news);
             suspect_all(&self.node);
         }
     }
@@ -90,6 +93,7 @@ pub async fn call_in_alone(node: &Node, groups: &BTreeSet<String>) {
     let Some(origin) = &node.origin else { return };
     let generations = node.groups.call_in(groups);
     if origin.call_in(generations, || forget_all(node)).await {
+        node.groups.called_in.note(groups.iter().cloned());
         suspect_all(node);
     }
 }

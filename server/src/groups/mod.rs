@@ -15,8 +15,11 @@
 //! The hot keys of a slot that becomes suspect are taken back from the nodes that hold copies of them ([`crate::hot`]). Nobody waits for that
 //! here, so a copy may be served for a moment yet, 400 ms at most; nobody who has seen the new value is given it.
 //!
-//! What a client has written is never dropped, and an entry keeps the ttl that it was loaded with, however the group's has changed.
+//! What a client has written is not dropped for another definition, and an entry keeps the ttl that it was loaded with, however the group's has
+//! changed. Where a group is called in since its rows have changed ([`crate::freshness`]), what clients have written for its keys by then goes as
+//! well ([`called_in`]), as it does when a change names its key.
 
+mod called_in;
 mod desk;
 mod follow;
 mod sweep;
@@ -33,6 +36,7 @@ use tokio::sync::Notify;
 
 use crate::node::Node;
 
+use called_in::CalledIn;
 pub use desk::GroupsDesk;
 pub use follow::{Follower, call_in_alone};
 pub use sweep::{look_through, look_through_keys, may_be_former};
@@ -49,6 +53,7 @@ pub struct Agreement {
     dropped: AtomicU64,
     /// How often what a group had loaded was called in, at a node that is alone.
     generations: Mutex<HashMap<String, u16>>,
+    called_in: CalledIn,
 }
 
 /// What has become of the groups that were agreed on.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use forebay_cluster::SLOT_COUNT;
-use forebay_origin::Groups;
+use forebay_origin::{Groups, Rules};
 use forebay_store::{Key, Keyspace, SlotCursor};
 
 use crate::node::Node;
@@ -46,15 +46,24 @@ fn drop_former(node: &Node, keyspace: &mut Keyspace<'_>, keys: &[Key<'_>]) {
     for key in keys {
         // A copy is its owner's to tidy up.
         let is_own = node.roles.is_suspect(key.slot()) && node.roles.get(key.slot()).serves();
-        if is_own && is_former(&groups, key.bytes(), keyspace.filled_by(key)) {
+        let filled_by = keyspace.filled_by(key);
+        let is_there = filled_by.is_some() || keyspace.peek(key).is_some();
+        if is_own && is_there && is_former(node, &groups, key.slot(), (key.db(), key.bytes()), filled_by) {
             drop_entry(node, keyspace, key);
         }
     }
 }
 
-/// Whether an entry was loaded by a definition that is not its key's.
-fn is_former(groups: &Groups, key: &[u8], filled_by: Option<u16>) -> bool {
-    filled_by.is_some_and(|definition| groups.rules_of(key).is_none_or(|rules| rules.definition != definition))
+/// Whether an entry was loaded by a definition that is not its key's, or touched by a client before its group was called in.
+fn is_former(node: &Node, groups: &Groups, slot: u16, (db, key): (u16, &[u8]), filled_by: Option<u16>) -> bool {
+    match (groups.rules_of(key), filled_by) {
+        (rules, Some(definition)) => rules.is_none_or(|rules| rules.definition != definition),
+        // Groups apply to database 0 alone; what is kept of pending writes is in another.
+        (Some(Rules { group, .. }), None) if db == 0 => {
+            !group.invalidated_by.is_empty() && node.groups.called_in.concerns(slot, &group.name)
+        }
+        (_, None) => false,
+    }
 }
 
 fn drop_entry(node: &Node, keyspace: &mut Keyspace<'_>, key: &Key<'_>) {
@@ -84,8 +93,23 @@ pub async fn look_through(node: &Node) -> Infallible {
 #[derive(Default)]
 struct Search {
     slot: u16,
-    /// Where the walk through the slot stands, and how many suspicions there had been when it began.
-    walk: Option<(SlotCursor, u64)>,
+    walk: Option<Walk>,
+}
+
+/// A walk through a slot.
+#[derive(Clone, Copy)]
+struct Walk {
+    cursor: SlotCursor,
+    /// How many suspicions there had been when it began, and how often groups had been called in.
+    suspicions: u64,
+    called_in: u64,
+}
+
+impl Walk {
+    fn begin(node: &Node) -> Walk {
+        let (suspicions, called_in) = (node.roles.suspicions(), node.groups.called_in.last());
+        Walk { cursor: SlotCursor::default(), suspicions, called_in }
+    }
 }
 
 impl Search {
@@ -117,11 +141,12 @@ impl Search {
         }
         let slot = self.slot;
         let mut keyspace = node.store.lock(slot, node.clock.unix_millis());
-        let (cursor, since) = self.walk.unwrap_or((SlotCursor::default(), node.roles.suspicions()));
-        let next = look_at_some(node, &mut keyspace, slot, cursor);
-        self.walk = next.map(|next| (next, since));
+        let walk = self.walk.unwrap_or_else(|| Walk::begin(node));
+        let next = look_at_some(node, &mut keyspace, slot, walk.cursor);
+        self.walk = next.map(|cursor| Walk { cursor, ..walk });
         // If there was another suspicion meanwhile, it may have been this slot's, and what was passed already is not known to be good.
-        if next.is_none() && node.roles.suspicions() == since {
+        if next.is_none() && node.roles.suspicions() == walk.suspicions {
+            node.groups.called_in.looked_through(&mut keyspace, slot, walk.called_in);
             node.roles.clear(&mut keyspace, slot);
             self.slot += 1;
         }
@@ -138,7 +163,7 @@ fn look_at_some(node: &Node, keyspace: &mut Keyspace<'_>, slot: u16, cursor: Slo
     let mut seen = 0;
     let next = keyspace.visit_slot(slot, cursor, &mut |stored| {
         seen += 1;
-        if is_former(&groups, stored.key(), stored.filled_by()) {
+        if is_former(node, &groups, slot, (stored.db(), stored.key()), stored.filled_by()) {
             former.push((stored.db(), stored.key().into()));
         }
         seen < STEP

@@ -19,7 +19,7 @@ pub(crate) struct Survey {
     pub(crate) facts: Facts,
     /// The tables that can be followed, in their schemas.
     pub(crate) tables: BTreeMap<TableName, Table>,
-    /// By group, what it names and what that is like, as far as all of it can be followed.
+    /// By group, what it names, what that is like and the keys' pattern, as far as all of it can be followed.
     pub(crate) covered: BTreeMap<String, Vec<String>>,
     /// What keeps groups from being told of.
     pub(crate) faults: Vec<Fault>,
@@ -195,7 +195,8 @@ impl Survey {
             if survey.faults.len() == faults_before {
                 let of = |named: &Invalidation| {
                     let likeness = found.get(&named.table.to_string()).map_or("", |table| &table.likeness);
-                    format!("{named} {likeness}")
+                    // With another pattern the rows are other keys'.
+                    format!("{named} {likeness} {}", group.key)
                 };
                 survey.covered.insert(group.name.clone(), group.invalidated_by.iter().map(of).collect());
             }

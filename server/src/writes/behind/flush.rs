@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use forebay_origin::{GroupId, Loaded, NewValue, Rules, TargetId, Value, Write, WriteError, WriteStrategy, Written};
+use forebay_origin::{GroupId, Loaded, NewValue, TargetId, Value, Write, WriteError, WriteStrategy, Written};
 use forebay_store::{Expiry, FillOutcome, KEPT, Key, Keyspace, SlotCursor};
 use tracing::{error, warn};
 
@@ -42,8 +42,10 @@ const PRIMARY: TargetId = TargetId(0);
 /// One key's turn.
 struct Item {
     key: Bytes,
-    group: GroupId,
-    rules: Rules,
+    /// Who writes it; `None` if the key has no group any more that writes to the origin.
+    group: Option<GroupId>,
+    /// The group's name, whether or not it writes.
+    name: String,
     version: Version,
     changes: Changes,
 }
@@ -110,7 +112,7 @@ enum Round {
 async fn round(node: &Node, pause: Duration) -> Round {
     let behind = &node.writes.behind;
     let due = behind.schedule.lock().take_due(Instant::now(), MAX_TOGETHER);
-    let mut by_group: HashMap<GroupId, Vec<Item>> = HashMap::new();
+    let mut by_group: HashMap<Option<GroupId>, Vec<Item>> = HashMap::new();
     for key in due {
         match item(node, &key) {
             Ok(Some(item)) => by_group.entry(item.group).or_default().push(item),
@@ -124,14 +126,20 @@ async fn round(node: &Node, pause: Duration) -> Round {
     if by_group.is_empty() {
         return Round::Idle;
     }
-    let groups = by_group.into_iter().map(|(group, items)| write_group(node, group, items, pause));
-    match futures_util::future::join_all(groups).await.into_iter().all(|is_written| is_written) {
+    let groups = by_group.into_iter().map(|(group, items)| async move {
+        match group {
+            Some(group) => write_group(node, group, items, pause).await,
+            None => give_all_up(node, items).await,
+        }
+    });
+    match futures_util::future::join_all(groups).await.into_iter().all(|is_over| is_over) {
         true => Round::Done,
         false => Round::Failed,
     }
 }
 
-/// What is pending for a key that is this node's. An error if it cannot be written now: its slot may be changing hands, or its group writes nothing.
+/// What is pending for a key that is this node's. An error if it cannot be written now: its slot may be changing hands, or the groups that were
+/// agreed on are not used here.
 fn item(node: &Node, key: &Bytes) -> Result<Option<Item>, ()> {
     let place = place(node, key);
     let mut keyspace = node.store.lock(place.slot(), node.clock.unix_millis());
@@ -145,8 +153,15 @@ fn item(node: &Node, key: &Bytes) -> Result<Option<Item>, ()> {
     }
     let Some(Record::Pending { version, changes, .. }) = record(&mut keyspace, &place) else { return Ok(None) };
     let origin = node.origin.as_ref().ok_or(())?;
-    let (group, rules) = origin.writes_of(key).ok_or(())?;
-    Ok(Some(Item { key: key.clone(), group, rules, version, changes }))
+    let item = |group, name| Ok(Some(Item { key: key.clone(), group, name, version, changes }));
+    if let Some((group, rules)) = origin.writes_of(key) {
+        return item(Some(group), rules.group.name.clone());
+    }
+    let groups = origin.groups();
+    match groups.version() == node.groups.told().version {
+        true => item(None, groups.rules_of(key).map(|rules| rules.group.name.clone()).unwrap_or_default()),
+        false => Err(()),
+    }
 }
 
 /// Tells whether the database has taken or refused all of it.
@@ -168,9 +183,13 @@ async fn write_group(node: &Node, group: GroupId, items: Vec<Item>, pause: Durat
                 true
             }
             Err(refused @ WriteError::Refused { .. }) => give_up(node, &item, &refused.to_string()).await,
+            // Unless the group was replaced meanwhile.
+            Err(WriteError::NoStatement) if origin.rules(group, &item.key).is_some() => {
+                give_up(node, &item, "the group has no statement for it any more").await
+            }
             Err(error) => {
                 if !std::mem::replace(&mut told, true) {
-                    warn!(group = %item.rules.group.name, "pending writes are tried again in {pause:?}: {error}");
+                    warn!(group = %item.name, "pending writes are tried again in {pause:?}: {error}");
                 }
                 false
             }
@@ -184,24 +203,36 @@ async fn write_group(node: &Node, group: GroupId, items: Vec<Item>, pause: Durat
     all_over
 }
 
-/// Writes a refused change down. Tells whether that was possible.
+/// Writes down what nobody writes to the database any more: it would be answered to every read for ever. Tells whether that was possible.
+async fn give_all_up(node: &Node, items: Vec<Item>) -> bool {
+    let mut all_over = true;
+    for item in items {
+        if !give_up(node, &item, "the key has no group any more that is written to the origin").await {
+            all_over = false;
+            node.writes.behind.schedule.lock().again(item.key, Instant::now());
+        }
+    }
+    all_over
+}
+
+/// Writes a change down that the database will not have. Tells whether that was possible.
 async fn give_up(node: &Node, item: &Item, error: &str) -> bool {
     let behind = &node.writes.behind;
     let Some(directory) = behind.directory.clone() else { return false };
     let (at, key, changes) = (node.clock.unix_millis(), item.key.clone(), item.changes.clone());
-    let (group, words) = (item.rules.group.name.clone(), error.to_owned());
+    let (group, words) = (item.name.clone(), error.to_owned());
     let written = tokio::task::spawn_blocking(move || {
         dead_letters::add(&directory, &[Letter { at, group: &group, key: &key, changes: &changes, error: &words }])
     });
     match written.await {
         Ok(Ok(())) => {
-            warn!(group = %item.rules.group.name, key = %String::from_utf8_lossy(&item.key), "a pending write is a dead letter: {error}");
+            warn!(group = %item.name, key = %String::from_utf8_lossy(&item.key), "a pending write is a dead letter: {error}");
             behind.counts.dead_letters.fetch_add(1, Relaxed);
             end(node, item, None).await;
             true
         }
         Ok(Err(error)) => {
-            error!("a refused write cannot be written down, and is tried again: {error}");
+            error!("a dead letter cannot be written down, and is tried again: {error}");
             false
         }
         Err(_) => false,
@@ -250,7 +281,8 @@ fn settle(node: &Node, keyspace: &mut Keyspace<'_>, key: &Key<'_>, item: &Item, 
     }
 }
 
-/// Stores a whole value that the database has since a statement that began then, if it is not known to have been changed since.
+/// Stores a whole value that the database has since a statement that began then, if it is not known to have been changed since, by the rules that
+/// the key has now.
 fn keep(
     node: &Node,
     keyspace: &mut Keyspace<'_>,
@@ -259,20 +291,22 @@ fn keep(
     (written, began): (&Written, Instant),
 ) -> bool {
     let Some(NewValue::Whole(value)) = &item.changes.saves else { return false };
+    let rules_now = node.origin.as_ref().zip(item.group).and_then(|(origin, group)| origin.rules(group, key.bytes()));
+    let Some(rules_now) = rules_now.filter(|rules| rules.group.write == WriteStrategy::Behind) else { return false };
     let deadline = keyspace.deadline(key);
-    let has_seen_all = item.rules.group.invalidated_by.is_empty()
+    let has_seen_all = rules_now.group.invalidated_by.is_empty()
         || written.snapshot.as_ref().is_some_and(|snapshot| {
             node.freshness.memory.admits_written(key.slot(), key.bytes(), snapshot, began, Instant::now())
         });
     // It may have been taken out since the feed has told of this very write. Nothing newer can have been loaded before this.
     let has_it = written.rows > 0;
-    if !has_it || !has_seen_all || item.rules.group.write != WriteStrategy::Behind {
+    if !has_it || !has_seen_all {
         return false;
     }
     let value = Some(Value::String(value.clone()));
     let snapshot = written.snapshot.clone();
     let loaded = Loaded { value, took: Duration::ZERO, target: Some(PRIMARY), snapshot };
-    let rules = fill::rules(&item.rules, &loaded, keyspace.now()).until(deadline.flatten());
+    let rules = fill::rules(&rules_now, &loaded, keyspace.now()).until(deadline.flatten());
     let fence = keyspace.begin_load(key);
     fill::store(keyspace, key, &loaded, rules, &fence) == FillOutcome::Stored
 }
