@@ -237,6 +237,14 @@ impl Cluster {
         assert!(is_settled, "the cluster does not settle: {said}");
     }
 
+    /// Every node that runs must answer for keys of all of them.
+    ///
+    /// # Panics
+    /// When one does not.
+    pub fn assert_serves(&self) {
+        self.running().for_each(Node::assert_serves);
+    }
+
     /// `--copies`, or its default.
     fn copies(&self) -> usize {
         let mut args = self.options.args.iter().skip_while(|arg| *arg != "--copies");
