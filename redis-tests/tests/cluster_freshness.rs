@@ -12,6 +12,7 @@ use forebay_redis_tests::cluster::roaming::Roaming;
 use forebay_redis_tests::cluster::weather::Conditions;
 use forebay_redis_tests::connection::Connection;
 use forebay_redis_tests::database::Database;
+use forebay_redis_tests::over::Over;
 use forebay_redis_tests::process::eventually;
 use forebay_redis_tests::reply::Reply;
 
@@ -89,6 +90,7 @@ fn a_herd_costs_one_load_for_each_change_and_owner() {
     database.forget();
     let (changes, half) = (40, 20);
     thread::scope(|scope| {
+        let _over = Over::at_end(&ends);
         for number in 0..48 {
             let (addresses, ends) = (&addresses, &ends);
             scope.spawn(move || {
@@ -110,7 +112,6 @@ fn a_herd_costs_one_load_for_each_change_and_owner() {
             };
             assert!(eventually(PATIENCE, is_seen), "change {change} is not seen");
         }
-        ends.store(true, Relaxed);
     });
     let loads = database.asked("FROM things");
     println!("{loads} loads of one key for {changes} changes, with one change of its owner, by 48 clients");
@@ -186,6 +187,7 @@ fn the_meter_looks_at_every_place_where_a_value_may_be_old() {
     let ends = AtomicBool::new(false);
     let mut changes = 0;
     thread::scope(|scope| {
+        let _over = Over::at_end(&ends);
         for node in cluster.others(owner) {
             let (cluster, ends) = (&cluster, &ends);
             scope.spawn(move || {
@@ -230,7 +232,6 @@ fn the_meter_looks_at_every_place_where_a_value_may_be_old() {
             set_guard(&cluster, guard, "1");
         }
         println!("{}", told(&cluster));
-        ends.store(true, Relaxed);
     });
 }
 

@@ -9,6 +9,7 @@ use forebay_redis_tests::cluster::nodes::{Cluster, ClusterOptions};
 use forebay_redis_tests::connection::{Connection, Protocol};
 use forebay_redis_tests::database::Database;
 use forebay_redis_tests::near_cache::NearCache;
+use forebay_redis_tests::over::Over;
 use forebay_redis_tests::process::eventually;
 use forebay_redis_tests::programs::run_script;
 use forebay_redis_tests::reply::Reply;
@@ -260,7 +261,7 @@ fn nobody_keeps_what_is_old_whatever_happens_to_owners() {
             .collect();
         let writers: Vec<_> =
             doors.into_iter().map(|door| scope.spawn(move || write_until(door, keys, is_over, written))).collect();
-        let _over = Over(is_over);
+        let over = Over::at_end(is_over);
         let more = |count: u64| {
             let goal = written.load(Relaxed) + count;
             assert!(eventually(PATIENCE, || written.load(Relaxed) >= goal), "nothing is written any more");
@@ -284,7 +285,7 @@ fn nobody_keeps_what_is_old_whatever_happens_to_owners() {
             cluster.await_settled();
             more(500);
         }
-        is_over.store(true, Relaxed);
+        drop(over);
         writers.into_iter().for_each(|writer| writer.join().expect("no panic"));
         readers.into_iter().map(|reader| reader.join().expect("no panic")).collect::<Vec<_>>()
     });
@@ -309,15 +310,6 @@ fn nobody_keeps_what_is_old_whatever_happens_to_owners() {
             };
             assert!(eventually(PATIENCE, is_true), "{key} is {now}, and kept as {kept:?}");
         }
-    }
-}
-
-/// Ends the clients, also when the test fails meanwhile.
-struct Over<'o>(&'o AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Relaxed);
     }
 }
 

@@ -12,6 +12,7 @@ use forebay_redis_tests::cluster::register;
 use forebay_redis_tests::cluster::registers::{RegisterOptions, Registers};
 use forebay_redis_tests::cluster::verdict::options;
 use forebay_redis_tests::database::Database;
+use forebay_redis_tests::over::Over;
 use forebay_redis_tests::process::eventually;
 use forebay_redis_tests::reply::Reply;
 use forebay_redis_tests::sizes;
@@ -249,6 +250,7 @@ fn increments_at_all_nodes_keep_what_others_change_in_the_row() {
         let (database, cluster) = start(strategy);
         let (is_over, counted) = (AtomicBool::new(false), AtomicU64::new(0));
         thread::scope(|scope| {
+            let _over = Over::at_end(&is_over);
             for node in &cluster.nodes {
                 let mut client = node.connect();
                 let (is_over, counted) = (&is_over, &counted);
@@ -264,7 +266,6 @@ fn increments_at_all_nodes_keep_what_others_change_in_the_row() {
             for change in 1..=CHANGES {
                 database.sql(&format!("UPDATE counters SET note = 'note {change}' WHERE id = 1"));
             }
-            is_over.store(true, Relaxed);
         });
         let counted = counted.into_inner();
         println!("{count}, {strategy}: {CHANGES} changes by others among {counted} increments");
