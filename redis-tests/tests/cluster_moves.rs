@@ -173,6 +173,7 @@ fn a_node_whose_disk_was_lost_is_taken_back_as_new() {
     for n in 0..200 {
         assert_eq!(connection.command(&format!("SET k:{n} {n}")), Reply::Simple(b"OK".to_vec()));
     }
+    assert_eq!(connection.command("WAIT 2 20000"), Reply::Integer(2), "an owner alone has what it has acknowledged");
     let id = id_of(&cluster.nodes[2]);
     cluster.nodes[2].kill();
     cluster.nodes[2].wipe();
