@@ -32,7 +32,11 @@ mod tests {
         let is_over = AtomicBool::new(false);
         let test = || {
             thread::scope(|scope| {
-                scope.spawn(|| while !is_over.load(Relaxed) {});
+                scope.spawn(|| {
+                    while !is_over.load(Relaxed) {
+                        thread::yield_now()
+                    }
+                });
                 let _over = Over::at_end(&is_over);
                 panic!("the test fails");
             });

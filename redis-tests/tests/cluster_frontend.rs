@@ -279,10 +279,17 @@ fn it_waits_for_a_cluster_and_says_for_whom() {
         let reply = cluster.frontends[frontend].connect().command(request);
         assert!(reply.is_error("CLUSTERDOWN"), "{request}: {reply}");
     }
-    // A node that waits for the others is no cluster yet; the frontend must not be counted as the second of two.
+    // A node that waits for the others is no cluster yet, which the frontend is told when it asks; it must not be counted as the second of two.
+    let waits = "waiting for 1 more node: knows none";
     cluster.nodes[0].start();
-    assert!(eventually(PATIENCE, || cluster.nodes[0].connectable()));
-    assert!(!cluster.nodes[0].is_ready() && !cluster.frontends[frontend].is_ready());
+    cluster.frontends[frontend].await_words(&[waits]);
+    let mut said = None;
+    let is_said = || {
+        said = cluster.nodes[0].unreadiness();
+        said.as_ref().is_some_and(|said| said.contains(waits))
+    };
+    assert!(eventually(PATIENCE, is_said), "it does not wait for a node, but says {said:?}");
+    assert!(!cluster.frontends[frontend].is_ready());
     cluster.nodes[1].start();
     cluster.await_settled();
     cluster.frontends[frontend].await_ready();
