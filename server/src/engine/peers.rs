@@ -79,6 +79,7 @@ enum Progress {
 }
 
 impl PeerDoor {
+    /// A door to `engine`; requests that wait go on on `runtime`.
     pub fn new(engine: Arc<Engine>, runtime: Handle) -> PeerDoor {
         let client = Arc::new(Client::of_peers(engine.node().clock.unix_millis()));
         let host = Arc::new(CopyHost::new(Arc::clone(engine.node())));
