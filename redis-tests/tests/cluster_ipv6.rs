@@ -19,7 +19,7 @@ fn nodes_on_ipv6_forward_and_copy() {
 
 #[test]
 fn they_know_each_other_by_certificates_too() {
-    forward_and_copy(&Authority::generate().arguments("::1"));
+    forward_and_copy(&Authority::generate().arguments(&["::1"]));
 }
 
 fn forward_and_copy(tls: &[String]) {

@@ -1,15 +1,11 @@
 //! The feed `kafka` in a cluster: whichever node dies, the next keeper goes on with the topic where everybody had got to.
 
-use std::time::Duration;
-
-use forebay_redis_tests::cluster::node::Node;
+use forebay_redis_tests::cluster::node::{Node, PATIENCE};
 use forebay_redis_tests::cluster::nodes::{Cluster, ClusterOptions};
 use forebay_redis_tests::database::Database;
 use forebay_redis_tests::kafka::Kafka;
 use forebay_redis_tests::process::eventually;
 use forebay_redis_tests::reply::Reply;
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 const TOPIC: &str = "changes";
 

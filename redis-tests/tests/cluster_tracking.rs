@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use forebay_redis_tests::cluster::node::PATIENCE;
 use forebay_redis_tests::cluster::nodes::{Cluster, ClusterOptions};
 use forebay_redis_tests::connection::{Connection, Protocol};
 use forebay_redis_tests::database::Database;
@@ -13,9 +14,6 @@ use forebay_redis_tests::over::Over;
 use forebay_redis_tests::process::eventually;
 use forebay_redis_tests::programs::run_script;
 use forebay_redis_tests::reply::Reply;
-
-/// How long a condition may take to come about.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 const KEYS: usize = 300;
 

@@ -204,40 +204,6 @@ fn behind_with_a_full_disk_refuses_and_loses_nothing() {
     database.await_sql(&format!("SELECT count(*) FROM registers WHERE id = {}", taken + 1), "0");
 }
 
-fn start(strategy: &str) -> (Database, Cluster) {
-    let database = Database::start(SCHEMA);
-    let cluster = Cluster::start(ClusterOptions::default().in_front_of(&database.url(), &groups(strategy)));
-    (database, cluster)
-}
-
-fn begin(cluster: &Cluster) -> Registers {
-    println!("seed {}", sizes::seed());
-    let mut registers = Registers::new(RegisterOptions { rest: Duration::from_millis(5), ..options("register") });
-    registers.add(WRITERS, &cluster.addresses());
-    registers.await_writes(ENOUGH, PATIENCE);
-    registers
-}
-
-fn judge(database: &Database, cluster: &Cluster, registers: Registers) {
-    let names = registers.names();
-    let node = cluster.running().next().expect("a node runs").address();
-    let (history, finally) = registers.end(node, PATIENCE);
-    println!("{history}");
-    assert_right(&history, &finally);
-    for (key, value) in finally {
-        let sql = format!("SELECT coalesce(max(value)::text, 'nothing') FROM registers WHERE id = {key}");
-        database.await_sql(&sql, &value.map_or("nothing".to_owned(), |value| value.to_string()));
-    }
-    cluster.await_equal_copies(&names, PATIENCE);
-}
-
-fn assert_right(history: &History, finally: &[(u32, Option<u64>)]) {
-    let losses = durability::losses(history, finally);
-    assert!(losses.is_empty(), "{} keys lost an acknowledged write, first: {}", losses.len(), losses[0]);
-    let violations = register::violations(history);
-    assert!(violations.is_empty(), "{} keys are not linearizable, first: {}", violations.len(), violations[0]);
-}
-
 /// Counting at every node by turns, of a row that others change all the time: each count builds on what the database has, also where the key is missing.
 #[test]
 fn increments_at_all_nodes_keep_what_others_change_in_the_row() {
@@ -274,4 +240,40 @@ fn increments_at_all_nodes_keep_what_others_change_in_the_row() {
             assert_eq!(node.connect().command(read), Reply::bulk(&counted.to_string()), "{node}");
         }
     }
+}
+
+// ---- what all of them use -----------------------------------------------------------------------
+
+fn start(strategy: &str) -> (Database, Cluster) {
+    let database = Database::start(SCHEMA);
+    let cluster = Cluster::start(ClusterOptions::default().in_front_of(&database.url(), &groups(strategy)));
+    (database, cluster)
+}
+
+fn begin(cluster: &Cluster) -> Registers {
+    println!("seed {}", sizes::seed());
+    let mut registers = Registers::new(RegisterOptions { rest: Duration::from_millis(5), ..options("register") });
+    registers.add(WRITERS, &cluster.addresses());
+    registers.await_writes(ENOUGH, PATIENCE);
+    registers
+}
+
+fn judge(database: &Database, cluster: &Cluster, registers: Registers) {
+    let names = registers.names();
+    let node = cluster.running().next().expect("a node runs").address();
+    let (history, finally) = registers.end(node, PATIENCE);
+    println!("{history}");
+    assert_right(&history, &finally);
+    for (key, value) in finally {
+        let sql = format!("SELECT coalesce(max(value)::text, 'nothing') FROM registers WHERE id = {key}");
+        database.await_sql(&sql, &value.map_or("nothing".to_owned(), |value| value.to_string()));
+    }
+    cluster.await_equal_copies(&names, PATIENCE);
+}
+
+fn assert_right(history: &History, finally: &[(u32, Option<u64>)]) {
+    let losses = durability::losses(history, finally);
+    assert!(losses.is_empty(), "{} keys lost an acknowledged write, first: {}", losses.len(), losses[0]);
+    let violations = register::violations(history);
+    assert!(violations.is_empty(), "{} keys are not linearizable, first: {}", violations.len(), violations[0]);
 }

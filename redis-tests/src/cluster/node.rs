@@ -1,5 +1,6 @@
 //! A node as a process: started, killed, stopped, woken and restarted by the test that owns it.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -71,7 +72,7 @@ impl Node {
     }
 
     /// Adds an argument for the next start.
-    pub fn add_args(&mut self, args: &[&str]) {
+    pub fn add_args(&mut self, args: &[impl AsRef<OsStr>]) {
         self.command.args(args);
     }
 

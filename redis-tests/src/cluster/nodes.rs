@@ -200,6 +200,11 @@ impl Cluster {
         self.nodes.iter().map(Node::address).collect()
     }
 
+    /// All nodes but one.
+    pub fn others(&self, than: usize) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|node| *node != than).collect()
+    }
+
     /// The nodes whose processes run.
     pub fn running(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(|node| node.is_started())

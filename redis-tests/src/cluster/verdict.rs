@@ -28,22 +28,3 @@ pub fn judge(cluster: &Cluster, registers: Registers) -> History {
     cluster.await_equal_copies(&names, PATIENCE);
     history
 }
-
-impl Cluster {
-    /// The places of those names that the node owns.
-    ///
-    /// # Panics
-    /// When the node does not tell.
-    pub fn owned_of(&self, owner: usize, names: &[String]) -> Vec<usize> {
-        let node = &self.nodes[owner];
-        let view = node.view().expect("a view");
-        let host = node.host().to_string();
-        let is_owned = |name: &String| view.holders(node.slot_of(name)).first() == Some(&host);
-        names.iter().enumerate().filter(|(_, name)| is_owned(name)).map(|(place, _)| place).collect()
-    }
-
-    /// All nodes but one.
-    pub fn others(&self, than: usize) -> Vec<usize> {
-        (0..self.nodes.len()).filter(|node| *node != than).collect()
-    }
-}
