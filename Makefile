@@ -4,7 +4,7 @@
 .PHONY: help setup check build test test-upstream show show-cluster show-cloudmap show-freshness fuzz bench
 
 help:
-	@echo "make test            install what is missing, check the style, run all tests"
+	@echo "make test            install what is missing, check the style, run the tests of every day"
 	@echo "make test-upstream   run Redis' own test suite against Forebay (UNIT=type/string for one unit)"
 	@echo "make show            herds, outages, hostile clients, restarts, waves and pressure in full size, with their figures"
 	@echo "make show-cluster    clusters under deaths, sleeps, partitions, joins, drains and restarts in full size, with their figures"
@@ -27,17 +27,18 @@ check:
 build:
 	cargo build --workspace --bins --tests $(WITH_CLUSTERS)
 
-# What of the clusters is tested every day, in small size: what does not fail when nodes wait for a processor for seconds. `make show-cluster`
-# runs all of it. Nextest runs each of these alone (.config/nextest.toml).
+# What of the clusters is tested every day, in small size: what does not fail when nodes wait for a processor for seconds. `make show-cluster`,
+# `make show-freshness` and `make show-cloudmap` run the rest. Nextest runs each of these alone (.config/nextest.toml).
 EVERY_DAY = every_key_is_answered_by_every_node the_replies_of_a_pipeline_come_in_order \
 	several_owners_change_no_error who_reads_from_copies_has_owners_load no_request_of_a_pipeline_overtakes_another_at_its_owner \
 	the_doors_differ_in_what_they_do_with_keys_of_other_nodes the_cluster_commands_agree wait_tells_how_many_copies_have_it \
 	one_missing_key_is_one_query_whoever_asks a_port_in_use_is_named a_node_that_waits_for_others_ends_in_order \
 	the_second_of_two_nodes_with_one_identity_is_turned_away a_node_without_a_certificate_is_refused_in_words_at_both_ends \
+	nodes_on_ipv6_forward_and_copy what_a_former_definition_loaded_is_not_served_any_more \
 	nodes_find_each_other_by_addresses_and_one_more_appears a_killed_node_loses_no_write_that_two_have_acknowledged \
 	moves_keep_the_registers_linearizable all_are_killed_and_started_again \
 	a_change_is_seen_at_every_node_and_costs_one_load whoever_is_killed_the_next_keeper_goes_on_where_that_one_was nothing_that_was_replaced_is_served
-EVERY_DAY_IN = cluster_clients cluster_all_keys cluster_bad_input cluster_tls cluster_ipv6 cluster_discovery cluster_faults cluster_moves cluster_freshness cluster_kafka cluster_checker
+EVERY_DAY_IN = cluster_clients cluster_all_keys cluster_bad_input cluster_tls cluster_ipv6 cluster_groups cluster_discovery cluster_faults cluster_moves cluster_freshness cluster_kafka cluster_checker
 empty =
 ONE_OF_EVERY_DAY = ($(subst $(empty) $(empty),|,$(strip $(EVERY_DAY))))
 
@@ -64,7 +65,7 @@ show:
 	FOREBAY_BIN="$${CARGO_TARGET_DIR:-target}/release/forebay" FOREBAY_HERD=10000 FOREBAY_HERD_RATIO=3 FOREBAY_KEYS=1000000 FOREBAY_READERS=1000 FOREBAY_LARGE=64 FOREBAY_LIMIT=256 \
 		cargo test -p forebay-redis-tests $(SHOW:%=--test %) -- --nocapture --test-threads=1
 
-SHOW_CLUSTER = cluster_clients cluster_all_keys cluster_libraries cluster_faults cluster_hot_keys cluster_partitions cluster_moves cluster_frontend cluster_bad_input cluster_discovery cluster_tls cluster_ipv6
+SHOW_CLUSTER = cluster_clients cluster_all_keys cluster_libraries cluster_faults cluster_hot_keys cluster_partitions cluster_moves cluster_frontend cluster_bad_input cluster_groups cluster_kafka cluster_discovery cluster_tls cluster_ipv6
 show-cluster:
 	redis-tests/scripts/setup
 	cargo build --release -p forebay

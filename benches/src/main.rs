@@ -39,7 +39,7 @@ enum Measurement {
     Instructions(instructions::Options),
     Contention(contention::Options),
     Forwarded(forwarded::Options),
-    /// Everything, as benches/RESULTS.md has it.
+    /// All but hit-ratio, one after the other; compare with one worker and with two.
     All,
     HitRatio(hit_ratio::Options),
 }

@@ -1,4 +1,4 @@
-//! Who owns what: the pure part of the cluster.
+//! Who owns what, agreed on by Raft, and talking to other nodes. Pure are [`slot`], [`ring`], [`assignment`], [`state`] and [`topology`].
 //!
 //! A key hashes to one of 16384 slots ([`slot`]); a [`topology::Topology`] says which node owns each slot at an epoch, as of the
 //! [`state::ClusterState`] that the nodes agree on by [`membership`]. Nothing here knows what a value or a command is.

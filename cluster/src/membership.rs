@@ -111,6 +111,7 @@ pub enum Role {
 }
 
 impl Role {
+    /// The word for it in INFO (`raft_role`).
     pub fn as_str(self) -> &'static str {
         match self {
             Role::Leader => "leader",

@@ -165,6 +165,7 @@ impl ClusterState {
         self.epoch
     }
 
+    /// Which cluster it is of.
     pub fn cluster(&self) -> ClusterId {
         self.cluster
     }
@@ -179,10 +180,12 @@ impl ClusterState {
         self.members.values()
     }
 
+    /// The member of that number.
     pub fn member(&self, number: NodeNumber) -> Option<&Member> {
         self.members.get(&number)
     }
 
+    /// The member of that identity.
     pub fn member_by_id(&self, id: &NodeId) -> Option<&Member> {
         self.members().find(|member| member.description.id == *id)
     }

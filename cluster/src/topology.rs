@@ -115,6 +115,7 @@ impl Topology {
         &self.nodes
     }
 
+    /// The member of that number.
     pub fn node(&self, number: NodeNumber) -> Option<&Node> {
         place_of(&self.nodes, number).and_then(|place| self.at(place))
     }

@@ -12,6 +12,7 @@
 //! - [`herd`] is thousands of connections that ask at the same moment;
 //! - [`http`] asks the HTTP door;
 //! - [`near_cache`] is a client that keeps what it has read until it is told otherwise;
+//! - [`over`] ends clients with their test;
 //! - [`probe`] is a client that notes how long each answer takes;
 //! - [`programs`] runs other people's clients and tools;
 //! - [`sizes`] is how large the cluster tests are;
@@ -33,6 +34,7 @@ pub mod herd;
 pub mod http;
 pub mod kafka;
 pub mod near_cache;
+pub mod over;
 pub mod probe;
 pub mod process;
 pub mod programs;

@@ -29,13 +29,25 @@ fn the_check() -> Check {
 
 /// The faults that `FOREBAY_FAULTS` names, `all` of them, or else those of the database.
 fn faults() -> Vec<Fault> {
-    match std::env::var("FOREBAY_FAULTS") {
+    match std::env::var("FOREBAY_FAULTS").as_deref() {
         Err(_) => Fault::ALL.into_iter().filter(|fault| fault.is_of_the_database()).collect(),
-        Ok(named) => {
-            let is_meant = |fault: &Fault| named == "all" || named.split(',').any(|name| name == format!("{fault:?}"));
-            Fault::ALL.into_iter().filter(is_meant).collect()
-        }
+        Ok("all") => Fault::ALL.to_vec(),
+        Ok(named) => named.split(',').map(fault).collect(),
     }
+}
+
+/// A name that is none must not make a check of nothing.
+fn fault(name: &str) -> Fault {
+    let found = Fault::ALL.into_iter().find(|fault| name == format!("{fault:?}"));
+    found.unwrap_or_else(|| panic!("FOREBAY_FAULTS names {name:?}, which is none of {:?}", Fault::ALL))
+}
+
+/// The guards that are taken away one after the other: the one that `FOREBAY_GUARD` names, or else all.
+fn mutations() -> Vec<Mutation> {
+    let Ok(name) = std::env::var("FOREBAY_GUARD") else { return MUTATIONS.to_vec() };
+    let found = MUTATIONS.iter().find(|mutation| mutation.guard == name);
+    let guards = || MUTATIONS.iter().map(|mutation| mutation.guard).collect::<Vec<_>>();
+    vec![*found.unwrap_or_else(|| panic!("FOREBAY_GUARD names {name:?}, which is none of {:?}", guards()))]
 }
 
 #[test]
@@ -59,11 +71,10 @@ fn cache_aside_leaves_stale_keys_behind() {
 
 #[test]
 fn each_guard_is_needed() {
-    let only = std::env::var("FOREBAY_GUARD").ok();
     let mut green = Vec::new();
     println!("| without | what happened | found after | by |\n| --- | --- | ---: | --- |");
-    for mutation in MUTATIONS.iter().filter(|mutation| only.as_ref().is_none_or(|only| only == mutation.guard)) {
-        let report = checker::check(&without(*mutation));
+    for mutation in mutations() {
+        let report = checker::check(&without(mutation));
         let found = report.faults.iter().chain(&report.different).next();
         let by = found.map_or("NOT FOUND", String::as_str);
         println!("| {} | {:?} | {:.0?} | {by} |", mutation.guard, mutation.faults, report.took);

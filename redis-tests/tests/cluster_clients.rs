@@ -6,14 +6,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
-use std::time::Duration;
 
-use forebay_redis_tests::cluster::history::Outcome;
 use forebay_redis_tests::cluster::load::{LoadOptions, value_of};
 use forebay_redis_tests::cluster::node::{Node, PATIENCE};
 use forebay_redis_tests::cluster::nodes::{Cluster, ClusterOptions};
-use forebay_redis_tests::cluster::register;
-use forebay_redis_tests::cluster::registers::{RegisterOptions, Registers};
 use forebay_redis_tests::cluster::view::SLOTS;
 use forebay_redis_tests::cluster::warehouse::{GROUPS, Warehouse};
 use forebay_redis_tests::connection::{Connection, encode};
@@ -234,27 +230,6 @@ fn one_missing_key_is_one_query_whoever_asks() {
         );
         assert_eq!(queries, 1);
     }
-}
-
-/// All clients at one key, most of them at nodes that do not own it: whatever makes that fast, nobody reads what had been replaced.
-#[test]
-fn a_hot_key_is_never_read_old() {
-    let cluster = Cluster::start(ClusterOptions::with("--copies 3 --min-acks 2"));
-    let options = RegisterOptions {
-        keys: 1,
-        writes: 0.02,
-        rest: Duration::ZERO,
-        seed: sizes::seed(),
-        ..RegisterOptions::default()
-    };
-    let mut registers = Registers::new(options);
-    registers.add(sizes::clients(), &cluster.addresses());
-    registers.await_answers(sizes::answers() * 10, PATIENCE);
-    let (history, _) = registers.end(cluster.nodes[0].address(), PATIENCE);
-    println!("one hot key: {history}");
-    let violations = register::violations(&history);
-    assert!(violations.is_empty(), "{}", violations[0]);
-    assert_eq!(history.count(|outcome| matches!(outcome, Outcome::Refused(_) | Outcome::Unknown(_))), 0, "errors");
 }
 
 /// Replies and pipelines that are larger than any message between nodes are answered, and the streams that they come by stay whole for everybody else.

@@ -4,7 +4,6 @@ use forebay_redis_tests::cluster::names::NameServer;
 use forebay_redis_tests::cluster::node::{Node, PATIENCE, PORTS};
 use forebay_redis_tests::cluster::nodes::{Cluster, ClusterOptions};
 use forebay_redis_tests::process::eventually;
-use forebay_redis_tests::reply::Reply;
 
 /// The name that stands for all nodes.
 const NAME: &str = "forebay.test";
@@ -18,13 +17,13 @@ fn nodes_find_each_other_by_addresses_and_one_more_appears() {
     names.start();
     cluster.nodes.iter_mut().for_each(Node::start);
     cluster.await_settled();
-    serves(&cluster);
+    cluster.assert_serves();
 
     let fourth = prepare_node(&mut cluster, &names, NAME);
     names.enter(NAME, cluster.nodes[fourth].host());
     cluster.nodes[fourth].start();
     cluster.await_settled();
-    serves(&cluster);
+    cluster.assert_serves();
 }
 
 #[test]
@@ -42,7 +41,7 @@ fn nodes_find_each_other_by_services_whose_ports_count() {
     cluster.nodes.iter_mut().for_each(Node::start);
     cluster.await_settled();
     cluster.nodes[1].await_words(&[&format!("{}:{nobody} does not answer", cluster.nodes[0].host())]);
-    serves(&cluster);
+    cluster.assert_serves();
 }
 
 #[test]
@@ -54,7 +53,7 @@ fn a_server_that_is_away_for_a_while_is_missed_by_nobody_but_new_nodes() {
     cluster.await_settled();
 
     names.stop();
-    serves(&cluster);
+    cluster.assert_serves();
     // One that knows its cluster comes back to it without being told where it is.
     cluster.nodes[1].kill();
     cluster.nodes[1].restart();
@@ -62,12 +61,12 @@ fn a_server_that_is_away_for_a_while_is_missed_by_nobody_but_new_nodes() {
     let fourth = prepare_node(&mut cluster, &names, NAME);
     cluster.nodes[fourth].start();
     await_unreadiness(&cluster.nodes[fourth], &["dns:forebay.test cannot be looked up"]);
-    serves(&cluster);
+    cluster.nodes[..fourth].iter().for_each(Node::assert_serves);
 
     names.start();
     cluster.await_settled();
     cluster.nodes[fourth].await_words(&["dns:forebay.test stands for"]);
-    serves(&cluster);
+    cluster.assert_serves();
 }
 
 /// Nobody is flooded with news of what has not changed, and the other way to the cluster is gone all the same.
@@ -132,15 +131,4 @@ fn await_unreadiness(node: &Node, words: &[&str]) {
         said.as_ref().is_some_and(|said| words.iter().all(|word| said.contains(word)))
     });
     assert!(says, "/ready of {node} does not say {words:?}, but {said:?}:\n{}", node.output_tail());
-}
-
-/// Every node that runs answers for keys of all of them.
-fn serves(cluster: &Cluster) {
-    for node in cluster.running().filter(|node| node.is_ready()) {
-        let mut connection = node.connect();
-        for n in 0..50 {
-            assert_eq!(connection.command(&format!("SET k:{n} {n}")), Reply::Simple(b"OK".to_vec()), "k:{n} at {node}");
-            assert_eq!(connection.command(&format!("GET k:{n}")), Reply::Bulk(n.to_string().into_bytes()));
-        }
-    }
 }

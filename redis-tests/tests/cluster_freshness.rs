@@ -6,17 +6,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use forebay_redis_tests::checker::faults::signal;
-use forebay_redis_tests::cluster::node::{Node, wait_until};
+use forebay_redis_tests::cluster::node::{Node, PATIENCE, wait_until};
 use forebay_redis_tests::cluster::nodes::{Cluster, ClusterOptions};
 use forebay_redis_tests::cluster::roaming::Roaming;
 use forebay_redis_tests::cluster::weather::Conditions;
 use forebay_redis_tests::connection::Connection;
 use forebay_redis_tests::database::Database;
+use forebay_redis_tests::over::Over;
 use forebay_redis_tests::process::eventually;
 use forebay_redis_tests::reply::Reply;
-
-/// How long a condition may take to come about.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long nodes do not hear each other: shorter than a lease.
 const CUT: Duration = Duration::from_millis(500);
@@ -76,19 +74,14 @@ fn the_death_of_any_node_loses_no_change() {
 fn a_herd_costs_one_load_for_each_change_and_owner() {
     let (database, mut cluster) = start();
     let name = "thing:7";
-    let owner = cluster.owned_of(0, &[name.to_owned()]);
-    let owner = if owner.is_empty() {
-        (1..3).find(|node| !cluster.owned_of(*node, &[name.to_owned()]).is_empty())
-    } else {
-        Some(0)
-    };
-    let owner = owner.expect("the key has an owner");
+    let owner = cluster.owner_of(name);
     await_all(&mut [cluster.nodes[owner].connect()], "thing");
     let addresses = cluster.addresses();
     let ends = AtomicBool::new(false);
     database.forget();
     let (changes, half) = (40, 20);
     thread::scope(|scope| {
+        let _over = Over::at_end(&ends);
         for number in 0..48 {
             let (addresses, ends) = (&addresses, &ends);
             scope.spawn(move || {
@@ -110,7 +103,6 @@ fn a_herd_costs_one_load_for_each_change_and_owner() {
             };
             assert!(eventually(PATIENCE, is_seen), "change {change} is not seen");
         }
-        ends.store(true, Relaxed);
     });
     let loads = database.asked("FROM things");
     println!("{loads} loads of one key for {changes} changes, with one change of its owner, by 48 clients");
@@ -182,10 +174,11 @@ fn what_was_seen_stays_seen_when_its_owner_dies() {
 fn the_meter_looks_at_every_place_where_a_value_may_be_old() {
     let (database, cluster) = start_with(ClusterOptions::with("--hot-key-reads 20 --freshness-samples 200"));
     let name = "thing:7";
-    let owner = (0..3).find(|node| !cluster.owned_of(*node, &[name.to_owned()]).is_empty()).expect("an owner");
+    let owner = cluster.owner_of(name);
     let ends = AtomicBool::new(false);
     let mut changes = 0;
     thread::scope(|scope| {
+        let _over = Over::at_end(&ends);
         for node in cluster.others(owner) {
             let (cluster, ends) = (&cluster, &ends);
             scope.spawn(move || {
@@ -230,7 +223,6 @@ fn the_meter_looks_at_every_place_where_a_value_may_be_old() {
             set_guard(&cluster, guard, "1");
         }
         println!("{}", told(&cluster));
-        ends.store(true, Relaxed);
     });
 }
 

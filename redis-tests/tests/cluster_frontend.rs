@@ -1,11 +1,11 @@
 //! A frontend: whatever clients may ask of a node, they may ask of it, and it holds nothing.
 //!
-//! Figures are printed; what is asserted of times is only that things end.
+//! Figures are printed; they are held only with `FOREBAY_CLAIMS=1` (`sizes::claim`).
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::time::{Duration, Instant};
 
+use forebay_redis_tests::cluster::certificates::Authority;
 use forebay_redis_tests::cluster::load::{Load, LoadOptions, value_of};
 use forebay_redis_tests::cluster::network::socket;
 use forebay_redis_tests::cluster::node::{Node, PATIENCE, PORTS};
@@ -18,8 +18,6 @@ use forebay_redis_tests::process::eventually;
 use forebay_redis_tests::programs::run_script;
 use forebay_redis_tests::reply::Reply;
 use forebay_redis_tests::sizes;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use tempfile::TempDir;
 
 const KEYS: usize = 300;
 
@@ -279,10 +277,17 @@ fn it_waits_for_a_cluster_and_says_for_whom() {
         let reply = cluster.frontends[frontend].connect().command(request);
         assert!(reply.is_error("CLUSTERDOWN"), "{request}: {reply}");
     }
-    // A node that waits for the others is no cluster yet; the frontend must not be counted as the second of two.
+    // A node that waits for the others is no cluster yet, which the frontend is told when it asks; it must not be counted as the second of two.
+    let waits = "waiting for 1 more node: knows none";
     cluster.nodes[0].start();
-    assert!(eventually(PATIENCE, || cluster.nodes[0].connectable()));
-    assert!(!cluster.nodes[0].is_ready() && !cluster.frontends[frontend].is_ready());
+    cluster.frontends[frontend].await_words(&[waits]);
+    let mut said = None;
+    let is_said = || {
+        said = cluster.nodes[0].unreadiness();
+        said.as_ref().is_some_and(|said| said.contains(waits))
+    };
+    assert!(eventually(PATIENCE, is_said), "it does not wait for a node, but says {said:?}");
+    assert!(!cluster.frontends[frontend].is_ready());
     cluster.nodes[1].start();
     cluster.await_settled();
     cluster.frontends[frontend].await_ready();
@@ -339,18 +344,14 @@ fn a_start_that_means_nothing_is_refused() {
 fn nodes_know_it_by_its_certificate_and_clients_by_its_password() {
     let mut cluster = Cluster::prepare(ClusterOptions::with("--requirepass nodes"));
     let [right, refused, none] = [(); 3].map(|()| cluster.prepare_frontend(&[0]));
-    let ours = Authority::new();
+    let [ours, theirs] = [(); 2].map(|()| Authority::generate());
     let doors = [&cluster.frontends[right], &cluster.frontends[refused]].map(Node::host);
     let hosts: Vec<String> = cluster.nodes.iter().map(Node::host).chain(doors).map(|host| host.to_string()).collect();
-    let certificate = ours.issue(&hosts);
+    let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
     for node in cluster.nodes.iter_mut().chain([&mut cluster.frontends[right]]) {
-        node.add_args(&certificate.each_ref().map(String::as_str));
+        node.add_args(&ours.arguments(&hosts));
     }
-    let theirs = Authority::new();
-    let [_, cert, _, key, ..] = theirs.issue(&hosts);
-    let [.., ca] = &certificate;
-    let stranger = ["--peer-tls-cert", &cert, "--peer-tls-key", &key, "--peer-tls-ca", ca];
-    cluster.frontends[refused].add_args(&stranger);
+    cluster.frontends[refused].add_args(&theirs.arguments_trusting(&hosts, &ours));
     cluster.nodes.iter_mut().for_each(Node::start);
     cluster.nodes.iter().for_each(Node::await_ready);
     cluster.frontends[right].add_args(&["--requirepass", "door"]);
@@ -393,36 +394,6 @@ fn it_ends_in_order_under_load() {
 }
 
 // ---- tools --------------------------------------------------------------------------------------
-
-/// Somebody who signs certificates.
-struct Authority {
-    directory: TempDir,
-    issuer: CertifiedIssuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut parameters = CertificateParams::default();
-        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(parameters, KeyPair::generate().expect("a key"));
-        Self { directory: TempDir::new().expect("a directory"), issuer: issuer.expect("an authority") }
-    }
-
-    /// The flags that name a certificate for these hosts, its key, and this authority.
-    fn issue(&self, hosts: &[String]) -> [String; 6] {
-        let key = KeyPair::generate().expect("a key");
-        let certificate = CertificateParams::new(hosts).expect("hosts").signed_by(&key, &self.issuer);
-        let write = |name: &str, text: String| {
-            let path = self.directory.path().join(name);
-            fs::write(&path, text).expect("written");
-            path.display().to_string()
-        };
-        let cert = write("node.pem", certificate.expect("a certificate").pem());
-        let (key, ca) = (write("node.key", key.serialize_pem()), write("ca.pem", self.issuer.pem()));
-        let flag = |name: &str| format!("--peer-tls-{name}");
-        [flag("cert"), cert, flag("key"), key, flag("ca"), ca]
-    }
-}
 
 /// A cluster and a frontend that is told of its first node.
 fn cluster_with_frontend(options: ClusterOptions) -> (Cluster, usize) {

@@ -19,7 +19,7 @@ fn nodes_on_ipv6_forward_and_copy() {
 
 #[test]
 fn they_know_each_other_by_certificates_too() {
-    forward_and_copy(&Authority::generate().arguments("::1"));
+    forward_and_copy(&Authority::generate().arguments(&["::1"]));
 }
 
 fn forward_and_copy(tls: &[String]) {
@@ -34,6 +34,7 @@ fn forward_and_copy(tls: &[String]) {
     for key in &keys {
         assert_eq!(connection.command(&format!("SET {key} {key}")), Reply::Simple(b"OK".to_vec()), "{key}");
     }
+    assert_eq!(connection.command("WAIT 1 20000"), Reply::Integer(1), "an owner alone has what it has acknowledged");
     let mut connection = second.connect();
     keys.iter().for_each(|key| assert_eq!(connection.command(&format!("GET {key}")), Reply::Bulk(key.clone().into())));
     let told = connection.command("INFO forebay");

@@ -128,9 +128,7 @@ fn a_minority_stops_to_accept_writes_before_the_majority_begins() {
 fn a_deaf_node_keeps_nothing() {
     let cluster = partitioned_cluster("--copies 3 --min-acks 2");
     let deaf = usize::try_from(sizes::seed() % 3).expect("a small number");
-    let mut registers = Registers::new(options("deaf"));
-    registers.add(WRITERS, &cluster.addresses());
-    registers.await_writes(ENOUGH, PATIENCE);
+    let registers = writers(&cluster, "deaf");
     let healed_at = Instant::now() + sizes::fault();
     cluster.network.cut_one_way(&cluster.others(deaf), &[deaf]);
     registers.await_writes(ENOUGH, PATIENCE);
@@ -149,15 +147,18 @@ fn bad_weather_costs_time_only() {
     let mut cluster =
         Cluster::start(ClusterOptions { has_weather: true, ..ClusterOptions::with("--copies 3 --min-acks 2") });
     let owners = cluster.nodes[0].view();
-    let mut registers = Registers::new(options("weather"));
-    registers.add(WRITERS, &cluster.addresses());
-    registers.await_writes(ENOUGH, PATIENCE);
+    let registers = writers(&cluster, "weather");
     let [delay, jitter, pause] = [10, 10, 200].map(Duration::from_millis);
     cluster.weather(Conditions { delay, jitter, lost_in_a_million: 5000, pause, is_cut: false });
     registers.await_writes(ENOUGH, PATIENCE);
     cluster.weather(Conditions::default());
     registers.await_writes(ENOUGH, PATIENCE);
     assert_eq!(cluster.nodes[0].view(), owners, "slots have other holders than before");
+    let history = judge(&cluster, registers);
+    let failed = history.count(|outcome| matches!(outcome, Outcome::Refused(_) | Outcome::Unknown(_)));
+    assert_eq!(failed, 0, "requests failed");
+
+    let registers = writers(&cluster, "storm");
     let stormy = Conditions { delay, jitter, lost_in_a_million: 1000, pause, is_cut: false };
     cluster.weather(stormy);
     cluster.nodes[1].kill();
@@ -170,6 +171,14 @@ fn bad_weather_costs_time_only() {
 }
 
 // ---- what all of them use -----------------------------------------------------------------------
+
+/// Clients at all nodes, which have begun to write.
+fn writers(cluster: &Cluster, prefix: &str) -> Registers {
+    let mut registers = Registers::new(options(prefix));
+    registers.add(WRITERS, &cluster.addresses());
+    registers.await_writes(ENOUGH, PATIENCE);
+    registers
+}
 
 fn partitioned_cluster(args: &str) -> Cluster {
     Cluster::start(ClusterOptions { network: NetworkKind::Namespaces, ..ClusterOptions::with(args) })

@@ -31,15 +31,15 @@ fn nodes_with_certificates_are_a_cluster_like_any_other() {
 fn the_command_line_shows_a_certificate_too() {
     let authority = Authority::generate();
     let mut cluster = start(&authority);
-    let told = command(&mut cluster, &authority.arguments("operator.test")).expect("it is let in");
+    let told = command(&mut cluster, &authority.arguments(&["operator.test"])).expect("it is let in");
     assert!(told.contains("every slot is where it is to be"), "{told}");
     let refused = command(&mut cluster, &[]).expect_err("it shows no certificate");
     assert!(refused.contains("--peer-tls-cert"), "{refused}");
     let unknown = Authority::generate();
-    let stranger = unknown.arguments_trusting("operator.test", &authority);
+    let stranger = unknown.arguments_trusting(&["operator.test"], &authority);
     let refused = command(&mut cluster, &stranger).expect_err("nobody knows who signed it");
     assert!(refused.contains("it does not accept this node's certificate"), "{refused}");
-    let doubtful = unknown.arguments("operator.test");
+    let doubtful = unknown.arguments(&["operator.test"]);
     let refused = command(&mut cluster, &doubtful).expect_err("it does not know who signed the node's");
     assert!(refused.contains("its certificate is not of this node's authority"), "{refused}");
 }
@@ -61,7 +61,7 @@ fn a_node_with_the_certificate_of_a_stranger_is_refused_in_words_at_both_ends() 
     let mut cluster = start(&authority);
     let stranger = cluster.prepare_node();
     let (unknown, host) = (Authority::generate(), cluster.nodes[stranger].host());
-    add_args(&mut cluster.nodes[stranger], &unknown.arguments_trusting(&host.to_string(), &authority));
+    cluster.nodes[stranger].add_args(&unknown.arguments_trusting(&[&host.to_string()], &authority));
     cluster.nodes[stranger].start();
     cluster.nodes[stranger].await_words(&["does not answer", "it does not accept this node's certificate"]);
     await_refusal(&cluster, "its certificate is not of this node's authority");
@@ -74,7 +74,7 @@ fn a_certificate_for_another_host_is_refused() {
     let authority = Authority::generate();
     let mut cluster = start(&authority);
     let liar = cluster.prepare_node();
-    add_args(&mut cluster.nodes[liar], &authority.arguments("somebody.else.test"));
+    cluster.nodes[liar].add_args(&authority.arguments(&["somebody.else.test"]));
     cluster.nodes[liar].start();
     let host = cluster.nodes[liar].host().to_string();
     let is_doubted = || {
@@ -89,7 +89,7 @@ fn a_certificate_for_another_host_is_refused() {
 #[test]
 fn a_name_that_all_certificates_share_stands_for_every_host() {
     let authority = Authority::generate();
-    let mut shared = authority.arguments("forebay.test");
+    let mut shared = authority.arguments(&["forebay.test"]);
     shared.extend(["--peer-tls-name", "forebay.test"].map(str::to_owned));
     let mut cluster = Cluster::start(ClusterOptions { args: shared, ..ClusterOptions::default() });
     let keys: Vec<String> = (0..50).map(|n| format!("k:{n}")).collect();
@@ -108,12 +108,12 @@ fn the_raft_port_wants_certificates_as_well() {
         let args = [&["cluster", "status", "--node", &raft].map(str::to_owned)[..], tls].concat();
         cluster.run(&args.iter().map(String::as_str).collect::<Vec<_>>()).expect_err("that is no question for Raft")
     };
-    let let_in = ask(&authority.arguments("operator.test"));
+    let let_in = ask(&authority.arguments(&["operator.test"]));
     assert!(!let_in.contains("--peer-tls"), "{let_in}");
     let refused = ask(&[]);
     assert!(refused.contains("--peer-tls-cert"), "{refused}");
     let unknown = Authority::generate();
-    let refused = ask(&unknown.arguments_trusting("operator.test", &authority));
+    let refused = ask(&unknown.arguments_trusting(&["operator.test"], &authority));
     assert!(refused.contains("it does not accept this node's certificate"), "{refused}");
 }
 
@@ -121,10 +121,10 @@ fn the_raft_port_wants_certificates_as_well() {
 fn files_that_are_no_certificates_are_named() {
     let authority = Authority::generate();
     let mut cluster = Cluster::prepare(ClusterOptions { nodes: 1, ..ClusterOptions::default() });
-    let mut args = authority.arguments("forebay.test");
+    let mut args = authority.arguments(&["forebay.test"]);
     // The certificate where the key should be.
     args[3] = args[1].clone();
-    add_args(&mut cluster.nodes[0], &args);
+    cluster.nodes[0].add_args(&args);
     cluster.nodes[0].start();
     assert!(!cluster.nodes[0].await_end().success(), "it runs without a key");
     cluster.nodes[0].await_words(&[&args[3], "cannot be used"]);
@@ -137,15 +137,11 @@ fn start(authority: &Authority) -> Cluster {
     let mut cluster = Cluster::prepare(ClusterOptions::default());
     for node in &mut cluster.nodes {
         let host: Ipv4Addr = node.host();
-        add_args(node, &authority.arguments(&host.to_string()));
+        node.add_args(&authority.arguments(&[&host.to_string()]));
         node.start();
     }
     cluster.await_settled();
     cluster
-}
-
-fn add_args(node: &mut Node, args: &[String]) {
-    node.add_args(&args.iter().map(String::as_str).collect::<Vec<_>>());
 }
 
 fn command(cluster: &mut Cluster, tls: &[String]) -> Result<String, String> {

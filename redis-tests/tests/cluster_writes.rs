@@ -12,6 +12,7 @@ use forebay_redis_tests::cluster::register;
 use forebay_redis_tests::cluster::registers::{RegisterOptions, Registers};
 use forebay_redis_tests::cluster::verdict::options;
 use forebay_redis_tests::database::Database;
+use forebay_redis_tests::over::Over;
 use forebay_redis_tests::process::eventually;
 use forebay_redis_tests::reply::Reply;
 use forebay_redis_tests::sizes;
@@ -203,6 +204,46 @@ fn behind_with_a_full_disk_refuses_and_loses_nothing() {
     database.await_sql(&format!("SELECT count(*) FROM registers WHERE id = {}", taken + 1), "0");
 }
 
+/// Counting at every node by turns, of a row that others change all the time: each count builds on what the database has, also where the key is missing.
+#[test]
+fn increments_at_all_nodes_keep_what_others_change_in_the_row() {
+    const CHANGES: usize = 30;
+    // One field of a hash, and a string of the same column.
+    let hash = ("counter:1", "HINCRBY counter:1 hits 1", "HGET counter:1 hits");
+    let string = ("total:1", "INCR total:1", "GET total:1");
+    for (strategy, (key, count, read)) in [("through", hash), ("around", hash), ("through", string), ("around", string)]
+    {
+        let (database, cluster) = start(strategy);
+        let (is_over, counted) = (AtomicBool::new(false), AtomicU64::new(0));
+        thread::scope(|scope| {
+            let _over = Over::at_end(&is_over);
+            for node in &cluster.nodes {
+                let mut client = node.connect();
+                let (is_over, counted) = (&is_over, &counted);
+                scope.spawn(move || {
+                    while !is_over.load(Relaxed) {
+                        let reply = client.command(count);
+                        assert!(matches!(reply, Reply::Integer(_)), "{reply}");
+                        counted.fetch_add(1, Relaxed);
+                        client.command(&format!("FOREBAY.INVALIDATE {key}"));
+                    }
+                });
+            }
+            for change in 1..=CHANGES {
+                database.sql(&format!("UPDATE counters SET note = 'note {change}' WHERE id = 1"));
+            }
+        });
+        let counted = counted.into_inner();
+        println!("{count}, {strategy}: {CHANGES} changes by others among {counted} increments");
+        database.await_sql("SELECT hits, note FROM counters WHERE id = 1", &format!("{counted}|note {CHANGES}"));
+        for node in &cluster.nodes {
+            assert_eq!(node.connect().command(read), Reply::bulk(&counted.to_string()), "{node}");
+        }
+    }
+}
+
+// ---- what all of them use -----------------------------------------------------------------------
+
 fn start(strategy: &str) -> (Database, Cluster) {
     let database = Database::start(SCHEMA);
     let cluster = Cluster::start(ClusterOptions::default().in_front_of(&database.url(), &groups(strategy)));
@@ -235,42 +276,4 @@ fn assert_right(history: &History, finally: &[(u32, Option<u64>)]) {
     assert!(losses.is_empty(), "{} keys lost an acknowledged write, first: {}", losses.len(), losses[0]);
     let violations = register::violations(history);
     assert!(violations.is_empty(), "{} keys are not linearizable, first: {}", violations.len(), violations[0]);
-}
-
-/// Counting at every node by turns, of a row that others change all the time: each count builds on what the database has, also where the key is missing.
-#[test]
-fn increments_at_all_nodes_keep_what_others_change_in_the_row() {
-    const CHANGES: usize = 30;
-    // One field of a hash, and a string of the same column.
-    let hash = ("counter:1", "HINCRBY counter:1 hits 1", "HGET counter:1 hits");
-    let string = ("total:1", "INCR total:1", "GET total:1");
-    for (strategy, (key, count, read)) in [("through", hash), ("around", hash), ("through", string), ("around", string)]
-    {
-        let (database, cluster) = start(strategy);
-        let (is_over, counted) = (AtomicBool::new(false), AtomicU64::new(0));
-        thread::scope(|scope| {
-            for node in &cluster.nodes {
-                let mut client = node.connect();
-                let (is_over, counted) = (&is_over, &counted);
-                scope.spawn(move || {
-                    while !is_over.load(Relaxed) {
-                        let reply = client.command(count);
-                        assert!(matches!(reply, Reply::Integer(_)), "{reply}");
-                        counted.fetch_add(1, Relaxed);
-                        client.command(&format!("FOREBAY.INVALIDATE {key}"));
-                    }
-                });
-            }
-            for change in 1..=CHANGES {
-                database.sql(&format!("UPDATE counters SET note = 'note {change}' WHERE id = 1"));
-            }
-            is_over.store(true, Relaxed);
-        });
-        let counted = counted.into_inner();
-        println!("{count}, {strategy}: {CHANGES} changes by others among {counted} increments");
-        database.await_sql("SELECT hits, note FROM counters WHERE id = 1", &format!("{counted}|note {CHANGES}"));
-        for node in &cluster.nodes {
-            assert_eq!(node.connect().command(read), Reply::bulk(&counted.to_string()), "{node}");
-        }
-    }
 }

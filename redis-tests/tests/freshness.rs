@@ -9,6 +9,7 @@ use forebay_redis_tests::checker::psql::Psql;
 use forebay_redis_tests::cluster::node::wait_until;
 use forebay_redis_tests::connection::Connection;
 use forebay_redis_tests::database::Database;
+use forebay_redis_tests::over::Over;
 use forebay_redis_tests::process::eventually;
 use forebay_redis_tests::reply::Reply;
 use forebay_redis_tests::server::{Forebay, ForebayOptions};
@@ -505,6 +506,7 @@ fn how_long_changes_take() {
     let mut client = loaded.connect();
     let ends = AtomicBool::new(false);
     thread::scope(|scope| {
+        let _over = Over::at_end(&ends);
         for _ in 0..4 {
             scope.spawn(|| {
                 let mut reader = loaded.connect();
@@ -524,7 +526,6 @@ fn how_long_changes_take() {
             // 250 commits a second.
             wait_until(began + Duration::from_millis(4) * (round as u32));
         }
-        ends.store(true, Relaxed);
     });
     client.await_reply("GET product:100", &Reply::bulk(&format!("again {}", 5 * changes - 1)));
     println!("under load: {}", delays(&mut client));
@@ -543,6 +544,7 @@ fn an_outage_is_not_noticed_by_readers_of_what_is_known() {
     let ends = AtomicBool::new(false);
     let (asked, answered) = (AtomicU64::new(0), AtomicU64::new(0));
     thread::scope(|scope| {
+        let over = Over::at_end(&ends);
         for _ in 0..4 {
             scope.spawn(|| {
                 let mut reader = server.connect();
@@ -566,7 +568,7 @@ fn an_outage_is_not_noticed_by_readers_of_what_is_known() {
         for id in 1..=100 {
             client.await_reply(&format!("GET product:{id}"), &Reply::bulk(&format!("after {id}")));
         }
-        ends.store(true, Relaxed);
+        drop(over);
         let most = watch.end().into_iter().max().unwrap_or_default();
         println!("at most {most} connections when it was back");
         // Four for loads and one for the feed, besides what looks after the feed.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use forebay_redis_tests::connection::{Connection, Protocol};
 use forebay_redis_tests::database::Database;
 use forebay_redis_tests::near_cache::NearCache;
+use forebay_redis_tests::over::Over;
 use forebay_redis_tests::process::eventually;
 use forebay_redis_tests::programs::run_script;
 use forebay_redis_tests::reply::Reply;
@@ -155,6 +156,7 @@ fn nobody_keeps_what_is_old() {
     let keys: Vec<String> = (0..KEYS).map(|key| format!("k:{key}")).collect();
     let (is_over, keys) = (&AtomicBool::new(false), &keys);
     thread::scope(|scope| {
+        let over = Over::at_end(is_over);
         let readers: Vec<_> = (0..READERS)
             .map(|reader| {
                 let mut cache = NearCache::over(server.connect(), if reader == 0 { "BCAST" } else { "" });
@@ -188,7 +190,7 @@ fn nobody_keeps_what_is_old() {
             })
             .collect();
         writers.into_iter().for_each(|writer| writer.join().expect("no panic"));
-        is_over.store(true, Relaxed);
+        drop(over);
         for reader in readers {
             let mut cache = reader.join().expect("no panic");
             println!("{} hits, told of {} keys", cache.hits, cache.told);

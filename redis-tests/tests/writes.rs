@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use forebay_redis_tests::connection::Connection;
 use forebay_redis_tests::database::Database;
+use forebay_redis_tests::over::Over;
 use forebay_redis_tests::process::eventually;
 use forebay_redis_tests::reply::Reply;
 use forebay_redis_tests::server::{Forebay, ForebayOptions};
@@ -122,6 +123,7 @@ fn fields_that_nobody_wrote_stay_what_others_have_made_of_them() {
     const CHANGES: usize = 40;
     let (is_over, counted) = (AtomicBool::new(false), AtomicU64::new(2));
     thread::scope(|scope| {
+        let _over = Over::at_end(&is_over);
         for _ in 0..4 {
             let mut client = server.connect();
             let (is_over, counted) = (&is_over, &counted);
@@ -135,7 +137,6 @@ fn fields_that_nobody_wrote_stay_what_others_have_made_of_them() {
         for change in 1..=CHANGES {
             database.sql(&format!("UPDATE products SET name = 'name {change}' WHERE id = 2"));
         }
-        is_over.store(true, Relaxed);
     });
     let counted = counted.into_inner();
     println!("{CHANGES} changes by others among {counted} increments");

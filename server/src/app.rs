@@ -146,10 +146,12 @@ impl App {
         Ok(App { engine, doors, closing, http, housekeeping, threads, bind, ports })
     }
 
+    /// What runs requests.
     pub fn engine(&self) -> &Arc<Engine> {
         &self.engine
     }
 
+    /// What the parts of the process share.
     pub fn node(&self) -> &Arc<Node> {
         self.engine.node()
     }
@@ -159,6 +161,7 @@ impl App {
         self.bind
     }
 
+    /// The ports that the doors have got.
     pub fn ports(&self) -> Ports {
         self.ports
     }

@@ -50,10 +50,13 @@ pub struct ListedGroups {
     pub faults: Vec<String>,
 }
 
+/// A group as a node tells of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ListedGroup {
     pub name: String,
+    /// Its pattern.
     pub key: String,
+    /// What its rows become, such as `json`.
     pub shape: String,
     /// How long an entry lives, in words.
     pub ttl: String,

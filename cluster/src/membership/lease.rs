@@ -21,7 +21,7 @@
 //!   own term, thus all earlier ones (a process that comes back leads in a later term, if it does: `raft::config`); from then on the state tells it that (n, i) has ended. Whoever proposed that entry had waited.
 //! - A lone voter has no quorum to ask. Nobody else can become leader before it has appended another voter to its log; from then on it
 //!   needs the others' confirmation like any leader. While it is the only *member* its own lease does not end by itself, so that a stall of
-//!   the machine stops nobody; it is bounded again before the leader proposes another member (`Grants::bound_own`).
+//!   the machine stops nobody; it is bounded again before the leader proposes another member (`Node::bound_own_lease`).
 //!
 //! After `Down` a process joins again, and renews only once it has applied that `Join` itself; and a leader grants only to who serves by
 //! the change by which it stands as it does now (`Renewal::epoch`). By then its own state says that it owns nothing of what it had. So (1)

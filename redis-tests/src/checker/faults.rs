@@ -9,14 +9,11 @@ use rand::{RngExt as _, SeedableRng};
 use super::guard::Mutation;
 use super::readers::{self, Answer, WARM};
 use super::replica::Replica;
-use crate::cluster::node::Node;
+use crate::cluster::node::{Node, PATIENCE};
 use crate::cluster::nodes::Cluster;
 use crate::cluster::weather::Conditions;
 use crate::database::Database;
 use crate::process::eventually;
-
-/// How long a cluster may take to settle behind a fault.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The node that comes and goes; the others are there from the start.
 pub const GUEST: usize = 3;

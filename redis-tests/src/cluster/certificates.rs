@@ -27,20 +27,21 @@ impl Authority {
         Self { issuer, directory }
     }
 
-    /// A node's arguments by which it shows a certificate for `name`, a host name or an address, and trusts this authority.
-    pub fn arguments(&self, name: &str) -> Vec<String> {
-        self.arguments_trusting(name, self)
+    /// A node's arguments by which it shows a certificate for these names, of hosts or addresses, and trusts this authority.
+    pub fn arguments(&self, names: &[&str]) -> Vec<String> {
+        self.arguments_trusting(names, self)
     }
 
     /// The same, but it trusts the authority `trusted`.
     ///
     /// # Panics
     /// When the files cannot be written.
-    pub fn arguments_trusting(&self, name: &str, trusted: &Self) -> Vec<String> {
+    pub fn arguments_trusting(&self, names: &[&str], trusted: &Self) -> Vec<String> {
         let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new([name.to_owned()]).expect("a name for a certificate");
+        let params = CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>())
+            .expect("names for a certificate");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        let file = |kind: &str| self.directory.path().join(format!("{name}.{kind}.pem"));
+        let file = |kind: &str| self.directory.path().join(format!("{}.{kind}.pem", names[0]));
         write(&file("cert"), &certificate.pem());
         write(&file("key"), &key.serialize_pem());
         let ca = trusted.directory.path().join("ca.pem");

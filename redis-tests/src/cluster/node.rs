@@ -1,5 +1,6 @@
 //! A node as a process: started, killed, stopped, woken and restarted by the test that owns it.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -15,6 +16,7 @@ use super::network::socket;
 use crate::connection::Connection;
 use crate::http;
 use crate::process::{eventually, is_stopped, states};
+use crate::reply::Reply;
 use crate::server::ForebayPorts;
 
 /// The ports of every node; each has an address of its own.
@@ -70,7 +72,7 @@ impl Node {
     }
 
     /// Adds an argument for the next start.
-    pub fn add_args(&mut self, args: &[&str]) {
+    pub fn add_args(&mut self, args: &[impl AsRef<OsStr>]) {
         self.command.args(args);
     }
 
@@ -86,6 +88,19 @@ impl Node {
     pub fn await_ready(&self) {
         eventually(PATIENCE, || self.is_ready() || self.is_dead());
         assert!(self.is_ready(), "{self} does not become ready:\n{}", self.output_tail());
+    }
+
+    /// Waits until it is ready; it must take keys of all nodes then, and answer for them.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn assert_serves(&self) {
+        self.await_ready();
+        let mut connection = self.connect();
+        for n in 0..50 {
+            assert_eq!(connection.command(&format!("SET k:{n} {n}")), Reply::ok(), "k:{n} at {self}");
+            assert_eq!(connection.command(&format!("GET k:{n}")), Reply::bulk(&n.to_string()), "k:{n} at {self}");
+        }
     }
 
     /// Whether its process has ended by itself and nobody has looked yet.

@@ -200,6 +200,11 @@ impl Cluster {
         self.nodes.iter().map(Node::address).collect()
     }
 
+    /// All nodes but one.
+    pub fn others(&self, than: usize) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|node| *node != than).collect()
+    }
+
     /// The nodes whose processes run.
     pub fn running(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(|node| node.is_started())
@@ -242,6 +247,14 @@ impl Cluster {
         let members = self.running().count();
         let copies = self.copies().min(members);
         self.running().all(|node| node.unsettled(members, copies).is_none())
+    }
+
+    /// Every node that runs must answer for keys of all of them.
+    ///
+    /// # Panics
+    /// When one does not.
+    pub fn assert_serves(&self) {
+        self.running().for_each(Node::assert_serves);
     }
 
     /// `--copies`, or its default.

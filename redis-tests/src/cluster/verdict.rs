@@ -1,6 +1,7 @@
 //! The verdict over what clients saw while something happened to their cluster.
 
 use super::durability;
+use super::history::History;
 use super::node::PATIENCE;
 use super::nodes::Cluster;
 use super::register;
@@ -12,11 +13,11 @@ pub fn options(prefix: &str) -> RegisterOptions {
     RegisterOptions { prefix: prefix.to_owned(), seed: sizes::seed(), ..RegisterOptions::default() }
 }
 
-/// Ends the clients; their history must be linearizable, nothing acknowledged lost, and all copies equal.
+/// Ends the clients; their history, which is given back, must be linearizable, nothing acknowledged lost, and all copies equal.
 ///
 /// # Panics
 /// When it is not so: the message has the events that show it.
-pub fn judge(cluster: &Cluster, registers: Registers) {
+pub fn judge(cluster: &Cluster, registers: Registers) -> History {
     let names = registers.names();
     let (history, finally) = registers.end(cluster.nodes[0].address(), PATIENCE);
     println!("{history}");
@@ -25,23 +26,5 @@ pub fn judge(cluster: &Cluster, registers: Registers) {
     let violations = register::violations(&history);
     assert!(violations.is_empty(), "{} keys are not linearizable, first: {}", violations.len(), violations[0]);
     cluster.await_equal_copies(&names, PATIENCE);
-}
-
-impl Cluster {
-    /// The places of those names that the node owns.
-    ///
-    /// # Panics
-    /// When the node does not tell.
-    pub fn owned_of(&self, owner: usize, names: &[String]) -> Vec<usize> {
-        let node = &self.nodes[owner];
-        let view = node.view().expect("a view");
-        let host = node.host().to_string();
-        let is_owned = |name: &String| view.holders(node.slot_of(name)).first() == Some(&host);
-        names.iter().enumerate().filter(|(_, name)| is_owned(name)).map(|(place, _)| place).collect()
-    }
-
-    /// All nodes but one.
-    pub fn others(&self, than: usize) -> Vec<usize> {
-        (0..self.nodes.len()).filter(|node| *node != than).collect()
-    }
+    history
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::node::Node;
+use super::nodes::Cluster;
 use crate::connection::Connection;
 use crate::reply::Reply;
 
@@ -130,6 +131,29 @@ impl Node {
             Reply::Integer(slot) => usize::try_from(slot).expect("a slot is a small number"),
             other => panic!("CLUSTER KEYSLOT {key}: {other}"),
         }
+    }
+}
+
+impl Cluster {
+    /// The places of those names that the node owns.
+    ///
+    /// # Panics
+    /// When the node does not tell.
+    pub fn owned_of(&self, owner: usize, names: &[String]) -> Vec<usize> {
+        let node = &self.nodes[owner];
+        let view = node.view().expect("a view");
+        let host = node.host().to_string();
+        let is_owned = |name: &String| view.holders(node.slot_of(name)).first() == Some(&host);
+        names.iter().enumerate().filter(|(_, name)| is_owned(name)).map(|(place, _)| place).collect()
+    }
+
+    /// The node that owns a key.
+    ///
+    /// # Panics
+    /// When none says that it does.
+    pub fn owner_of(&self, name: &str) -> usize {
+        let owns = |node: &usize| !self.owned_of(*node, &[name.to_owned()]).is_empty();
+        (0..self.nodes.len()).find(owns).unwrap_or_else(|| panic!("{name} has no owner"))
     }
 }
 

@@ -31,6 +31,7 @@ pub struct CopyHost {
 }
 
 impl CopyHost {
+    /// That of `node`.
     pub fn new(node: Arc<Node>) -> CopyHost {
         let client = Arc::new(Client::of_peers(node.clock.unix_millis()));
         CopyHost { node, client }
@@ -78,6 +79,7 @@ pub struct FeedOpener {
 }
 
 impl FeedOpener {
+    /// Opens them for `node`.
     pub fn new(node: Arc<Node>) -> FeedOpener {
         FeedOpener { node }
     }

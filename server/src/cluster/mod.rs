@@ -56,6 +56,7 @@ pub struct Member {
 }
 
 impl Cluster {
+    /// What only a node with data has; `None` at a frontend.
     pub fn member(&self) -> Option<&Member> {
         match &self.part {
             Part::Member(member) => Some(member),

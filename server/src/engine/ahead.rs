@@ -18,20 +18,20 @@ use crate::hot::Grant;
 #[derive(Default)]
 pub struct Ahead {
     order: VecDeque<At>,
-    groups: Vec<Group>,
+    bundles: Vec<Bundle>,
 }
 
 /// Where a request is.
 enum At {
     /// Not sent: its turn is to come.
     Here,
-    /// In this group.
+    /// In this bundle.
     There(usize),
     /// Nowhere: a copy has answered it.
     Copied(Bytes),
 }
 
-struct Group {
+struct Bundle {
     sent: Sent,
     state: State,
 }
@@ -46,7 +46,7 @@ enum State {
 pub(super) enum Next {
     /// Its turn has come: run it.
     Run,
-    /// Its group is not answered yet.
+    /// Its bundle is not answered yet.
     Wait,
     /// It was run by its owner, and the reply is written.
     Replied { by: Incarnation, failed: bool },
@@ -73,9 +73,9 @@ impl Ahead {
         self.order.push_back(At::Here);
     }
 
-    /// `group` counts from the number that [`Self::groups`] told before the first of these.
-    pub(super) fn send(&mut self, group: usize) {
-        self.order.push_back(At::There(group));
+    /// `bundle` counts from the number that [`Self::bundles`] told before the first of these.
+    pub(super) fn send(&mut self, bundle: usize) {
+        self.order.push_back(At::There(bundle));
     }
 
     /// A copy has answered the request.
@@ -88,33 +88,33 @@ impl Ahead {
         matches!(self.order.get(at), Some(At::There(_)))
     }
 
-    pub(super) fn groups(&self) -> usize {
-        self.groups.len()
+    pub(super) fn bundles(&self) -> usize {
+        self.bundles.len()
     }
 
-    /// A group was sent, or could not be.
+    /// A bundle was sent, or could not be.
     pub(super) fn sent(&mut self, call: Option<Call>, sent: Sent) {
         let alone = || State::Failed(CallError::Unreachable("this node is alone".to_owned()));
-        self.groups.push(Group { sent, state: call.map_or_else(alone, State::Waiting) });
+        self.bundles.push(Bundle { sent, state: call.map_or_else(alone, State::Waiting) });
     }
 
-    /// Whether a group that was sent to `owner` is not answered. An owner keeps the order within a group alone, so another one might overtake it.
+    /// Whether a bundle that was sent to `owner` is not answered. An owner keeps the order within a bundle alone, so another one might overtake it.
     pub(super) fn is_awaited(&self, owner: Incarnation) -> bool {
-        self.groups.iter().any(|group| group.sent.to == owner && matches!(group.state, State::Waiting(_)))
+        self.bundles.iter().any(|bundle| bundle.sent.to == owner && matches!(bundle.state, State::Waiting(_)))
     }
 
     /// Takes the next request's place.
     pub(super) fn next(&mut self, command: &Command, epoch: impl Fn() -> u64, reply: &mut Reply) -> Next {
-        let group = match self.order.pop_front() {
+        let bundle = match self.order.pop_front() {
             None | Some(At::Here) => return Next::Run,
             Some(At::Copied(reply)) => return Next::Outcome(Outcome::Replied(reply), None, None),
-            Some(At::There(group)) => group,
+            Some(At::There(bundle)) => bundle,
         };
-        let Group { sent, state } = &mut self.groups[group];
+        let Bundle { sent, state } = &mut self.bundles[bundle];
         let by = sent.to;
         match state {
             State::Waiting(_) => {
-                self.order.push_front(At::There(group));
+                self.order.push_front(At::There(bundle));
                 Next::Wait
             }
             State::Failed(error) => Next::Outcome(forward::unanswered(error, command, epoch()), None, Some(by)),
@@ -133,10 +133,10 @@ impl Ahead {
         }
     }
 
-    /// Waits until the next request's group is answered.
+    /// Waits until the next request's bundle is answered.
     pub(super) async fn answered(&mut self) {
-        let Some(At::There(group)) = self.order.front() else { return };
-        let state = &mut self.groups[*group].state;
+        let Some(At::There(bundle)) = self.order.front() else { return };
+        let state = &mut self.bundles[*bundle].state;
         if let State::Waiting(call) = state {
             *state = match call.await {
                 Ok(answers) => State::Answered(answers),

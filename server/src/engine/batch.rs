@@ -147,7 +147,7 @@ impl<'b> Batch<'_, 'b> {
             return;
         }
         let mut ahead = session.ahead.take().unwrap_or_default();
-        let first = ahead.groups();
+        let first = ahead.bundles();
         let mut owners: SmallVec<[(&Member, forward::Requests); 4]> = SmallVec::new();
         for at in ahead.len().min(self.requests.len())..self.requests.len() {
             let prepared = &self.requests[at];
@@ -170,19 +170,19 @@ impl<'b> Batch<'_, 'b> {
                 }
                 found => found,
             };
-            let group = match owners.iter().position(|(known, _)| known.number == owner.number) {
-                Some(group) => group,
+            let bundle = match owners.iter().position(|(known, _)| known.number == owner.number) {
+                Some(bundle) => bundle,
                 None => {
                     owners.push((owner, forward::Requests::of(session, protocol).keeping_copies()));
                     owners.len() - 1
                 }
             };
-            owners[group].1.add_args(prepared.args);
+            owners[bundle].1.add_args(prepared.args);
             self.engine.remember_elsewhere(session, command, keys, Some(&owner.peer_address));
             if let Found::Ended { served } = found {
-                let _told_or_lost = owners[group].1.tell_served(served);
+                let _told_or_lost = owners[bundle].1.tell_served(served);
             }
-            ahead.send(first + group);
+            ahead.send(first + bundle);
         }
         for (owner, requests) in owners {
             let sent = Sent::now_to(owner);

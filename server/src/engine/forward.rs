@@ -48,7 +48,7 @@ const GRANTED: u8 = 2;
 /// The largest reply that is forwarded.
 const MAX_REPLY: usize = 1 << 30;
 
-/// Behind so many bytes of replies no more of their group are made, so that the last one may be of the largest size whatever stands before it.
+/// Behind so many bytes of replies no more of their bundle are made, so that the last one may be of the largest size whatever stands before it.
 const ENOUGH: usize = 64 << 20;
 
 // What comes behind is small: that requests were not run.

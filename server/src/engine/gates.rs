@@ -149,6 +149,7 @@ impl Gates {
         self.shutdown.notified().await;
     }
 
+    /// Whether the process is ending: `/health` says so, and no connection is accepted.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)
     }

@@ -100,6 +100,7 @@ impl Engine {
         Engine { node, table: Table::get(), flights }
     }
 
+    /// What it runs requests on.
     pub fn node(&self) -> &Arc<Node> {
         &self.node
     }

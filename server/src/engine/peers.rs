@@ -33,7 +33,7 @@ pub struct PeerDoor {
 }
 
 /// Requests of one client of another node.
-struct Group {
+struct Bundle {
     received: Received,
     session: Session,
     bench: Box<Bench>,
@@ -45,7 +45,7 @@ struct Group {
     misplaced: Option<u64>,
 }
 
-/// What a group is run with. Most groups need it for a moment only, so the next one finds it warm.
+/// What a bundle is run with. Most bundles need it for a moment only, so the next one finds it warm.
 #[derive(Default)]
 struct Bench {
     /// Used again and again: only the first `decoded` hold a request.
@@ -70,7 +70,7 @@ thread_local! {
     static SPARE: Cell<Option<Box<Bench>>> = const { Cell::new(None) };
 }
 
-/// How far a group has come.
+/// How far a bundle has come.
 enum Progress {
     /// All are answered.
     Done,
@@ -81,13 +81,14 @@ enum Progress {
 }
 
 impl PeerDoor {
+    /// A door to `engine`; requests that wait go on on `runtime`.
     pub fn new(engine: Arc<Engine>, runtime: Handle) -> PeerDoor {
         let client = Arc::new(Client::of_peers(engine.node().clock.unix_millis()));
         let host = Arc::new(CopyHost::new(Arc::clone(engine.node())));
         PeerDoor { engine, client, host, runtime }
     }
 
-    fn group(&self, caller: &Hello, epoch: u64, content: Bytes) -> Option<Group> {
+    fn bundle(&self, caller: &Hello, epoch: u64, content: Bytes) -> Option<Bundle> {
         let received = Received::read(content)?;
         let mut session = Session::new(Arc::clone(&self.client), 0, true, Door::Peer);
         session.db = received.db;
@@ -101,7 +102,7 @@ impl PeerDoor {
         session.now = self.engine.node().clock.unix_millis();
         let mut bench = SPARE.take().unwrap_or_default();
         bench.reply.set_protocol(received.protocol);
-        Some(Group { received, session, bench, epoch, next: 0, misplaced: None })
+        Some(Bundle { received, session, bench, epoch, next: 0, misplaced: None })
     }
 }
 
@@ -120,31 +121,31 @@ impl PeerHandler for PeerDoor {
             self.runtime.spawn(async move { answer.send(&meter::answer(&node, request)) });
             return;
         }
-        let Some(mut group) = self.group(caller, epoch, request) else {
+        let Some(mut bundle) = self.bundle(caller, epoch, request) else {
             return answer.send(&[]);
         };
-        let waits = match group.run(&self.engine) {
+        let waits = match bundle.run(&self.engine) {
             Progress::Waits { wait, at } => Some((wait, at)),
             // What a peer cannot read it takes for a broken connection.
             Progress::Done | Progress::Broken => None,
         };
-        let recorded = group.session.take_unacknowledged();
+        let recorded = bundle.session.take_unacknowledged();
         if waits.is_none() && recorded.is_none() {
-            group.send(&self.engine, answer);
-            return group.bench.leave();
+            bundle.send(&self.engine, answer);
+            return bundle.bench.leave();
         }
         let engine = Arc::clone(&self.engine);
         self.runtime.spawn(async move {
             if let Some((wait, at)) = waits {
-                group.finish(&engine, wait, at).await;
+                bundle.finish(&engine, wait, at).await;
             }
-            for recorded in recorded.into_iter().chain(group.session.take_unacknowledged()) {
+            for recorded in recorded.into_iter().chain(bundle.session.take_unacknowledged()) {
                 if !engine.acknowledged(&recorded).await {
                     // As if this node had ended: nobody knows what will become of it.
                     return answer.send(&[]);
                 }
             }
-            group.send(&engine, answer);
+            bundle.send(&engine, answer);
         });
     }
 
@@ -187,7 +188,7 @@ impl Bench {
     }
 }
 
-impl Group {
+impl Bundle {
     /// Runs the requests up to one that waits.
     fn run(&mut self, engine: &Engine) -> Progress {
         loop {
@@ -205,7 +206,7 @@ impl Group {
 
     /// Runs what was decoded, prepared together, up to one that waits.
     fn run_decoded(&mut self, engine: &Engine) -> Option<Progress> {
-        // While they run, those that are done are taken off the group's.
+        // While they run, those that are done are taken off the bundle's.
         let bytes = self.received.requests.clone();
         let requests = std::mem::take(&mut self.bench.requests);
         let waits = self.run_batch(engine, &bytes, &requests[..self.bench.decoded]);

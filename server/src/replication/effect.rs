@@ -26,7 +26,8 @@ pub enum Record<'r> {
     /// From now on the slot's effects come. Who has come as far as `position`, or as far in the history of epoch `was`, which the owner
     /// took over at that point, holds what the owner holds, and goes on from `position`; all others ask for the slot.
     Follow { slot: u16, view: u64, was: u64, position: Position },
-    /// The slot comes whole: what the receiver holds of it is worth nothing. `view` is the epoch at which it was made a holder.
+    /// The slot comes whole. A receiver without a whole copy forgets what it has; one with a whole copy keeps it, entry by entry, until it has
+    /// come anew. `view` is the epoch at which it was made a holder.
     Begin { slot: u16, view: u64, position: Position },
     /// One entry of a slot that comes whole.
     Entry { slot: u16, db: u16, key: &'r [u8], entry: &'r [u8] },
@@ -166,7 +167,8 @@ impl<'w> Writer<'w> {
         self
     }
 
-    /// Writes the length. One that does not fit is cut off here: the outbox drops such a record by its true length.
+    /// Writes the length. One that does not fit is cut off here: who has the record written (`write_effect`, `send_entries`) looks at its
+    /// true length and drops it.
     fn finish(self) {
         let length = (self.out.len() - self.start - LENGTH) as u32;
         self.out[self.start..self.start + LENGTH].copy_from_slice(&length.to_le_bytes());
