@@ -304,7 +304,11 @@ fn stall_commits(database: &Database) {
     // Who is to wait is told by another process, a moment later.
     let (mut probe, ends) = (Psql::open(&database.url()), AtomicBool::new(false));
     thread::scope(|scope| {
-        scope.spawn(|| while !ends.load(Relaxed) && probe.run("SELECT pg_current_xact_id()").is_some() {});
+        scope.spawn(|| {
+            while !ends.load(Relaxed) && probe.run("SELECT pg_current_xact_id()").is_some() {
+                std::hint::spin_loop();
+            }
+        });
         let waiting = "FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
         let is_stalled = eventually(PATIENCE, || database.sql(&format!("SELECT count(*) {waiting}")) == "1");
         ends.store(true, Relaxed);

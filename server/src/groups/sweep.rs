@@ -36,7 +36,7 @@ pub fn may_be_former(node: &Node, keyspace: &mut Keyspace<'_>, keys: &[Key<'_>])
     }
     let Some(origin) = &node.origin else { return false };
     let groups = origin.groups();
-    suspects().any(|key| is_former(&groups, key.bytes(), keyspace.filled_by(key)))
+    suspects().any(|key| is_there_and_former(node, &groups, keyspace, key))
 }
 
 #[cold]
@@ -46,12 +46,16 @@ fn drop_former(node: &Node, keyspace: &mut Keyspace<'_>, keys: &[Key<'_>]) {
     for key in keys {
         // A copy is its owner's to tidy up.
         let is_own = node.roles.is_suspect(key.slot()) && node.roles.get(key.slot()).serves();
-        let filled_by = keyspace.filled_by(key);
-        let is_there = filled_by.is_some() || keyspace.peek(key).is_some();
-        if is_own && is_there && is_former(node, &groups, key.slot(), (key.db(), key.bytes()), filled_by) {
+        if is_own && is_there_and_former(node, &groups, keyspace, key) {
             drop_entry(node, keyspace, key);
         }
     }
+}
+
+fn is_there_and_former(node: &Node, groups: &Groups, keyspace: &mut Keyspace<'_>, key: &Key<'_>) -> bool {
+    let filled_by = keyspace.filled_by(key);
+    let is_there = filled_by.is_some() || keyspace.peek(key).is_some();
+    is_there && is_former(node, groups, key.slot(), (key.db(), key.bytes()), filled_by)
 }
 
 /// Whether an entry was loaded by a definition that is not its key's, or touched by a client before its group was called in.
