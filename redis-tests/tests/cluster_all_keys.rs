@@ -83,20 +83,13 @@ fn emptying_reaches_what_is_changing_hands() {
     };
     empty();
     for _ in 0..3 {
-        let joined = cluster.add();
+        cluster.add();
         let mut rounds = 0;
         while !cluster.is_settled() {
             empty();
             rounds += 1;
         }
-        let came = std::mem::take(&mut rounds);
-        cluster.nodes[joined].terminate();
-        while !cluster.nodes[joined].has_ended() {
-            empty();
-            rounds += 1;
-        }
-        println!("{came} times while a node came, {rounds} while it left");
-        cluster.await_settled();
+        println!("{rounds} times while a node came");
     }
 }
 
