@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use forebay_cluster::NodeId;
 use forebay_cluster::discovery::Discovery;
+use forebay_cluster::state::MAX_WEIGHT;
 use forebay_origin::{KafkaMechanism, KafkaTls, is_feed_name, parse_duration};
 use forebay_store::EvictionPolicy;
 
@@ -208,10 +209,10 @@ pub(super) fn copies(text: &str) -> Result<u8, Complaint> {
 
 /// In thousandths.
 pub(super) fn weight(text: &str) -> Result<u32, Complaint> {
-    const MOST: f64 = 1000.0;
-    let weight = text.parse::<f64>().ok().filter(|weight| (0.001..=MOST).contains(weight));
+    let most = f64::from(MAX_WEIGHT) / 1000.0;
+    let weight = text.parse::<f64>().ok().filter(|weight| (0.001..=most).contains(weight));
     let hint =
-        format!("write a number from 0.001 to {MOST}; a node of weight 2.0 takes twice as many slots as one of 1.0");
+        format!("write a number from 0.001 to {most}; a node of weight 2.0 takes twice as many slots as one of 1.0");
     weight
         .map(|weight| (weight * 1000.0).round() as u32)
         .ok_or_else(|| Complaint::new(format!("`{text}` is no weight"), hint))
