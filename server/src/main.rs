@@ -59,10 +59,8 @@ fn run(invocation: &Invocation, runtime: &Runtime) -> Result<ExitCode, Box<dyn E
             findings.advice.iter().for_each(|advice| eprintln!("{}", advice.as_warning()));
             Ok(if findings.faults.is_empty() { ExitCode::SUCCESS } else { complain(&findings.faults, 1) })
         }
-        Task::Cluster(task) => Ok(ended(runtime.block_on(administer::administer(task, config.peer_tls.as_ref())))),
-        Task::Groups(task) => {
-            Ok(ended(runtime.block_on(administer::administer_groups(task, config.peer_tls.as_ref()))))
-        }
+        Task::Cluster(action) => Ok(ended(runtime.block_on(administer::administer(action, config)))),
+        Task::Groups(action) => Ok(ended(runtime.block_on(administer::administer_groups(action, config)))),
         Task::Demo(options) => {
             runtime.block_on(demo::run(config, options, runtime.handle()))?;
             Ok(ExitCode::SUCCESS)
