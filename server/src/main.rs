@@ -109,7 +109,8 @@ async fn serve(config: &Config, background: &Handle) -> Result<ExitCode, StartEr
         signal = signals.next() => info!(signal, "asked to end"),
         () = node.gates.shutdown_requested() => info!("SHUTDOWN was called"),
         reason = expelled(&node) => {
-            error!("this node cannot be a member of its cluster: {reason}");
+            let part = if node.is_frontend() { "this frontend cannot follow" } else { "this node cannot be a member of" };
+            error!("{part} its cluster: {reason}");
             return Ok(ExitCode::FAILURE);
         }
     }
@@ -122,10 +123,10 @@ async fn serve(config: &Config, background: &Handle) -> Result<ExitCode, StartEr
     Ok(ExitCode::SUCCESS)
 }
 
-/// Waits until the node cannot be a member any more, which does not pass by itself. For ever, if it is alone.
+/// Waits until the node cannot be a member any more, or the frontend not follow, which does not pass by itself. For ever, if it is alone.
 async fn expelled(node: &Node) -> String {
-    let Some(member) = node.member() else { return std::future::pending().await };
-    let mut failures = member.membership.failure();
+    let Some(cluster) = &node.cluster else { return std::future::pending().await };
+    let mut failures = cluster.failure();
     match failures.wait_for(Option::is_some).await.as_deref() {
         Ok(Some(reason)) => reason.clone(),
         _ => std::future::pending().await,
