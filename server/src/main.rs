@@ -1,12 +1,13 @@
 //! The binary: reads the configuration, does the task, tells how it ended by the exit code.
 
 use std::error::Error;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use forebay::administer::{self, AdministerError};
 use forebay::app::{App, StartError};
-use forebay::check;
+use forebay::check::{self, Findings};
 use forebay::config::{Config, ConfigError, Invocation, Task};
 use forebay::demo;
 use forebay::logging;
@@ -55,7 +56,7 @@ fn run(invocation: &Invocation, runtime: &Runtime) -> Result<ExitCode, Box<dyn E
         Task::Node | Task::Frontend => Ok(runtime.block_on(serve(config, runtime.handle()))?),
         Task::Check => {
             let findings = runtime.block_on(check::check(config));
-            print!("{findings}");
+            show(&findings)?;
             findings.advice.iter().for_each(|advice| eprintln!("{}", advice.as_warning()));
             Ok(if findings.faults.is_empty() { ExitCode::SUCCESS } else { complain(&findings.faults, 1) })
         }
@@ -65,6 +66,14 @@ fn run(invocation: &Invocation, runtime: &Runtime) -> Result<ExitCode, Box<dyn E
             runtime.block_on(demo::run(config, options, runtime.handle()))?;
             Ok(ExitCode::SUCCESS)
         }
+    }
+}
+
+/// Prints what was found, to whoever reads it still.
+fn show(findings: &Findings<'_>) -> io::Result<()> {
+    match write!(io::stdout().lock(), "{findings}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
     }
 }
 

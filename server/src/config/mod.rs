@@ -136,6 +136,8 @@ pub struct Config {
     pub write_behind_max: u64,
     pub requirepass: Option<String>,
     pub tls: Option<TlsConfig>,
+    /// Whoever can reach the ports is trusted.
+    pub insecure: bool,
     pub debug_commands: DebugCommands,
     /// How long a drain waits for connections to end.
     pub grace: Duration,
@@ -279,7 +281,8 @@ impl Config {
         let tls = read_tls(reader);
         let part = Part::read(reader);
         let peer_tls = read_peer_tls(reader);
-        refuse_strangers(reader, doors.bind, requirepass.is_some() || tls.is_some());
+        let insecure = reader.value("insecure", parse::switch);
+        refuse_strangers(reader, doors.bind, insecure || requirepass.is_some() || tls.is_some());
         Config {
             file,
             node,
@@ -299,6 +302,7 @@ impl Config {
             write_behind_max: reader.value("write-behind-max", parse::size),
             requirepass,
             tls,
+            insecure,
             debug_commands: reader.value("enable-debug-command", parse::debug_commands),
             grace: reader.value("grace", parse::time),
             log: LogConfig {
@@ -306,6 +310,14 @@ impl Config {
                 format: reader.value("log-format", parse::log_format),
             },
         }
+    }
+}
+
+impl Config {
+    /// Whether the ports for nodes can be reached from outside, and ask nobody who he is: passwords and TLS are for clients.
+    pub fn trusts_strangers(&self) -> bool {
+        let has_peer_ports = self.part.member().is_some();
+        has_peer_ports && !self.doors.bind.is_loopback() && self.peer_tls.is_none() && !self.insecure
     }
 }
 
@@ -329,7 +341,7 @@ impl IdentityConfig {
         IdentityConfig {
             data_dir: reader.value("data-dir", parse::path_or_none),
             node_id: reader.optional("node-id", parse::node_id),
-            advertise: reader.optional("advertise", parse::text),
+            advertise: reader.optional("advertise", parse::host),
             zone: reader.optional("zone", parse::text),
         }
     }
@@ -567,8 +579,7 @@ fn refuse_strangers(reader: &mut Reader<'_>, bind: IpAddr, is_guarded: bool) {
     if reader.command_line.task.is_command() {
         return;
     }
-    let insecure = reader.value("insecure", parse::switch);
-    if !bind.is_loopback() && !is_guarded && !insecure {
+    if !bind.is_loopback() && !is_guarded {
         let problem = format!("{bind} can be reached from outside, and there is neither a password nor TLS");
         reader.refuse(
             "bind",

@@ -178,6 +178,21 @@ pub(super) fn origin_url(text: &str) -> Result<String, Complaint> {
     }
 }
 
+/// A host name or an address, by which others call this node.
+pub(super) fn host(text: &str) -> Result<String, Complaint> {
+    let hint = "write a name or an address without a port, such as node-1.internal or 10.0.0.7";
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let is_name = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    match bare.parse::<IpAddr>() {
+        Ok(all) if all.is_unspecified() => Err(Complaint::new(format!("`{text}` stands for all addresses"), hint)),
+        Ok(IpAddr::V4(_)) | Err(_) if bare != text => Err(Complaint::new(format!("`{text}` is no host"), hint)),
+        Ok(_) => Ok(text.to_owned()),
+        // The longest name of the DNS.
+        Err(_) if (1..=253).contains(&text.len()) && is_name(text) => Ok(text.to_owned()),
+        Err(_) => Err(Complaint::new(format!("`{text}` is no host"), hint)),
+    }
+}
+
 /// A node's host name or address, and its peer port.
 pub(super) fn host_and_port(text: &str) -> Result<String, Complaint> {
     let hint = "write HOST:PEER_PORT, such as 10.0.0.7:8001, and an IPv6 address in brackets";

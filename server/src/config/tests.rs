@@ -130,6 +130,29 @@ fn strangers_are_kept_out_unless_it_is_said() {
 }
 
 #[test]
+fn a_password_keeps_nobody_from_the_ports_of_nodes() {
+    let trusts = |arguments: &[&str]| {
+        config(&[&["--bind", "10.0.0.5", "--requirepass", "x"], arguments].concat(), &[]).trusts_strangers()
+    };
+    assert!(trusts(&[]));
+    assert!(!trusts(&["--insecure"]), "it was said that the network is trusted");
+    assert!(!trusts(&["--peer-port", "off"]));
+    assert!(!trusts(&["--peer-tls-cert", "c.pem", "--peer-tls-key", "k.pem", "--peer-tls-ca", "a.pem"]));
+    assert!(!config(&[], &[]).trusts_strangers());
+}
+
+#[test]
+fn what_others_are_told_is_a_host() {
+    for right in ["node-1.internal", "forebay_1", "10.0.0.7", "::1", "[2001:db8::1]"] {
+        assert_eq!(config(&["--advertise", right], &[]).identity.advertise.as_deref(), Some(right));
+    }
+    let long = "x".repeat(254);
+    for wrong in ["", "node-1:8001", "10.0.0.7:8001", "[::1]:8001", "[10.0.0.7]", "two words", "0.0.0.0", "::", &long] {
+        assert!(faults(&["--advertise", wrong], &[])[0].contains("without a port"), "{wrong}");
+    }
+}
+
+#[test]
 fn tls_needs_a_certificate_and_its_key() {
     assert!(faults(&["--tls-cert", "c.pem"], &[])[0].contains("--tls-key: it is missing"));
     assert!(faults(&["--tls-key", "k.pem"], &[])[0].contains("--tls-cert: it is missing"));
