@@ -6,6 +6,7 @@ mod cloud_map;
 mod dns;
 mod source;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -145,7 +146,10 @@ impl Seeds {
 }
 
 impl From<Vec<String>> for Seeds {
-    fn from(fixed: Vec<String>) -> Seeds {
+    /// Each once, however often it is listed.
+    fn from(mut fixed: Vec<String>) -> Seeds {
+        let mut known = HashSet::new();
+        fixed.retain(|seed| known.insert(seed.clone()));
         Seeds { fixed, source: None }
     }
 }
@@ -162,6 +166,13 @@ mod tests {
         let dns = |name: &str, port| Discovery::Dns { name: name.to_owned(), port };
         assert_eq!("dns:forebay.internal:9001".parse(), Ok(dns("forebay.internal", Some(9001))));
         assert_eq!("dns:forebay".parse(), Ok(dns("forebay", None)));
+    }
+
+    /// Who counts those that are other nodes counts this one's address once.
+    #[tokio::test]
+    async fn a_seed_that_is_listed_twice_is_one() {
+        let listed = ["b:1", "a:1", "b:1"].map(str::to_owned).to_vec();
+        assert_eq!(Seeds::from(listed).addresses().await, ["b:1", "a:1"]);
     }
 
     #[cfg(feature = "cloudmap")]

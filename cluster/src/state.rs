@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::slots::{MAX_COPIES, NodeNumber, PerSlot, SlotTable};
 use crate::topology::{NodeId, address};
 
+pub use apply::MAX_WEIGHT;
 pub use called_in::CalledIn;
 pub use change::{Applied, Change, Refusal};
 pub use slot_set::SlotSet;

@@ -136,6 +136,12 @@ impl Topology {
         self.nodes.len() == 1 && self.here == 0
     }
 
+    /// Whether another member is up, who could take what this process owns.
+    pub fn has_heir(&self) -> bool {
+        let here = self.number_here();
+        self.nodes.iter().any(|node| Some(node.number) != here && node.standing == Standing::Up)
+    }
+
     /// Who serves `slot`; nobody for a short while after its owner went down.
     ///
     /// # Panics
@@ -339,6 +345,19 @@ mod tests {
         let topology = Topology::of(&state, None);
         assert_eq!(topology.owner_of(0), None);
         assert_eq!(topology.owner_or_heir_of(0).map(|node| node.number), Some(number));
+    }
+
+    /// Who is being drained is not up itself, and has somebody to leave to all the same.
+    #[test]
+    fn an_heir_is_another_member_that_is_up() {
+        let mut state = ClusterState::new(ClusterId([1; 16]), 2);
+        let here = join(&mut state, 1);
+        assert!(!Topology::of(&state, Some(here)).has_heir());
+        let other = join(&mut state, 2);
+        assert!(Topology::of(&state, Some(here)).has_heir());
+        state.apply(Change::Drain { number: here });
+        assert!(Topology::of(&state, Some(here)).has_heir(), "it is being drained");
+        assert!(!Topology::of(&state, Some(other)).has_heir());
     }
 
     fn join(state: &mut ClusterState, node: u8) -> NodeNumber {

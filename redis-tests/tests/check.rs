@@ -244,3 +244,38 @@ fn sqlite_has_no_feeds() {
         checked.complaints
     );
 }
+
+/// What a node would read at its start, and end.
+#[test]
+fn files_and_seeds_that_a_node_could_not_use_are_told() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("empty.pem");
+    std::fs::write(&file, "").expect("a file");
+    let file = file.display().to_string();
+    let flags = ["--tls-cert", "--tls-key", "--peer-tls-cert", "--peer-tls-key", "--peer-tls-ca"];
+    let told = run(Command::new(forebay_binary()).arg("check").args(flags.into_iter().flat_map(|flag| [flag, &file])));
+    assert!(told.contains("error: --tls-cert:") && told.contains("error: --tls-key:"), "{told}");
+    assert!(told.contains("error: --peer-tls-cert") && told.contains("3 faults"), "{told}");
+    for wrong in [["--weight", "1000"], ["--advertise", "a:8001"], ["--discover", "nowhere"]] {
+        let told = run(Command::new(forebay_binary()).arg("check").args(wrong));
+        assert!(told.contains(&format!("error: {}:", wrong[0])), "{told}");
+    }
+    let told = run(Command::new(forebay_binary()).args(["check", "--peer-port", "off", "--join", "a:8001"]));
+    assert!(told.contains("error: --join: --peer-port is off"), "{told}");
+}
+
+/// As behind `head`.
+#[test]
+fn who_reads_no_more_is_not_complained_to() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let output = Command::new(forebay_binary()).arg("check").stdout(writer).output().expect("forebay runs");
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// What a command that fails complains of.
+fn run(command: &mut Command) -> String {
+    let output = command.output().expect("forebay runs");
+    assert!(!output.status.success(), "{command:?} finds nothing");
+    String::from_utf8(output.stderr).expect("text")
+}

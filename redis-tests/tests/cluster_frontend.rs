@@ -261,6 +261,26 @@ fn when_all_nodes_are_gone_it_says_so_and_recovers() {
     assert_eq!(door.command("GET again"), Reply::bulk("x"));
 }
 
+/// All nodes are replaced without their disks, as tasks without volumes are: what they form then is another cluster.
+#[test]
+fn when_another_cluster_is_in_the_place_of_its_own_it_says_so_and_ends() {
+    let (mut cluster, frontend) = cluster_with_frontend(ClusterOptions::default());
+    assert_eq!(cluster.frontends[frontend].connect().command("SET lost x"), Reply::ok());
+    cluster.nodes.iter_mut().for_each(Node::kill);
+    cluster.nodes.iter_mut().for_each(Node::wipe);
+    cluster.nodes.iter_mut().for_each(Node::start);
+    cluster.await_settled();
+    let says_so = |node: &Node| node.unreadiness().is_some_and(|why| why.contains("is of another cluster"));
+    assert!(eventually(PATIENCE, || says_so(&cluster.frontends[frontend])), "/ready does not say why");
+    assert!(!cluster.frontends[frontend].await_end().success(), "that is no good end");
+    let output = cluster.frontends[frontend].output();
+    assert!(output.contains("this frontend cannot follow its cluster") && output.contains("hint:"), "{output}");
+    cluster.frontends[frontend].restart();
+    let mut door = cluster.frontends[frontend].connect();
+    assert_eq!(door.command("GET lost"), Reply::NilBulk);
+    assert_eq!(door.command("SET again x"), Reply::ok());
+}
+
 // ---- starts and ends ----------------------------------------------------------------------------
 
 #[test]

@@ -168,12 +168,19 @@ fn mistakes_are_named_and_change_nothing() {
     assert!(nobody.contains("--node names the peer port"), "{nobody}");
 }
 
-/// A node that is alone of three cannot have anything agreed on.
+/// A node that is alone of three cannot have anything agreed on; nor does it know whether what it knows is still so.
 fn refused_alone(cluster: &mut Cluster) {
-    let file = write(cluster, &groups("new", ""));
-    let told = cluster.forebay(0, &["groups", "apply", &file]).expect_err("a minority has agreed on something");
-    assert!(told.contains("leader") || told.contains("not known whether"), "{told}");
-    assert!(told.contains("hint:"), "{told}");
+    let same = groups("new", "").replace("FROM things", "FROM thngs");
+    for text in [groups("new", ""), same] {
+        let file = write(cluster, &text);
+        let told = cluster.forebay(0, &["groups", "apply", "--unchecked", &file]);
+        let told = told.expect_err("a minority has agreed on something");
+        assert!(told.contains("leader") || told.contains("not known whether"), "{told}");
+        assert!(told.contains("hint:"), "{told}");
+    }
+    let status = cluster.command(0, &["status"]).expect_err("a node that is cut off is healthy");
+    assert!(status.starts_with("this node has no touch with its cluster: what follows may be old\n"), "{status}");
+    assert!(status.contains(" up ") && status.contains("is cut off"), "{status}");
 }
 
 // ---- what all of them use -----------------------------------------------------------------------

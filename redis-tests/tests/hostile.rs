@@ -48,6 +48,24 @@ const MISTAKES: &[(&str, &str)] = &[
     ("APPEND hash x", "WRONGTYPE Operation against a key holding the wrong kind of value"),
 ];
 
+/// A password is for clients: that the ports of nodes ask for none is said once, where it matters.
+#[test]
+fn ports_of_nodes_that_strangers_can_reach_are_told_of() {
+    let start = |args: &str| {
+        let args = args.split_whitespace().map(str::to_owned).collect();
+        let options = ForebayOptions { args, bind: Some("0.0.0.0".to_owned()), ..ForebayOptions::default() };
+        let mut server = Forebay::start(options).unwrap_or_else(|error| panic!("{error}"));
+        let has_started = || server.process().output().contains("the doors are open");
+        assert!(eventually(PATIENCE, has_started), "it does not say that it has started");
+        (server.process().output(), server.ports())
+    };
+    let (output, ports) = start("--requirepass secret");
+    let words = format!("at port {} (nodes) or {} (Raft) can read and write every key", ports.peer, ports.raft);
+    assert_eq!(output.matches(&words).count(), 1, "{output}");
+    let (output, _) = start("--requirepass secret --insecure");
+    assert!(!output.contains("can read and write every key"), "{output}");
+}
+
 #[test]
 fn mistakes_get_errors_and_cost_nobody_else_anything() {
     let server = Forebay::start(ForebayOptions::default()).unwrap_or_else(|error| panic!("{error}"));

@@ -1,21 +1,24 @@
 //! `forebay cluster` and `forebay groups`: looking at a running cluster, and changing it.
 
+mod drain;
 mod groups;
 
 use std::io::{self, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use forebay_cluster::membership::Status;
 use forebay_cluster::membership::admin::{Admin, AdminError};
 use forebay_cluster::state::{Applied, Change, ClusterState, Member, Standing};
 use forebay_cluster::{NodeNumber, PeerTls, PeerTlsError, PeerTlsFiles};
 use forebay_origin::Fault;
 
-use crate::config::{ClusterAction, ClusterTask};
+use crate::config::{ClusterAction, Config};
 
 pub use groups::administer_groups;
 
-/// Between two looks at how far a drain has come.
-const LOOK: Duration = Duration::from_millis(250);
+/// How long a node may be without touch while another leader is found.
+const ELECTION: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Why the cluster was not asked, or did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -31,17 +34,20 @@ pub enum AdministerError {
     Faults(Vec<Fault>),
     #[error("{0}")]
     Refused(String),
+    /// What was told may be old.
+    #[error("{node} is cut off: another node may know more (--node)")]
+    CutOff { node: String },
 }
 
 /// Does the task, and prints what came of it.
 ///
 /// # Errors
-/// When no node answers, or the cluster refuses.
-pub async fn administer(task: &ClusterTask, tls: Option<&PeerTlsFiles>) -> Result<(), AdministerError> {
-    let admin = connect(&task.node, tls)?;
-    match &task.action {
-        ClusterAction::Status => show(&admin).await,
-        ClusterAction::Drain { node } => drain(&admin, node).await,
+/// When no node answers, the one that does is cut off from the others, or the cluster refuses.
+pub async fn administer(action: &ClusterAction, config: &Config) -> Result<(), AdministerError> {
+    let admin = connect(&config.node, config.peer_tls.as_ref())?;
+    match action {
+        ClusterAction::Status => show(&admin, &config.node).await,
+        ClusterAction::Drain { node } => drain::drain(&admin, node).await,
         ClusterAction::Undrain { node } => {
             let number = admin.find(node).await?.number;
             tell(&admin.propose(Change::Undrain { number }).await?)
@@ -65,19 +71,50 @@ fn tell(applied: &Applied) -> Result<(), AdministerError> {
     Ok(writeln!(io::stdout(), "{said}")?)
 }
 
-async fn show(admin: &Admin) -> Result<(), AdministerError> {
-    let status = admin.status().await?;
+async fn show(admin: &Admin, node: &str) -> Result<(), AdministerError> {
+    let status = settled_status(admin).await?;
     let mut out = io::stdout().lock();
+    let is_cut_off = !has_touch(&status);
+    if is_cut_off {
+        writeln!(out, "this node has no touch with its cluster: what follows may be old")?;
+    }
+    summarise(&status, &mut out)?;
+    list(&status, &mut out)?;
+    if is_cut_off { Err(AdministerError::CutOff { node: node.to_owned() }) } else { Ok(()) }
+}
+
+/// What the node knows. One without touch is asked again for a moment: when a leader dies, all are.
+async fn settled_status(admin: &Admin) -> Result<Status, AdminError> {
+    let began = Instant::now();
+    loop {
+        let status = admin.status().await?;
+        if has_touch(&status) || began.elapsed() >= ELECTION {
+            return Ok(status);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Whether the node learns what the others agree on: it holds a lease then, which the leader renews.
+fn has_touch(status: &Status) -> bool {
+    status.lease.is_none_or(|left| !left.is_zero())
+}
+
+fn summarise(status: &Status, out: &mut impl Write) -> io::Result<()> {
     let state = &status.state;
     let (moving, orphaned) = (moving(state), state.orphaned().count());
     writeln!(out, "cluster {}, epoch {}, {} copies of each slot", state.cluster(), state.epoch(), state.copies())?;
     writeln!(out, "this node: {}", status.phase)?;
     match (orphaned, moving) {
-        (0, 0) => writeln!(out, "every slot is where it is to be")?,
+        (0, 0) => writeln!(out, "every slot is where it is to be"),
         (orphaned, moving) => {
-            writeln!(out, "{moving} copies of slots are on their way, {orphaned} slots have no owner just now")?
+            writeln!(out, "{moving} copies of slots are on their way, {orphaned} slots have no owner just now")
         }
     }
+}
+
+fn list(status: &Status, out: &mut impl Write) -> io::Result<()> {
+    let state = &status.state;
     writeln!(out)?;
     writeln!(
         out,
@@ -103,44 +140,6 @@ async fn show(admin: &Admin) -> Result<(), AdministerError> {
     Ok(())
 }
 
-/// Waits until the node holds nothing any more, and tells how far it has come.
-async fn drain(admin: &Admin, node: &str) -> Result<(), AdministerError> {
-    let number = admin.find(node).await?.number;
-    let applied = admin.drain(node).await?;
-    let mut told = usize::MAX;
-    let mut has_begun = false;
-    loop {
-        let state = admin.status().await?.state;
-        let (owned, copied) = held(&state, number);
-        has_begun |= has_drain_begun(&applied, &state, number);
-        if has_begun && is_to_stay(&state, number) {
-            return Err(AdministerError::Refused(format!(
-                "node {number} was undrained meanwhile, and keeps what it holds\n  hint: drain it again if it is to go"
-            )));
-        }
-        let is_drained = state.member(number).is_none_or(|member| member.standing == Standing::Drained);
-        if owned + copied != told {
-            told = owned + copied;
-            writeln!(io::stdout(), "node {number} owns {owned} slots and has copies of {copied}")?;
-        }
-        if is_drained {
-            return Ok(writeln!(io::stdout(), "node {number} holds nothing any more: it may be stopped and removed")?);
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
-/// Whether the state of the node that is asked, which may be a little behind the leader's, has the drain.
-fn has_drain_begun(applied: &Applied, state: &ClusterState, number: NodeNumber) -> bool {
-    let is_as_far = matches!(applied, Applied::Done { epoch } if state.epoch() >= *epoch);
-    is_as_far || !is_to_stay(state, number)
-}
-
-/// Whether a member is neither drained nor on the way to it.
-fn is_to_stay(state: &ClusterState, number: NodeNumber) -> bool {
-    state.member(number).is_some_and(|member| !matches!(member.standing, Standing::Draining | Standing::Drained))
-}
-
 /// How many slots a member owns, and of how many it has a copy or is being sent one.
 fn held(state: &ClusterState, number: NodeNumber) -> (usize, usize) {
     let owned = state.slots().filter(|(_, slot)| slot.owner == Some(number)).count();
@@ -160,45 +159,5 @@ fn word(standing: Standing) -> &'static str {
         Standing::Lost => "lost",
         Standing::Draining => "draining",
         Standing::Drained => "drained",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use forebay_cluster::{ClusterId, Description, Incarnation, NodeId};
-
-    #[test]
-    fn a_drain_that_was_taken_back_is_told_from_one_that_is_not_seen_yet() {
-        let mut state = ClusterState::new(ClusterId([1; 16]), 2);
-        let numbers: Vec<_> = (1..=2).map(|node| join(&mut state, node)).collect();
-        let before = state.clone();
-        let number = numbers[0];
-        let applied = state.apply(Change::Drain { number });
-        assert!(!has_drain_begun(&applied, &before, number), "the node that is asked is behind");
-        assert!(has_drain_begun(&applied, &state, number) && !is_to_stay(&state, number));
-        assert!(has_drain_begun(&Applied::Unchanged, &state, number), "somebody else had it drained");
-        state.apply(Change::Undrain { number });
-        assert!(has_drain_begun(&applied, &state, number) && is_to_stay(&state, number));
-        assert!(!is_to_stay(&state, NodeNumber(9)), "it was removed");
-    }
-
-    fn join(state: &mut ClusterState, node: u8) -> NodeNumber {
-        let description = Description {
-            id: NodeId::from_bytes([node; 20]),
-            host: "127.0.0.1".to_owned(),
-            open_port: 6379,
-            direct_port: 0,
-            http_port: 0,
-            peer_port: 8001,
-            raft_port: 7000,
-            zone: None,
-            weight: 1000,
-            version: "test".to_owned(),
-        };
-        match state.apply(Change::Join { description, incarnation: Incarnation(1) }) {
-            Applied::Joined { number, .. } => number,
-            other => panic!("it may join: {other:?}"),
-        }
     }
 }

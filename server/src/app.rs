@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::cluster::{Cluster, Met, look_on, meet, outside};
@@ -30,7 +30,7 @@ use crate::freshness;
 use crate::front::{http, peer, resp};
 use crate::housekeeping;
 use crate::identity::Identity;
-use crate::listeners::{Listeners, port_of};
+use crate::listeners::{ClusterListeners, Listeners, port_of};
 use crate::node::Node;
 use crate::reclaim::Reclaimer;
 use crate::roles::{Role, Roles};
@@ -90,6 +90,9 @@ impl App {
     /// When a port is taken, the data directory or the origin's configuration is bad, or the system has no threads to give.
     pub async fn start(config: &Config, background: &Handle) -> Result<App, StartError> {
         let mut listeners = Listeners::bind(&config.doors, config.part.member()).map_err(StartError::Faults)?;
+        if let Some(doors) = listeners.cluster.as_ref().filter(|_| config.trusts_strangers()) {
+            warn_of_strangers(config.doors.bind, doors);
+        }
         let who = Who::find(config).await?;
         let ports = Ports::of(&listeners);
         let tls = config.tls.as_ref().map(tls::acceptor).transpose().map_err(StartError::Faults)?;
@@ -178,7 +181,7 @@ impl App {
             metrics_port = self.ports.metrics,
             threads = identity.worker_threads,
             groups = origin.as_ref().map(|origin| origin.groups().len()),
-            "ready"
+            "the doors are open"
         );
     }
 }
@@ -193,6 +196,16 @@ impl Ports {
             peer: listeners.cluster.as_ref().map(|doors| port_of(&doors.peer)),
         }
     }
+}
+
+/// Those who are kept out elsewhere by a password.
+fn warn_of_strangers(bind: IpAddr, doors: &ClusterListeners) {
+    let (peer, raft) = (port_of(&doors.peer), port_of(&doors.raft));
+    warn!(
+        "whoever can reach {bind} at port {peer} (nodes) or {raft} (Raft) can read and write every key without a password, and remove nodes: give \
+         --peer-tls-cert, --peer-tls-key and --peer-tls-ca, or let nobody but nodes and frontends reach these ports (a firewall, a security \
+         group). --insecure says that this is so"
+    );
 }
 
 async fn start_origin(config: &Config) -> Result<Option<Arc<Origin>>, Vec<Fault>> {

@@ -16,28 +16,42 @@ pub enum DataDirError {
     Io { path: PathBuf, source: io::Error },
     #[error("{path} holds no node id ({problem})\n  hint: restore the file, or remove it to start as a new node")]
     Corrupt { path: PathBuf, problem: String },
+    #[error(
+        "{path} has the identity {kept}, and --node-id says {given}\n  hint: leave --node-id away to be the node that this directory is of, \
+         or give --data-dir another one"
+    )]
+    Another { path: PathBuf, kept: NodeId, given: NodeId },
 }
 
-/// The identity that is kept in `directory`. On the first start both are created, the identity by `new`.
+/// The identity that is kept in `directory`. On the first start both are created: the identity is the one that was `given`, or is made by
+/// `new`.
 ///
 /// # Errors
-/// When the directory cannot be used, or the file holds something else than an identity.
-pub fn node_id(directory: &Path, new: impl FnOnce() -> NodeId) -> Result<NodeId, DataDirError> {
+/// When the directory cannot be used, or the file holds another identity than was given, or something else.
+pub fn node_id(directory: &Path, given: Option<&NodeId>, new: impl FnOnce() -> NodeId) -> Result<NodeId, DataDirError> {
     create(directory)?;
     let path = directory.join(NODE_ID_FILE);
     match fs::read(&path) {
-        Ok(bytes) => parse(&bytes).map_err(|problem| DataDirError::Corrupt { path, problem }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => keep(directory, &path, new()),
+        Ok(bytes) => kept(path, &bytes, given),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            keep(directory, &path, given.cloned().unwrap_or_else(new))
+        }
         Err(source) => Err(DataDirError::Io { path, source }),
     }
 }
 
 /// Creates the directory, if it is not there.
-///
-/// # Errors
-/// When that cannot be done.
-pub fn create(directory: &Path) -> Result<(), DataDirError> {
+fn create(directory: &Path) -> Result<(), DataDirError> {
     fs::create_dir_all(directory).map_err(|source| DataDirError::Io { path: directory.to_owned(), source })
+}
+
+/// What the file holds, if that is the identity that was given or none was.
+fn kept(path: PathBuf, bytes: &[u8], given: Option<&NodeId>) -> Result<NodeId, DataDirError> {
+    match (parse(bytes), given) {
+        (Err(problem), _) => Err(DataDirError::Corrupt { path, problem }),
+        (Ok(kept), Some(given)) if kept != *given => Err(DataDirError::Another { path, kept, given: given.clone() }),
+        (Ok(kept), _) => Ok(kept),
+    }
 }
 
 fn parse(bytes: &[u8]) -> Result<NodeId, String> {
@@ -67,8 +81,21 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let inner = directory.path().join("deep/er");
         let [first, second] = [1, 2].map(|byte| NodeId::from_bytes([byte; 20]));
-        assert_eq!(node_id(&inner, || first.clone()).expect("created"), first);
-        assert_eq!(node_id(&inner, || second).expect("read"), first);
+        assert_eq!(node_id(&inner, None, || first.clone()).expect("created"), first);
+        assert_eq!(node_id(&inner, None, || second.clone()).expect("read"), first);
+        assert_eq!(node_id(&inner, Some(&first), || second.clone()).expect("the same"), first);
+    }
+
+    #[test]
+    fn an_identity_that_is_given_is_kept_and_no_other_one_is_taken() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let [first, second] = [1, 2].map(|byte| NodeId::from_bytes([byte; 20]));
+        let at = |given: Option<&NodeId>| node_id(directory.path(), given, || unreachable!("one is given or kept"));
+        assert_eq!(at(Some(&first)).expect("created"), first);
+        assert_eq!(at(None).expect("read"), first);
+        let error = at(Some(&second)).expect_err("another one").to_string();
+        assert!([first.as_str(), second.as_str(), "hint:"].iter().all(|word| error.contains(word)), "{error}");
+        assert_eq!(at(None).expect("as it was"), first);
     }
 
     #[test]
@@ -76,7 +103,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         for content in [&b"not an id"[..], b"", b"\xff\xfe", &[b'a'; 39]] {
             fs::write(directory.path().join(NODE_ID_FILE), content).expect("written");
-            let error = node_id(directory.path(), || unreachable!("there is a file")).expect_err("corrupt").to_string();
+            let error =
+                node_id(directory.path(), None, || unreachable!("there is a file")).expect_err("corrupt").to_string();
             assert!(error.contains("node-id") && error.contains("hint:"), "{error}");
             assert_eq!(fs::read(directory.path().join(NODE_ID_FILE)).expect("still there"), content);
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use forebay_cluster::{SLOT_COUNT, Standing};
+use forebay_cluster::SLOT_COUNT;
 use tracing::{info, warn};
 
 use crate::app::App;
@@ -96,8 +96,7 @@ impl App {
 /// Gives what this node owns to those who hold copies, so that nobody need miss it.
 async fn leave(node: &Node) {
     let Some(member) = node.member() else { return };
-    let is_alone = node.topology.load().nodes().iter().filter(|node| node.standing == Standing::Up).count() < 2;
-    if is_alone {
+    if !node.topology.load().has_heir() {
         return;
     }
     let mut changes = node.changes.subscribe();

@@ -1,12 +1,13 @@
 //! The binary: reads the configuration, does the task, tells how it ended by the exit code.
 
 use std::error::Error;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use forebay::administer::{self, AdministerError};
 use forebay::app::{App, StartError};
-use forebay::check;
+use forebay::check::{self, Findings};
 use forebay::config::{Config, ConfigError, Invocation, Task};
 use forebay::demo;
 use forebay::logging;
@@ -55,18 +56,24 @@ fn run(invocation: &Invocation, runtime: &Runtime) -> Result<ExitCode, Box<dyn E
         Task::Node | Task::Frontend => Ok(runtime.block_on(serve(config, runtime.handle()))?),
         Task::Check => {
             let findings = runtime.block_on(check::check(config));
-            print!("{findings}");
+            show(&findings)?;
             findings.advice.iter().for_each(|advice| eprintln!("{}", advice.as_warning()));
             Ok(if findings.faults.is_empty() { ExitCode::SUCCESS } else { complain(&findings.faults, 1) })
         }
-        Task::Cluster(task) => Ok(ended(runtime.block_on(administer::administer(task, config.peer_tls.as_ref())))),
-        Task::Groups(task) => {
-            Ok(ended(runtime.block_on(administer::administer_groups(task, config.peer_tls.as_ref()))))
-        }
+        Task::Cluster(action) => Ok(ended(runtime.block_on(administer::administer(action, config)))),
+        Task::Groups(action) => Ok(ended(runtime.block_on(administer::administer_groups(action, config)))),
         Task::Demo(options) => {
             runtime.block_on(demo::run(config, options, runtime.handle()))?;
             Ok(ExitCode::SUCCESS)
         }
+    }
+}
+
+/// Prints what was found, to whoever reads it still.
+fn show(findings: &Findings<'_>) -> io::Result<()> {
+    match write!(io::stdout().lock(), "{findings}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
     }
 }
 
@@ -111,7 +118,8 @@ async fn serve(config: &Config, background: &Handle) -> Result<ExitCode, StartEr
         signal = signals.next() => info!(signal, "asked to end"),
         () = node.gates.shutdown_requested() => info!("SHUTDOWN was called"),
         reason = expelled(&node) => {
-            error!("this node cannot be a member of its cluster: {reason}");
+            let part = if node.is_frontend() { "this frontend cannot follow" } else { "this node cannot be a member of" };
+            error!("{part} its cluster: {reason}");
             return Ok(ExitCode::FAILURE);
         }
     }
@@ -124,10 +132,10 @@ async fn serve(config: &Config, background: &Handle) -> Result<ExitCode, StartEr
     Ok(ExitCode::SUCCESS)
 }
 
-/// Waits until the node cannot be a member any more, which does not pass by itself. For ever, if it is alone.
+/// Waits until the node cannot be a member any more, or the frontend not follow, which does not pass by itself. For ever, if it is alone.
 async fn expelled(node: &Node) -> String {
-    let Some(member) = node.member() else { return std::future::pending().await };
-    let mut failures = member.membership.failure();
+    let Some(cluster) = &node.cluster else { return std::future::pending().await };
+    let mut failures = cluster.failure();
     match failures.wait_for(Option::is_some).await.as_deref() {
         Ok(Some(reason)) => reason.clone(),
         _ => std::future::pending().await,

@@ -20,22 +20,19 @@ pub struct Who {
 }
 
 impl Who {
-    /// What was configured goes first. The identity is then that of the data directory, which holds the log that was written under it;
+    /// What was configured goes first, and is kept. The identity is otherwise that of the data directory, which holds the log that was written
+    /// under it;
     /// a new one comes from the ECS task, so that it is the same after the task's processes and disk were replaced, or is drawn by lot.
     ///
     /// # Errors
-    /// When the data directory cannot be used.
+    /// When the data directory cannot be used, or is another node's.
     pub async fn find(config: &Config) -> Result<Who, DataDirError> {
         let task = task(config).await;
         let IdentityConfig { data_dir, node_id, advertise, zone } = &config.identity;
         let new = || task.as_ref().map_or_else(|| NodeId::from_bytes(rand::random()), |task| task.node_id.clone());
         let id = match (node_id, data_dir) {
             (Some(id), None) => id.clone(),
-            (Some(id), Some(directory)) => {
-                data_dir::create(directory)?;
-                id.clone()
-            }
-            (None, Some(directory)) => data_dir::node_id(directory, new)?,
+            (given, Some(directory)) => data_dir::node_id(directory, given.as_ref(), new)?,
             (None, None) => new(),
         };
         let address = task.as_ref().and_then(|task| task.address);

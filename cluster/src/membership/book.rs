@@ -51,11 +51,10 @@ impl Book {
         self.places.read().get(&number).map(|place| place.peer.clone())
     }
 
-    /// Whether the member has been away for so long that its seat was given to others.
-    pub(super) fn is_lost(&self, number: NodeNumber) -> bool {
+    /// How the member stands.
+    pub(super) fn standing(&self, number: NodeNumber) -> Option<Standing> {
         let state = self.state.read();
-        let member = state.as_ref().and_then(|state| state.member(number));
-        member.is_some_and(|member| member.standing == Standing::Lost)
+        state.as_ref().and_then(|state| state.member(number)).map(|member| member.standing)
     }
 
     /// Both ports of all nodes that are known.

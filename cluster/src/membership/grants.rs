@@ -56,6 +56,8 @@ pub(super) struct Grants {
     condemned: HashMap<(NodeNumber, Incarnation), Instant>,
     down_since: HashMap<NodeNumber, Instant>,
     lost_since: HashMap<NodeNumber, Instant>,
+    /// Since when nothing was heard of those that were drained: a node that was stopped then stays drained, and is neither down nor lost.
+    drained_since: HashMap<NodeNumber, Instant>,
     looked: Instant,
     /// Another member may be there soon.
     expects_others: bool,
@@ -78,6 +80,7 @@ impl Grants {
             condemned: HashMap::new(),
             down_since: HashMap::new(),
             lost_since: HashMap::new(),
+            drained_since: HashMap::new(),
             looked: now,
             expects_others: false,
         }
@@ -91,6 +94,7 @@ impl Grants {
             self.condemned.clear();
             self.down_since.clear();
             self.lost_since.clear();
+            self.drained_since.clear();
             self.expects_others = false;
         }
         // A leader that was asleep has heard nobody, and knows nothing from that.
@@ -111,6 +115,7 @@ impl Grants {
         }
         note(&mut self.down_since, state, Standing::Down, now);
         note(&mut self.lost_since, state, Standing::Lost, now);
+        note(&mut self.drained_since, state, Standing::Drained, now);
     }
 
     /// A member that serves by the state of `epoch` asks for a lease.
@@ -137,6 +142,7 @@ impl Grants {
             return Verdict::NotNow;
         }
         self.heard.insert(number, Contact { incarnation, at: now, has_called: true });
+        self.drained_since.entry(number).and_modify(|since| *since = now);
         // What it serves by may be older than what took its slots.
         if epoch < member.since_epoch { Verdict::NotNow } else { Verdict::Granted }
     }
@@ -197,9 +203,10 @@ impl Grants {
         older(&self.down_since, self.timing.lose_after, now)
     }
 
-    /// The members that were lost for so long that nobody is to count on them any more.
+    /// The members that were lost, or drained and silent, for so long that nobody is to count on them any more.
     pub(super) fn forgotten(&self, now: Instant) -> Vec<NodeNumber> {
-        older(&self.lost_since, self.timing.remove_after, now)
+        let away = [&self.lost_since, &self.drained_since];
+        away.into_iter().flat_map(|since| older(since, self.timing.remove_after, now)).collect()
     }
 
     /// How long ago each member called.
@@ -384,6 +391,24 @@ mod tests {
         assert_eq!(scene.grants.forgotten(scene.now), []);
         scene.pass(Duration::from_millis(50));
         assert_eq!(scene.grants.forgotten(scene.now), [NodeNumber(2)]);
+    }
+
+    #[test]
+    fn who_was_drained_and_stopped_is_forgotten_and_who_runs_on_is_not() {
+        let mut scene = Scene::new();
+        let wait = Duration::from_secs(2);
+        scene.grants.timing.remove_after = wait;
+        scene.state.apply(Change::Drain { number: NodeNumber(2) });
+        scene.state.apply(Change::Down { number: NodeNumber(2), incarnation: FIRST });
+        scene.pass(wait);
+        assert_eq!(scene.renew(LEADS), Verdict::Granted, "it runs still");
+        scene.pass(wait - Duration::from_millis(50));
+        assert_eq!(scene.grants.forgotten(scene.now), []);
+        scene.pass(Duration::from_millis(50));
+        assert_eq!(scene.grants.forgotten(scene.now), [NodeNumber(2)]);
+        scene.state.apply(Change::Undrain { number: NodeNumber(2) });
+        scene.pass(Duration::from_millis(50));
+        assert_eq!(scene.grants.forgotten(scene.now), [], "it is wanted again");
     }
 
     #[test]

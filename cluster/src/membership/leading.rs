@@ -67,7 +67,7 @@ impl Node {
             }
             Change::Lose { number } => tracing::warn!("cluster: node {number} is given up for lost"),
             Change::Remove { number } => {
-                tracing::warn!("cluster: node {number} is removed: it was lost for {:?}", self.timing.remove_after)
+                tracing::warn!("cluster: node {number} is removed: it was away for {:?}", self.timing.remove_after)
             }
             _ => {}
         }

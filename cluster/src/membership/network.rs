@@ -24,7 +24,7 @@ use super::book::Book;
 use super::channels::Channels;
 use super::raft::{Snapshot, Types, Vote, number_of};
 use super::wire::{self, MAX_MESSAGE};
-use crate::state::ClusterId;
+use crate::state::{ClusterId, Standing};
 
 /// What all connections of a node share.
 #[derive(Clone)]
@@ -42,6 +42,8 @@ pub(super) struct Line {
     first_known: String,
     /// When it was last called as a follower.
     called: Option<Instant>,
+    /// Since when no such call was answered.
+    silent_since: Option<Instant>,
 }
 
 /// How long a follower may take to write entries.
@@ -50,6 +52,9 @@ const APPEND_TIMEOUT: Duration = Duration::from_secs(1);
 /// A member that is lost stays one of Raft's, so that it learns of its cluster when it can be reached again; until then it is called this often.
 const LOST_PAUSE: Duration = Duration::from_secs(5);
 
+/// Who was drained and has not answered for so long, as long as others are down before they are lost, is called as seldom.
+const LOSE_AFTER: Duration = Duration::from_secs(60);
+
 /// Pauses between attempts to reach a node that is not there.
 const PAUSES_MS: [u64; 4] = [50, 100, 200, 400];
 
@@ -57,7 +62,7 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = Line;
 
     async fn new_client(&mut self, target: u64, node: &BasicNode) -> Line {
-        Line { network: self.clone(), to: target, first_known: node.addr.clone(), called: None }
+        Line { network: self.clone(), to: target, first_known: node.addr.clone(), called: None, silent_since: None }
     }
 }
 
@@ -69,11 +74,26 @@ impl Line {
     /// Whether it is to be called now.
     fn is_due(&mut self, now: Instant) -> bool {
         let is_early = self.called.is_some_and(|called| now.saturating_duration_since(called) < LOST_PAUSE);
-        let is_due = !is_early || !self.network.book.is_lost(number_of(self.to));
+        let is_due = !is_early || !self.is_away(now);
         if is_due {
             self.called = Some(now);
         }
         is_due
+    }
+
+    /// Whether its seat was given to others long ago, so that nobody waits for it.
+    fn is_away(&self, now: Instant) -> bool {
+        let is_silent = || self.silent_since.is_some_and(|since| now.saturating_duration_since(since) >= LOSE_AFTER);
+        match self.network.book.standing(number_of(self.to)) {
+            Some(Standing::Lost) => true,
+            Some(Standing::Drained) => is_silent(),
+            _ => false,
+        }
+    }
+
+    /// Takes note of whether a call was answered.
+    fn note(&mut self, is_answered: bool, now: Instant) {
+        self.silent_since = if is_answered { None } else { self.silent_since.or(Some(now)) };
     }
 
     fn client(&self, address: &str) -> Result<RaftClient<Channel>, Status> {
@@ -131,12 +151,14 @@ impl RaftNetworkV2<Types> for Line {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
         if !self.is_due(Instant::now()) {
-            return Err(unreachable(format!("it is lost, and called every {LOST_PAUSE:?}")));
+            return Err(unreachable(format!("it is away, and called every {LOST_PAUSE:?}")));
         }
         // openraft gives both a heartbeat's time. Entries must get onto a disk.
         let timeout =
             if request.entries.is_empty() { option.hard_ttl() } else { option.hard_ttl().max(APPEND_TIMEOUT) };
-        self.call(&request, timeout, |mut client, call| async move { client.append(call).await }).await
+        let answer = self.call(&request, timeout, |mut client, call| async move { client.append(call).await }).await;
+        self.note(answer.is_ok(), Instant::now());
+        answer
     }
 
     async fn vote(
@@ -193,28 +215,59 @@ mod tests {
     use crate::slots::NodeNumber;
     use crate::state::{Change, ClusterState, Incarnation};
 
+    /// Calls to the one member of a cluster.
+    struct Scene {
+        state: ClusterState,
+        line: Line,
+    }
+
+    const JOIN: fn() -> Change = || Change::Join { description: description(1), incarnation: Incarnation(1) };
+    const DOWN: Change = Change::Down { number: NodeNumber(1), incarnation: Incarnation(1) };
+
+    impl Scene {
+        fn new() -> Scene {
+            let state = ClusterState::new(ClusterId([1; 16]), 2);
+            let network =
+                Network { cluster: state.cluster(), channels: Arc::new(Channels::new(None)), book: Arc::default() };
+            let line = Line { network, to: 1, first_known: "127.0.0.1:1".to_owned(), called: None, silent_since: None };
+            let mut scene = Scene { state, line };
+            scene.follow(JOIN());
+            scene
+        }
+
+        fn follow(&mut self, change: Change) {
+            self.state.apply(change);
+            self.line.network.book.follow(&Arc::new(self.state.clone()));
+        }
+    }
+
     #[test]
     fn who_is_lost_is_called_seldom_until_it_is_back() {
-        let (number, incarnation) = (NodeNumber(1), Incarnation(1));
-        let mut state = ClusterState::new(ClusterId([1; 16]), 2);
-        let join = Change::Join { description: description(1), incarnation };
-        state.apply(join.clone());
-        let network =
-            Network { cluster: state.cluster(), channels: Arc::new(Channels::new(None)), book: Arc::default() };
-        let book = Arc::clone(&network.book);
-        let mut line = Line { network, to: 1, first_known: "127.0.0.1:1".to_owned(), called: None };
-        let now = Instant::now();
-        let mut follow = |change| {
-            state.apply(change);
-            book.follow(&Arc::new(state.clone()));
-        };
-        follow(Change::Down { number, incarnation });
-        assert!(line.is_due(now) && line.is_due(now), "it may be back any moment");
-        follow(Change::Lose { number });
-        assert!(!line.is_due(now + LOST_PAUSE / 2));
-        assert!(line.is_due(now + LOST_PAUSE));
-        assert!(!line.is_due(now + LOST_PAUSE));
-        follow(join);
-        assert!(line.is_due(now + LOST_PAUSE));
+        let (mut scene, now) = (Scene::new(), Instant::now());
+        scene.follow(DOWN);
+        assert!(scene.line.is_due(now) && scene.line.is_due(now), "it may be back any moment");
+        scene.follow(Change::Lose { number: NodeNumber(1) });
+        assert!(!scene.line.is_due(now + LOST_PAUSE / 2));
+        assert!(scene.line.is_due(now + LOST_PAUSE));
+        assert!(!scene.line.is_due(now + LOST_PAUSE));
+        scene.follow(JOIN());
+        assert!(scene.line.is_due(now + LOST_PAUSE));
+    }
+
+    #[test]
+    fn who_was_drained_is_called_seldom_once_it_is_silent() {
+        assert_eq!(LOSE_AFTER, super::super::timing::Timing::default().lose_after);
+        let (mut scene, now) = (Scene::new(), Instant::now());
+        scene.follow(DOWN);
+        scene.follow(Change::Drain { number: NodeNumber(1) });
+        scene.line.note(false, now);
+        assert!(scene.line.is_due(now) && scene.line.is_due(now + LOST_PAUSE / 2), "it may be stopping just now");
+        let later = now + LOSE_AFTER;
+        scene.line.note(false, later);
+        assert!(scene.line.is_due(later));
+        assert!(!scene.line.is_due(later + LOST_PAUSE / 2));
+        assert!(scene.line.is_due(later + LOST_PAUSE));
+        scene.line.note(true, later + LOST_PAUSE);
+        assert!(scene.line.is_due(later + LOST_PAUSE), "it runs again");
     }
 }

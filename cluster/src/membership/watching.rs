@@ -28,14 +28,21 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// A watcher that has lost its node is still in touch for so long: it finds another one meanwhile. A member's lease lasts about as long.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// How long the seeds may be of another cluster, while nobody of the one that is known answers, before that is taken for gone.
+const REPLACED: Duration = Duration::from_secs(30);
+
 /// Follows a cluster of which this process is no member.
 ///
-/// It stays with the cluster that it has found first: by mistake, a seed may be a node of another one.
+/// It stays with the cluster that it has found first: by mistake, a seed may be a node of another one. If that cluster is gone and the seeds
+/// have formed another, the process has to begin anew, since epochs and numbers of nodes mean something else there.
 pub struct Watcher {
     seeds: Seeds,
     tls: Option<PeerTls>,
     pub(super) state: watch::Sender<Arc<ClusterState>>,
     touch: Mutex<Touch>,
+    /// Whose nodes the seeds are, while they are of another cluster.
+    strangers: Mutex<Option<String>>,
+    failure: watch::Sender<Option<String>>,
 }
 
 /// Whether states come.
@@ -44,6 +51,21 @@ enum Touch {
     Never,
     Held,
     LostAt(Instant),
+}
+
+/// Who has answered when all were asked.
+#[derive(Default)]
+struct Round {
+    /// Addresses of nodes of another cluster.
+    strangers: Vec<(String, ClusterId)>,
+    /// Somebody who is of the cluster that is known, or of none, or does not say.
+    has_others: bool,
+}
+
+/// Since when the cluster that is known seems to be replaced by another.
+#[derive(Default)]
+struct Replaced {
+    since: Option<Instant>,
 }
 
 /// What has been said of nodes that tell nothing, so that it is said once.
@@ -57,7 +79,24 @@ impl Watcher {
     /// One that asks the seeds first, and later the members that it knows of before them.
     pub fn new(seeds: Seeds, tls: Option<PeerTls>) -> Watcher {
         let nothing = ClusterState::new(ClusterId([0; 16]), 1);
-        Watcher { seeds, tls, state: watch::Sender::new(Arc::new(nothing)), touch: Mutex::new(Touch::Never) }
+        Watcher {
+            seeds,
+            tls,
+            state: watch::Sender::new(Arc::new(nothing)),
+            touch: Mutex::new(Touch::Never),
+            strangers: Mutex::default(),
+            failure: watch::Sender::new(None),
+        }
+    }
+
+    /// Why this process cannot follow its cluster, if that does not pass by itself: it should end.
+    pub fn failure(&self) -> watch::Receiver<Option<String>> {
+        self.failure.subscribe()
+    }
+
+    /// What keeps it from hearing of its cluster, if more is known than that nobody tells of it.
+    pub fn problem(&self) -> Option<String> {
+        self.strangers.lock().clone()
     }
 
     /// The latest state that was told; before that, an empty one of epoch 0. Its epoch never falls.
@@ -77,10 +116,13 @@ impl Watcher {
     /// Watches one node after the other, for ever.
     pub async fn watch(&self) -> Infallible {
         let (mut complaints, mut pause) = (Complaints::default(), PAUSE);
-        let mut last = None;
+        let (mut last, mut replaced) = (None, Replaced::default());
         loop {
             let began = Instant::now();
-            let watched = self.watch_any(last.as_deref(), &mut complaints).await;
+            let mut round = Round::default();
+            let watched = self.watch_any(last.as_deref(), &mut complaints, &mut round).await;
+            round.has_others |= watched.is_some();
+            self.judge(&round, &mut replaced);
             if watched.is_none() {
                 complaints.of_all(self.state.borrow().epoch());
             }
@@ -96,19 +138,26 @@ impl Watcher {
     }
 
     /// Watches the first node that tells anything, until it tells no more. `None` if there is none.
-    async fn watch_any(&self, last: Option<&str>, complaints: &mut Complaints) -> Option<String> {
+    async fn watch_any(&self, last: Option<&str>, complaints: &mut Complaints, round: &mut Round) -> Option<String> {
         let members = self.members(last);
-        if let Some(address) = self.watch_first(members.clone(), complaints).await {
+        if let Some(address) = self.watch_first(members.clone(), complaints, round).await {
             return Some(address);
         }
         // Where the seeds are may take a source seconds to say.
         let mut seeds = self.seeds.addresses().await;
+        // Where a member was, anybody may be by now; of a seed it was said that it is of the cluster.
+        round.strangers.retain(|(address, _)| seeds.contains(address));
         seeds.retain(|seed| !members.contains(seed));
         seeds.sort_by_key(|address| last == Some(address));
-        self.watch_first(seeds, complaints).await
+        self.watch_first(seeds, complaints, round).await
     }
 
-    async fn watch_first(&self, addresses: Vec<String>, complaints: &mut Complaints) -> Option<String> {
+    async fn watch_first(
+        &self,
+        addresses: Vec<String>,
+        complaints: &mut Complaints,
+        round: &mut Round,
+    ) -> Option<String> {
         for address in addresses {
             match self.follow(&address, complaints).await {
                 (true, why) => {
@@ -118,10 +167,50 @@ impl Watcher {
                     );
                     return Some(address);
                 }
-                (false, why) => complaints.of(address, &why),
+                (false, why) => {
+                    match why.code() {
+                        Code::FailedPrecondition => round.note(&address, self.stranger(&address).await),
+                        // The node itself says so.
+                        Code::Unavailable if std::error::Error::source(&why).is_none() => round.has_others = true,
+                        _ => {}
+                    }
+                    complaints.of(address, &why);
+                }
             }
         }
         None
+    }
+
+    /// The cluster of a node that refuses to tell of the one that is known, if it is of another.
+    async fn stranger(&self, address: &str) -> Option<ClusterId> {
+        let question =
+            Request { protocol: PEER_PROTOCOL, cluster: Vec::new().into(), content: wire::encode(&()).into() };
+        let mut node = service::client(dial(address, self.tls.as_ref()).ok()?);
+        let reply = in_time(node.status(question)).await.ok()?.into_inner();
+        let status: service::Status = wire::decode(&reply.content).ok()?;
+        let theirs = status.state.cluster();
+        (status.state.epoch() > 0 && self.cluster().is_some_and(|ours| ours != theirs)).then_some(theirs)
+    }
+
+    /// Looks at whether the cluster that is known is gone, and another one is in its place.
+    fn judge(&self, round: &Round, replaced: &mut Replaced) {
+        let is_over = replaced.see(round, Instant::now());
+        let ours = self.cluster();
+        let strangers = match (replaced.since, round.strangers.first(), ours) {
+            (Some(_), Some((address, theirs)), Some(ours)) => {
+                Some(format!("{address} is of another cluster, {theirs}, than the one that is known here, {ours}"))
+            }
+            (Some(_), ..) => return,
+            (None, ..) => None,
+        };
+        self.strangers.lock().clone_from(&strangers);
+        if let Some(strangers) = strangers.filter(|_| is_over) {
+            let why = format!(
+                "no node of its cluster has answered for {REPLACED:?}, and {strangers}\n  hint: started again, this process follows the other \
+                 cluster, unless --join and --discover name nodes of the former one"
+            );
+            self.failure.send_replace(Some(why));
+        }
     }
 
     /// The members that are known, as they are asked: in any order, so that not all frontends are with one node; those that should be up first,
@@ -206,6 +295,29 @@ async fn in_time<T>(answer: impl Future<Output = Result<T, Status>>) -> Result<T
     answer.unwrap_or_else(|_| Err(Status::deadline_exceeded(format!("no answer within {FIRST:?}"))))
 }
 
+impl Round {
+    /// A node refuses to tell of the cluster that is known. It is of `stranger`, if it says so.
+    fn note(&mut self, address: &str, stranger: Option<ClusterId>) {
+        match stranger {
+            Some(cluster) => self.strangers.push((address.to_owned(), cluster)),
+            None => self.has_others = true,
+        }
+    }
+}
+
+impl Replaced {
+    /// Takes note of who has answered; whether only strangers have for long enough.
+    fn see(&mut self, round: &Round, now: Instant) -> bool {
+        if round.has_others {
+            self.since = None;
+        } else if !round.strangers.is_empty() {
+            self.since.get_or_insert(now);
+        }
+        let is_old = self.since.is_some_and(|since| now.saturating_duration_since(since) >= REPLACED);
+        is_old && !round.strangers.is_empty()
+    }
+}
+
 impl Complaints {
     /// Says why a node tells nothing. A node that cannot be reached may come back; one that refuses will not change its mind.
     fn of(&mut self, address: String, why: &Status) {
@@ -229,5 +341,24 @@ impl Complaints {
                 "cluster: no node tells of the cluster; all are asked again and again (known: epoch {epoch})"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_is_replaced_when_only_strangers_have_answered_for_long() {
+        let stranger = || Round { strangers: vec![("a:1".to_owned(), ClusterId([2; 16]))], has_others: false };
+        let both = || Round { has_others: true, ..stranger() };
+        let (mut replaced, now) = (Replaced::default(), Instant::now());
+        assert!(!replaced.see(&stranger(), now));
+        assert!(!replaced.see(&stranger(), now + REPLACED / 2));
+        assert!(!replaced.see(&Round::default(), now + REPLACED), "nobody answers");
+        assert!(replaced.see(&stranger(), now + REPLACED));
+        assert!(!replaced.see(&both(), now + REPLACED), "somebody else does");
+        assert!(!replaced.see(&stranger(), now + REPLACED * 3 / 2), "it begins anew");
+        assert!(replaced.see(&stranger(), now + REPLACED * 5 / 2));
     }
 }

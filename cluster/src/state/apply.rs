@@ -15,7 +15,7 @@ use crate::slots::{Holders, MAX_COPIES, NodeNumber, SlotTable};
 const MAX_MEMBERS: usize = 1_000;
 
 /// The largest weight, in thousandths: a node a hundred times as large as others. The ring has 150 points for each unit of it.
-const MAX_WEIGHT: u32 = 100_000;
+pub const MAX_WEIGHT: u32 = 100_000;
 
 /// Whether a change has had an effect.
 type Effect = Result<bool, Refusal>;

@@ -2,24 +2,23 @@
 
 use std::io::{self, Write};
 
-use forebay_cluster::PeerTlsFiles;
 use forebay_cluster::membership::admin::Admin;
 use forebay_cluster::membership::groups::{AppliedGroups, ApplyGroups, ListedGroups};
 use forebay_origin::{nearest, parse_groups};
 
 use super::AdministerError;
-use crate::config::{GroupsAction, GroupsTask};
+use crate::config::{Config, GroupsAction};
 use crate::groups::MAX_TEXT;
 
 /// Does the task, and prints what came of it.
 ///
 /// # Errors
 /// When the file or the groups are bad, no node answers, or the cluster refuses.
-pub async fn administer_groups(task: &GroupsTask, tls: Option<&PeerTlsFiles>) -> Result<(), AdministerError> {
-    let admin = super::connect(&task.node, tls)?;
-    match &task.action {
+pub async fn administer_groups(action: &GroupsAction, config: &Config) -> Result<(), AdministerError> {
+    let admin = super::connect(&config.node, config.peer_tls.as_ref())?;
+    match action {
         GroupsAction::Apply { file, unchecked, allow_empty } => apply(&admin, file, *unchecked, *allow_empty).await,
-        GroupsAction::List => list(&admin, &task.node).await,
+        GroupsAction::List => list(&admin, &config.node).await,
         GroupsAction::Show { name } => show(&admin, name).await,
     }
 }

@@ -72,6 +72,14 @@ impl Cluster {
         }
     }
 
+    /// Why this process cannot go on as what it is to its cluster, if that does not pass by itself: it should end.
+    pub fn failure(&self) -> watch::Receiver<Option<String>> {
+        match &self.part {
+            Part::Member(member) => member.membership.failure(),
+            Part::Frontend(watcher) => watcher.failure(),
+        }
+    }
+
     /// Whether what is agreed on comes to this process.
     pub fn is_in_touch(&self) -> bool {
         match &self.part {

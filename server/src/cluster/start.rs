@@ -120,15 +120,15 @@ impl Met {
         tasks.spawn_on(introduce(Arc::clone(engine), Arc::clone(&membership), introduction), background);
         keep_up(node, &membership, tasks, background);
         if is_alone {
-            let _late = tokio::time::timeout(FORMED, taking_part(node)).await;
+            let _late = tokio::time::timeout(FORMED, taking_part(node, &membership)).await;
         }
     }
 }
 
-/// Waits until the node takes part. Its lease comes behind the topology by which it serves, and is told to nobody.
-async fn taking_part(node: &Node) {
-    let mut looks = tokio::time::interval(LOOK);
-    while !node.is_taking_part() {
+/// Waits until the node takes part, or never will. Its lease comes behind the topology by which it serves, and is told to nobody.
+async fn taking_part(node: &Node, membership: &Membership) {
+    let (mut looks, failure) = (tokio::time::interval(LOOK), membership.failure());
+    while !node.is_taking_part() && failure.borrow().is_none() {
         looks.tick().await;
     }
 }

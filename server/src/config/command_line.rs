@@ -4,11 +4,10 @@ use std::ffi::OsString;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::setting::{CONFIG_FILE, SETTINGS, Setting};
-use super::{ClusterAction, ClusterTask, DemoOptions, GroupsAction, GroupsTask, Task};
+use super::setting::{Audience, CONFIG_FILE, SETTINGS, Setting};
+use super::{ClusterAction, DemoOptions, GroupsAction, Task};
 
-/// Arguments of the commands to a running cluster.
-const NODE: &str = "node";
+/// An argument of the commands to a running cluster.
 const MEMBER: &str = "member";
 
 /// Arguments of `forebay groups` alone, whose names no setting has.
@@ -42,9 +41,9 @@ impl CommandLine {
         })
     }
 
-    /// The values of a setting, in order; none when the command line does not have it.
+    /// The values of a setting, in order; none when the command line does not have it, or cannot.
     pub(super) fn values(&self, setting: &Setting) -> Vec<String> {
-        let values = self.settings.get_many::<String>(setting.name);
+        let values = self.settings.try_get_many::<String>(setting.name).ok().flatten();
         values.map(|values| values.cloned().collect()).unwrap_or_default()
     }
 }
@@ -62,21 +61,19 @@ fn task(name: &str, matches: &ArgMatches) -> Result<Task, clap::Error> {
 }
 
 fn cluster_task(action: &str, matches: &ArgMatches) -> Task {
-    let text = |name| matches.get_one::<String>(name).cloned().unwrap_or_default();
     let named = |name| matches.try_get_one::<String>(name).ok().flatten().cloned().unwrap_or_default();
-    let action = match action {
+    Task::Cluster(match action {
         "drain" => ClusterAction::Drain { node: named(MEMBER) },
         "undrain" => ClusterAction::Undrain { node: named(MEMBER) },
         "remove" => ClusterAction::Remove { node: named(MEMBER) },
         "rebalance" => ClusterAction::Rebalance,
         _ => ClusterAction::Status,
-    };
-    Task::Cluster(ClusterTask { node: text(NODE), action })
+    })
 }
 
 fn groups_task(action: &str, matches: &ArgMatches) -> Task {
     let named = |name| matches.try_get_one::<String>(name).ok().flatten().cloned().unwrap_or_default();
-    let action = match action {
+    Task::Groups(match action {
         "apply" => GroupsAction::Apply {
             file: named(FILE),
             unchecked: matches.get_flag(UNCHECKED),
@@ -84,8 +81,7 @@ fn groups_task(action: &str, matches: &ArgMatches) -> Task {
         },
         "show" => GroupsAction::Show { name: named(GROUP) },
         _ => GroupsAction::List,
-    };
-    Task::Groups(GroupsTask { node: named(NODE), action })
+    })
 }
 
 pub(super) fn command() -> Command {
@@ -165,26 +161,33 @@ fn groups() -> Command {
 
 /// A command to a running cluster.
 fn action(name: &'static str, about: &'static str) -> Command {
-    let node = Arg::new(NODE)
-        .long(NODE)
-        .value_name("HOST:PEER_PORT")
-        .default_value("127.0.0.1:8001")
-        .help("Any node of the cluster");
-    Command::new(name).about(about).arg(node).args(arguments())
+    Command::new(name).about(about).args(commands_arguments())
 }
 
 fn arguments() -> Vec<Arg> {
-    std::iter::once(&CONFIG_FILE).chain(SETTINGS).map(argument).collect()
+    let settings = SETTINGS.iter().filter(|setting| setting.of != Audience::Commands);
+    std::iter::once(&CONFIG_FILE).chain(settings).map(argument).collect()
+}
+
+/// Those that mean something to a command to a running cluster.
+fn commands_arguments() -> Vec<Arg> {
+    let settings = SETTINGS.iter().filter(|setting| setting.of != Audience::Servers);
+    std::iter::once(&CONFIG_FILE).chain(settings).map(argument).collect()
 }
 
 /// Those that mean nothing to a frontend are understood, so that it can be said why.
 fn frontends_arguments() -> Vec<Arg> {
     let own = |setting: &'static Setting| match setting.name {
         "join" => argument(setting).help("A node of the cluster; several are asked in turn"),
+        "peer-port" => argument(setting).help(format!(
+            "The nodes' peer port, where a source does not tell it; none is opened here [default: {}]",
+            setting.default
+        )),
         "peer-tls-cert" => argument(setting).help("Certificate chain in PEM, as the nodes want to be shown one"),
         _ => argument(setting).hide(setting.not_for_frontends.is_some()),
     };
-    std::iter::once(&CONFIG_FILE).chain(SETTINGS).map(own).collect()
+    let settings = SETTINGS.iter().filter(|setting| setting.of != Audience::Commands);
+    std::iter::once(&CONFIG_FILE).chain(settings).map(own).collect()
 }
 
 /// Values stay text here: what is wrong with them is told together with what is wrong in the environment and in the file.

@@ -25,17 +25,18 @@ pub(super) struct FileValue {
 }
 
 impl ConfigFile {
-    /// Reads a file; `name` is how faults call it.
-    pub(super) fn parse(name: String, text: String, faults: &mut Vec<Fault>) -> ConfigFile {
+    /// Reads a file; `name` is how faults call it. Its groups may mean nothing to who reads it.
+    pub(super) fn parse(name: String, text: String, has_groups: bool, faults: &mut Vec<Fault>) -> ConfigFile {
         let lines = Lines::new(&text, &name);
         let (document, errors) = DeTable::parse_recoverable(&text);
         let mut values = Vec::new();
         let mut groups = Vec::new();
         if errors.is_empty() {
             values = read_values(document.get_ref(), &lines, faults);
-            match parse_groups(&text, &name) {
-                Ok(read) => groups = read,
-                Err(wrong) => faults.extend(wrong),
+            match has_groups.then(|| parse_groups(&text, &name)) {
+                Some(Ok(read)) => groups = read,
+                Some(Err(wrong)) => faults.extend(wrong),
+                None => {}
             }
         }
         for error in &errors {

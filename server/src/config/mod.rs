@@ -7,11 +7,12 @@ mod reader;
 mod setting;
 
 use std::ffi::OsString;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use forebay_cluster::discovery::Discovery;
+use forebay_cluster::topology::address;
 use forebay_cluster::{NodeId, PeerTlsFiles};
 use forebay_origin::{Fault, GroupConfig, KafkaConfig, KafkaLogin, OriginConfig, parse_groups};
 use forebay_store::EvictionPolicy;
@@ -21,7 +22,10 @@ use crate::identity::DebugCommands;
 use command_line::CommandLine;
 use file::ConfigFile;
 use reader::{Complaint, Environment, Reader};
-use setting::{CONFIG_FILE, SETTINGS, Setting};
+use setting::{Audience, CONFIG_FILE, SETTINGS, Setting};
+
+/// The default of `--peer-port`.
+const PEER_PORT: u16 = 8001;
 
 /// What was asked for: a task, and the configuration to do it with.
 #[derive(Debug)]
@@ -37,19 +41,11 @@ pub enum Task {
     Frontend,
     Check,
     Demo(DemoOptions),
-    Cluster(ClusterTask),
-    Groups(GroupsTask),
+    Cluster(ClusterAction),
+    Groups(GroupsAction),
 }
 
-/// `forebay cluster`: what is asked of a running cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClusterTask {
-    /// Host and peer port of any of its nodes.
-    pub node: String,
-    pub action: ClusterAction,
-}
-
-/// What is to be done. Nodes are named by their number, the beginning of their id, or host and peer port.
+/// `forebay cluster`: what is asked of a running cluster. Nodes are named by their number, the beginning of their id, or host and peer port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClusterAction {
     Status,
@@ -60,14 +56,6 @@ pub enum ClusterAction {
 }
 
 /// `forebay groups`: what is asked about the groups of a running cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GroupsTask {
-    /// Host and peer port of any of its nodes.
-    pub node: String,
-    pub action: GroupsAction,
-}
-
-/// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GroupsAction {
     Apply { file: String, unchecked: bool, allow_empty: bool },
@@ -92,8 +80,6 @@ impl Task {
             (Task::Demo(_), "log-level") => "warn",
             // Nobody asks for it, and port 7000 is often another's.
             (Task::Demo(_), "raft-port") => "0",
-            // Nobody is to join these.
-            (Task::Check | Task::Cluster(_) | Task::Groups(_), "peer-port") => "off",
             (Task::Frontend, "direct-port") => "off",
             (Task::Frontend, "data-dir") => "",
             _ => setting.default,
@@ -102,7 +88,23 @@ impl Task {
 
     /// Whether a setting means anything to the task. Environment and file may be those of nodes, too.
     fn has(&self, setting: &Setting) -> bool {
-        *self != Task::Frontend || setting.not_for_frontends.is_none()
+        match self {
+            // Where this machine's node is.
+            Task::Cluster(_) | Task::Groups(_) if matches!(setting.name, "bind" | "peer-port") => true,
+            Task::Cluster(_) | Task::Groups(_) => setting.of != Audience::Servers,
+            Task::Frontend => setting.of != Audience::Commands && setting.not_for_frontends.is_none(),
+            Task::Node | Task::Check | Task::Demo(_) => setting.of != Audience::Commands,
+        }
+    }
+
+    /// Whether it is a command to a running cluster, and serves nobody.
+    fn is_command(&self) -> bool {
+        matches!(self, Task::Cluster(_) | Task::Groups(_))
+    }
+
+    /// Whether groups mean anything to the task where a node is configured.
+    fn has_groups(&self) -> bool {
+        matches!(self, Task::Node | Task::Check | Task::Demo(_))
     }
 }
 
@@ -111,6 +113,8 @@ impl Task {
 pub struct Config {
     /// The file that was read, as it was named.
     pub file: Option<PathBuf>,
+    /// Whom a command to a running cluster asks: host and peer port of any of its nodes. Empty for other tasks.
+    pub node: String,
     pub doors: Doors,
     pub identity: IdentityConfig,
     pub part: Part,
@@ -132,6 +136,8 @@ pub struct Config {
     pub write_behind_max: u64,
     pub requirepass: Option<String>,
     pub tls: Option<TlsConfig>,
+    /// Whoever can reach the ports is trusted.
+    pub insecure: bool,
     pub debug_commands: DebugCommands,
     /// How long a drain waits for connections to end.
     pub grace: Duration,
@@ -251,7 +257,8 @@ impl Invocation {
         let path = config_path(&command_line, environment);
         let file = path.as_ref().and_then(|path| {
             let text = read_file(path, &CONFIG_FILE.flag(), &mut faults)?;
-            Some(ConfigFile::parse(path.display().to_string(), text, &mut faults))
+            let has_groups = command_line.task.has_groups();
+            Some(ConfigFile::parse(path.display().to_string(), text, has_groups, &mut faults))
         });
         let mut reader = Reader { command_line: &command_line, environment, file, faults };
         let config = Config::read(&mut reader, path);
@@ -265,6 +272,7 @@ impl Invocation {
 impl Config {
     fn read(reader: &mut Reader<'_>, file: Option<PathBuf>) -> Config {
         refuse_what_means_nothing(reader);
+        let node = read_node(reader);
         let doors = Doors::read(reader);
         let identity = IdentityConfig::read(reader);
         let origin = read_origin(reader);
@@ -273,9 +281,11 @@ impl Config {
         let tls = read_tls(reader);
         let part = Part::read(reader);
         let peer_tls = read_peer_tls(reader);
-        refuse_strangers(reader, doors.bind, requirepass.is_some() || tls.is_some());
+        let insecure = reader.value("insecure", parse::switch);
+        refuse_strangers(reader, doors.bind, insecure || requirepass.is_some() || tls.is_some());
         Config {
             file,
+            node,
             doors,
             identity,
             part,
@@ -292,6 +302,7 @@ impl Config {
             write_behind_max: reader.value("write-behind-max", parse::size),
             requirepass,
             tls,
+            insecure,
             debug_commands: reader.value("enable-debug-command", parse::debug_commands),
             grace: reader.value("grace", parse::time),
             log: LogConfig {
@@ -302,10 +313,21 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Whether the ports for nodes can be reached from outside, and ask nobody who he is: passwords and TLS are for clients.
+    pub fn trusts_strangers(&self) -> bool {
+        let has_peer_ports = self.part.member().is_some();
+        has_peer_ports && !self.doors.bind.is_loopback() && self.peer_tls.is_none() && !self.insecure
+    }
+}
+
 impl Doors {
     fn read(reader: &mut Reader<'_>) -> Doors {
         Doors {
-            bind: reader.value("bind", parse::address),
+            bind: match reader.command_line.task.is_command() {
+                true => IpAddr::V4(Ipv4Addr::LOCALHOST),
+                false => reader.value("bind", parse::address),
+            },
             port: reader.value("port", parse::port),
             direct_port: reader.value("direct-port", parse::port_or_off),
             http_port: reader.value("http-port", parse::port_or_off),
@@ -319,7 +341,7 @@ impl IdentityConfig {
         IdentityConfig {
             data_dir: reader.value("data-dir", parse::path_or_none),
             node_id: reader.optional("node-id", parse::node_id),
-            advertise: reader.optional("advertise", parse::text),
+            advertise: reader.optional("advertise", parse::host),
             zone: reader.optional("zone", parse::text),
         }
     }
@@ -329,7 +351,8 @@ impl Part {
     fn read(reader: &mut Reader<'_>) -> Part {
         match reader.command_line.task {
             Task::Frontend => Part::Frontend(FrontendConfig::read(reader)),
-            _ => ClusterConfig::read(reader).map_or(Part::Alone, Part::Member),
+            Task::Cluster(_) | Task::Groups(_) => Part::Alone,
+            Task::Node | Task::Check | Task::Demo(_) => ClusterConfig::read(reader).map_or(Part::Alone, Part::Member),
         }
     }
 
@@ -382,8 +405,8 @@ impl ClusterConfig {
             let hint = "give --join HOST:PEER_PORT for at least one of the others, or --discover";
             reader.refuse("bootstrap-expect", Complaint::new("it is not known where the other nodes are", hint));
         }
-        // Other tasks have none, and may find the settings of a node in their environment.
-        if peer_port.is_none() && has_seeds && reader.command_line.task == Task::Node {
+        // The demo may find the settings of a node in its environment.
+        if peer_port.is_none() && has_seeds && matches!(reader.command_line.task, Task::Node | Task::Check) {
             let setting = if config.join.is_empty() { "discover" } else { "join" };
             reader.refuse(setting, Complaint::new("--peer-port is off", "a node of a cluster needs one"));
         }
@@ -467,7 +490,7 @@ fn read_kafka(reader: &mut Reader<'_>) -> KafkaConfig {
 
 /// The groups of the configuration file, then those of the groups file.
 fn read_groups(reader: &mut Reader<'_>, has_origin: bool) -> Vec<GroupConfig> {
-    if reader.command_line.task == Task::Frontend {
+    if !reader.command_line.task.has_groups() {
         return Vec::new();
     }
     let mut groups = reader.file.as_mut().map(|file| std::mem::take(&mut file.groups)).unwrap_or_default();
@@ -487,6 +510,24 @@ fn read_groups(reader: &mut Reader<'_>, has_origin: bool) -> Vec<GroupConfig> {
         );
     }
     groups
+}
+
+/// Whom a command asks: this machine's node, if nothing else is said.
+fn read_node(reader: &mut Reader<'_>) -> String {
+    if !reader.command_line.task.is_command() {
+        return String::new();
+    }
+    let given = reader.optional("node", parse::host_and_port);
+    given.unwrap_or_else(|| {
+        let bind = match reader.value("bind", parse::address) {
+            IpAddr::V4(all) if all.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(all) if all.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+            own => own,
+        };
+        // With the port off, or any free one, nobody can know better.
+        let port = reader.value("peer-port", parse::port_or_off).filter(|port| *port > 0);
+        address(&bind.to_string(), port.unwrap_or(PEER_PORT))
+    })
 }
 
 fn read_tls(reader: &mut Reader<'_>) -> Option<TlsConfig> {
@@ -535,8 +576,10 @@ fn refuse_what_means_nothing(reader: &mut Reader<'_>) {
 
 /// Whoever can reach the ports could read and write everything.
 fn refuse_strangers(reader: &mut Reader<'_>, bind: IpAddr, is_guarded: bool) {
-    let insecure = reader.value("insecure", parse::switch);
-    if !bind.is_loopback() && !is_guarded && !insecure {
+    if reader.command_line.task.is_command() {
+        return;
+    }
+    if !bind.is_loopback() && !is_guarded {
         let problem = format!("{bind} can be reached from outside, and there is neither a password nor TLS");
         reader.refuse(
             "bind",

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use forebay_cluster::NodeId;
 use forebay_cluster::discovery::Discovery;
+use forebay_cluster::state::MAX_WEIGHT;
 use forebay_origin::{KafkaMechanism, KafkaTls, is_feed_name, parse_duration};
 use forebay_store::EvictionPolicy;
 
@@ -177,6 +178,21 @@ pub(super) fn origin_url(text: &str) -> Result<String, Complaint> {
     }
 }
 
+/// A host name or an address, by which others call this node.
+pub(super) fn host(text: &str) -> Result<String, Complaint> {
+    let hint = "write a name or an address without a port, such as node-1.internal or 10.0.0.7";
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let is_name = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    match bare.parse::<IpAddr>() {
+        Ok(all) if all.is_unspecified() => Err(Complaint::new(format!("`{text}` stands for all addresses"), hint)),
+        Ok(IpAddr::V4(_)) | Err(_) if bare != text => Err(Complaint::new(format!("`{text}` is no host"), hint)),
+        Ok(_) => Ok(text.to_owned()),
+        // The longest name of the DNS.
+        Err(_) if (1..=253).contains(&text.len()) && is_name(text) => Ok(text.to_owned()),
+        Err(_) => Err(Complaint::new(format!("`{text}` is no host"), hint)),
+    }
+}
+
 /// A node's host name or address, and its peer port.
 pub(super) fn host_and_port(text: &str) -> Result<String, Complaint> {
     let hint = "write HOST:PEER_PORT, such as 10.0.0.7:8001, and an IPv6 address in brackets";
@@ -208,10 +224,10 @@ pub(super) fn copies(text: &str) -> Result<u8, Complaint> {
 
 /// In thousandths.
 pub(super) fn weight(text: &str) -> Result<u32, Complaint> {
-    const MOST: f64 = 1000.0;
-    let weight = text.parse::<f64>().ok().filter(|weight| (0.001..=MOST).contains(weight));
+    let most = f64::from(MAX_WEIGHT) / 1000.0;
+    let weight = text.parse::<f64>().ok().filter(|weight| (0.001..=most).contains(weight));
     let hint =
-        format!("write a number from 0.001 to {MOST}; a node of weight 2.0 takes twice as many slots as one of 1.0");
+        format!("write a number from 0.001 to {most}; a node of weight 2.0 takes twice as many slots as one of 1.0");
     weight
         .map(|weight| (weight * 1000.0).round() as u32)
         .ok_or_else(|| Complaint::new(format!("`{text}` is no weight"), hint))

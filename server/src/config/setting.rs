@@ -16,8 +16,21 @@ pub(super) struct Setting {
     pub(super) topic: Topic,
     /// Why a frontend has no use for it; `None` if it has one.
     pub(super) not_for_frontends: Option<&'static str>,
+    /// Whom it means something to, beside frontends.
+    pub(super) of: Audience,
     /// One line.
     pub(super) help: &'static str,
+}
+
+/// Who reads a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Audience {
+    /// Whoever serves.
+    Servers,
+    /// The commands to a running cluster, too.
+    All,
+    /// These alone.
+    Commands,
 }
 
 /// A heading of the help.
@@ -88,8 +101,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         "PORT",
         "8001",
         "gRPC between nodes; `off`: this node is alone and nobody can join it",
-    )
-    .of_nodes(NO_MEMBER),
+    ),
     Setting::new(Topic::Cluster, "raft-port", "PORT", "7000", "Raft between nodes").of_nodes(NO_MEMBER),
     Setting::new(
         Topic::Cluster,
@@ -147,16 +159,25 @@ pub(super) static SETTINGS: &[Setting] = &[
         "FILE",
         "",
         "Certificate chain in PEM: nodes must show each other certificates",
-    ),
-    Setting::new(Topic::Cluster, "peer-tls-key", "FILE", "", "Private key of that certificate in PEM"),
-    Setting::new(Topic::Cluster, "peer-tls-ca", "FILE", "", "The authority of the nodes' certificates in PEM"),
+    ).for_all(),
+    Setting::new(Topic::Cluster, "peer-tls-key", "FILE", "", "Private key of that certificate in PEM").for_all(),
+    Setting::new(Topic::Cluster, "peer-tls-ca", "FILE", "", "The authority of the nodes' certificates in PEM").for_all(),
     Setting::new(
         Topic::Cluster,
         "peer-tls-name",
         "NAME",
         "",
         "What every node's certificate names [default: the host that the node is called by]",
-    ),
+    )
+    .for_all(),
+    Setting::new(
+        Topic::Cluster,
+        "node",
+        "HOST:PEER_PORT",
+        "",
+        "Whom `forebay cluster` and `forebay groups` ask: any node of the cluster [default: this machine's, by its address and peer port]",
+    )
+    .of_commands(),
     Setting::new(
         Topic::Memory,
         "maxmemory",
@@ -294,8 +315,8 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting::new(Topic::Access, "enable-debug-command", "WHO", "no", "Who may call DEBUG: no, local or yes")
         .of_nodes(NO_DATA),
     Setting::new(Topic::Running, "grace", "TIME", "30s", "How long a shutdown waits for connections to end"),
-    Setting::new(Topic::Running, "log-level", "LEVEL", "info", "error, warn, info, debug or trace"),
-    Setting::new(Topic::Running, "log-format", "FORMAT", "text", "text or json"),
+    Setting::new(Topic::Running, "log-level", "LEVEL", "info", "error, warn, info, debug or trace").for_all(),
+    Setting::new(Topic::Running, "log-format", "FORMAT", "text", "text or json").for_all(),
 ];
 
 impl Setting {
@@ -306,7 +327,7 @@ impl Setting {
         default: &'static str,
         help: &'static str,
     ) -> Setting {
-        Setting { name, value, default, repeats: false, topic, not_for_frontends: None, help }
+        Setting { name, value, default, repeats: false, topic, not_for_frontends: None, of: Audience::Servers, help }
     }
 
     const fn repeating(mut self) -> Setting {
@@ -316,6 +337,16 @@ impl Setting {
 
     const fn of_nodes(mut self, why: &'static str) -> Setting {
         self.not_for_frontends = Some(why);
+        self
+    }
+
+    const fn for_all(mut self) -> Setting {
+        self.of = Audience::All;
+        self
+    }
+
+    const fn of_commands(mut self) -> Setting {
+        self.of = Audience::Commands;
         self
     }
 

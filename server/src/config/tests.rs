@@ -130,6 +130,29 @@ fn strangers_are_kept_out_unless_it_is_said() {
 }
 
 #[test]
+fn a_password_keeps_nobody_from_the_ports_of_nodes() {
+    let trusts = |arguments: &[&str]| {
+        config(&[&["--bind", "10.0.0.5", "--requirepass", "x"], arguments].concat(), &[]).trusts_strangers()
+    };
+    assert!(trusts(&[]));
+    assert!(!trusts(&["--insecure"]), "it was said that the network is trusted");
+    assert!(!trusts(&["--peer-port", "off"]));
+    assert!(!trusts(&["--peer-tls-cert", "c.pem", "--peer-tls-key", "k.pem", "--peer-tls-ca", "a.pem"]));
+    assert!(!config(&[], &[]).trusts_strangers());
+}
+
+#[test]
+fn what_others_are_told_is_a_host() {
+    for right in ["node-1.internal", "forebay_1", "10.0.0.7", "::1", "[2001:db8::1]"] {
+        assert_eq!(config(&["--advertise", right], &[]).identity.advertise.as_deref(), Some(right));
+    }
+    let long = "x".repeat(254);
+    for wrong in ["", "node-1:8001", "10.0.0.7:8001", "[::1]:8001", "[10.0.0.7]", "two words", "0.0.0.0", "::", &long] {
+        assert!(faults(&["--advertise", wrong], &[])[0].contains("without a port"), "{wrong}");
+    }
+}
+
+#[test]
 fn tls_needs_a_certificate_and_its_key() {
     assert!(faults(&["--tls-cert", "c.pem"], &[])[0].contains("--tls-key: it is missing"));
     assert!(faults(&["--tls-key", "k.pem"], &[])[0].contains("--tls-cert: it is missing"));
@@ -147,13 +170,70 @@ fn nodes_are_found_by_a_source_that_is_understood() {
     assert_eq!(found.join, ["a:8001"]);
     let frontend = read(&["frontend", "--discover", "dns:forebay.internal"], &[]).expect("right").config.part;
     assert!(matches!(frontend, Part::Frontend(FrontendConfig { peer_port: 8001, .. })), "{frontend:?}");
+    let shared = [("FOREBAY_PEER_PORT", "9001")];
+    let frontend = read(&["frontend", "--discover", "dns:forebay.internal"], &shared).expect("right").config.part;
+    assert!(matches!(frontend, Part::Frontend(FrontendConfig { peer_port: 9001, .. })), "{frontend:?}");
     let told = faults(&["--dns-server", "ns.internal:53"], &[("FOREBAY_DISCOVER", "consul:forebay")]);
     assert!(told[0].contains("FOREBAY_DISCOVER: `consul:forebay` names no source of nodes"), "{told:#?}");
     assert!(told[1].contains("--dns-server: `ns.internal:53` is no IP address with a port"), "{told:#?}");
-    assert!(faults(&["--discover", "dns:a", "--peer-port", "off"], &[])[0].contains("--discover: --peer-port is off"));
-    // A node's environment is no hindrance to what is run beside it.
-    let status = read(&["cluster", "status"], &[("FOREBAY_DISCOVER", "dns:a"), ("FOREBAY_BOOTSTRAP_EXPECT", "3")]);
-    assert!(status.is_ok(), "{status:?}");
+    for task in ["node", "check"] {
+        let told = faults(&[task, "--discover", "dns:a", "--peer-port", "off"], &[]);
+        assert!(told[0].contains("--discover: --peer-port is off"), "{task}: {told:#?}");
+    }
+}
+
+/// What a node may have in its environment and file is no hindrance to what is run beside it.
+#[test]
+fn commands_to_a_cluster_read_where_it_is_and_nothing_of_nodes() {
+    let file = file("threads = \"x\"\npeer_port = 9001\n[[group]]\nname = \"a\"\n");
+    let environment = [
+        ("FOREBAY_CONFIG", path(&file)),
+        ("FOREBAY_BIND", "0.0.0.0"),
+        ("FOREBAY_GROUPS", "/nowhere/groups.toml"),
+        ("FOREBAY_BOOTSTRAP_EXPECT", "3"),
+        ("FOREBAY_MAXMEMORY", "5 apples"),
+        ("FOREBAY_TLS_CERT", "c.pem"),
+        ("FOREBAY_LOG_LEVEL", "debug"),
+    ];
+    for arguments in [&["cluster", "status"][..], &["cluster", "drain", "1"], &["groups", "list"]] {
+        let config = config(arguments, &environment);
+        assert_eq!((config.node.as_str(), config.log.level), ("127.0.0.1:9001", tracing::Level::DEBUG));
+    }
+    let told = faults(&["cluster", "status"], &[("FOREBAY_PEER_TLS_CERT", "c.pem"), ("FOREBAY_NODE", "here")]);
+    assert_eq!(told.len(), 3, "{told:#?}");
+    assert!(matches!(read(&["cluster", "status", "--maxmemory", "1gb"], &[]), Err(ConfigError::CommandLine(_))));
+}
+
+#[test]
+fn a_command_asks_the_node_that_is_named_or_that_of_this_machine() {
+    let node = |arguments: &[&str], environment: &[(&str, &str)]| {
+        config(&[&["cluster", "status"], arguments].concat(), environment).node
+    };
+    assert_eq!(node(&[], &[]), "127.0.0.1:8001");
+    assert_eq!(node(&[], &[("FOREBAY_BIND", "10.0.0.5"), ("FOREBAY_PEER_PORT", "9001")]), "10.0.0.5:9001");
+    assert_eq!(node(&[], &[("FOREBAY_BIND", "::")]), "[::1]:8001");
+    for port in ["0", "off"] {
+        assert_eq!(node(&[], &[("FOREBAY_PEER_PORT", port)]), "127.0.0.1:8001", "{port}");
+    }
+    let file = file("node = \"c:3\"\n");
+    let configured = [("FOREBAY_CONFIG", path(&file)), ("FOREBAY_BIND", "nonsense")];
+    assert_eq!(node(&[], &configured), "c:3");
+    let named = [configured[0], ("FOREBAY_NODE", "b:2")];
+    assert_eq!(node(&[], &named), "b:2");
+    assert_eq!(node(&["--node", "a:1"], &named), "a:1");
+    assert_eq!(config(&[], &named).node, "", "a node asks nobody");
+}
+
+#[test]
+fn the_help_of_a_command_lists_what_means_something_there() {
+    let help = |arguments: &[&str]| match read(arguments, &[]) {
+        Err(ConfigError::CommandLine(help)) => help.to_string(),
+        other => panic!("help was asked for: {other:?}"),
+    };
+    let status = help(&["cluster", "status", "--help"]);
+    assert!(["--node", "--peer-tls-cert", "--log-level", "--config"].iter().all(|flag| status.contains(flag)));
+    assert!(["--maxmemory", "--bind", "--origin", "--join"].iter().all(|flag| !status.contains(flag)), "{status}");
+    assert!(!help(&["node", "--help"]).contains("--node "));
 }
 
 #[test]
@@ -162,6 +242,16 @@ fn certificates_between_nodes_come_together() {
     assert_eq!(config(&all, &[]).peer_tls.expect("certificates").name, None);
     assert_eq!(faults(&all[..2], &[]).len(), 2);
     assert_eq!(faults(&["--peer-tls-name", "forebay.internal"], &[]).len(), 3);
+}
+
+/// The configuration takes what the cluster does.
+#[test]
+fn a_weight_has_the_limits_of_the_cluster() {
+    let weight = |text: &str| config(&["--weight", text], &[]).part.member().expect("a peer port").weight;
+    assert_eq!((weight("0.001"), weight("100")), (1, forebay_cluster::state::MAX_WEIGHT));
+    for wrong in ["0", "100.1", "1000", "heavy"] {
+        assert!(faults(&["--weight", wrong], &[])[0].contains("a number from 0.001 to 100;"), "{wrong}");
+    }
 }
 
 #[test]

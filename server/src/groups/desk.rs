@@ -144,13 +144,10 @@ fn fault_likeness(before: &[GroupConfig], after: &[GroupConfig]) -> Result<(), G
 /// The version under which the cluster has agreed on `text`.
 async fn agree(membership: &Membership, state: &ClusterState, text: String) -> Result<u64, GroupsError> {
     let before = version_of(state).unwrap_or_default();
-    if state.groups().is_some_and(|agreed| agreed.text == text) {
-        return Ok(before);
-    }
-    match membership.propose(Change::SetGroups { text, over: Some(before) }).await {
+    // Whether anything differs is the leader's to say: the state here may be old.
+    match membership.propose(Change::SetGroups { text: text.clone(), over: Some(before) }).await {
         Ok(Applied::Done { .. } | Applied::Joined { .. }) => Ok(before + 1),
-        // Somebody else has applied the same.
-        Ok(Applied::Unchanged) => Ok(version_of(&membership.state().borrow()).unwrap_or(before)),
+        Ok(Applied::Unchanged) => Ok(version_here(membership, &text).await.unwrap_or(before)),
         Ok(Applied::Refused(refusal)) => Err(refused(&refusal.to_string(), "look at them, and apply yours again")),
         Err(error @ ProposeError::Unknown(_)) => {
             Err(refused(&error.to_string(), "`forebay groups list` shows which groups there are"))
@@ -160,6 +157,14 @@ async fn agree(membership: &Membership, state: &ClusterState, text: String) -> R
             "nothing was changed; a node that is cut off from most others cannot change groups",
         )),
     }
+}
+
+/// The version of the agreed groups, as soon as they are these here, too.
+async fn version_here(membership: &Membership, text: &str) -> Option<u64> {
+    let mut states = membership.state();
+    let are_these = |state: &Arc<ClusterState>| state.groups().is_some_and(|agreed| agreed.text == text);
+    let _late = tokio::time::timeout(TAKEN, states.wait_for(are_these)).await.map(drop);
+    version_of(&states.borrow())
 }
 
 fn version_of(state: &ClusterState) -> Option<u64> {

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use forebay_cluster::SLOT_COUNT;
 
-use crate::cluster::Member;
+use crate::cluster::{Member, Part};
 use crate::engine::Engine;
 use crate::node::Node;
 
@@ -35,7 +35,15 @@ pub(super) async fn ready(State(engine): State<Arc<Engine>>) -> (StatusCode, Str
 }
 
 fn not_ready(node: &Node) -> String {
-    let Some(Member { membership, .. }) = node.member() else { return "no node tells of the cluster\n".to_owned() };
+    let membership = match node.cluster.as_ref().map(|cluster| &cluster.part) {
+        Some(Part::Member(Member { membership, .. })) => membership,
+        Some(Part::Frontend(watcher)) => {
+            let problem = watcher.problem().map(|problem| format!(": {problem}")).unwrap_or_default();
+            return format!("no node tells of the cluster{problem}\n");
+        }
+        // It is ready.
+        None => return String::new(),
+    };
     let is_member = membership.number().borrow().is_some();
     let without = if is_member { " without the right to serve, which its leader grants" } else { "" };
     format!("{}{without}\n", *membership.phase().borrow())
