@@ -273,7 +273,12 @@ fn stall_commits(database: &Database) {
     // Who is to wait is told by another process, a moment later.
     let (mut probe, ends) = (Psql::open(&database.url()), AtomicBool::new(false));
     thread::scope(|scope| {
-        scope.spawn(|| while !ends.load(Relaxed) && probe.run("SELECT pg_current_xact_id()").is_some() {});
+        scope.spawn(|| {
+            let mut goes_on = true;
+            while goes_on && !ends.load(Relaxed) {
+                goes_on = probe.run("UPDATE products SET name = name WHERE id = 499").is_some();
+            }
+        });
         let waiting = "FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
         let is_stalled = eventually(PATIENCE, || database.sql(&format!("SELECT count(*) {waiting}")) == "1");
         ends.store(true, Relaxed);
