@@ -305,8 +305,9 @@ fn stall_commits(database: &Database) {
     let (mut probe, ends) = (Psql::open(&database.url()), AtomicBool::new(false));
     thread::scope(|scope| {
         scope.spawn(|| {
-            while !ends.load(Relaxed) && probe.run("SELECT pg_current_xact_id()").is_some() {
-                std::hint::spin_loop();
+            let mut goes_on = true;
+            while goes_on && !ends.load(Relaxed) {
+                goes_on = probe.run("UPDATE products SET name = name WHERE id = 499").is_some();
             }
         });
         let waiting = "FROM pg_stat_activity WHERE wait_event = 'SyncRep'";

@@ -230,7 +230,8 @@ fn what_has_no_way_to_the_database_any_more_is_written_down() {
 #[test]
 fn a_write_that_ends_under_another_definition_is_not_kept_by_its_own() {
     let database = Database::start(SCHEMA);
-    let mut server = start(&database, &["--origin-load-timeout", "60s"]);
+    // It is also how long an owner waits before its first write.
+    let mut server = start(&database, &["--origin-load-timeout", "8s"]);
     let mut client = server.connect();
     let mut holder = Psql::open(&database.url());
     holder.run("BEGIN; SELECT FROM counters WHERE id = 5 FOR UPDATE").expect("the database answers");
