@@ -152,10 +152,8 @@ mod tests {
 
     #[test]
     fn what_is_left_is_told_when_it_changes_and_now_and_then() {
-        let (mut state, now) = (ClusterState::new(ClusterId([1; 16]), 2), Instant::now());
-        let number = join(&mut state, 1);
-        join(&mut state, 2);
-        let mut watch = Watch::new(number, state.apply(Change::Drain { number }), now);
+        let (mut state, mut watch) = being_drained();
+        let (number, now) = (watch.number, watch.heard);
         let told = watch.see(&state, now).expect("it is being drained");
         assert_eq!(told, [format!("node {number} owns {} slots and has copies of 0", forebay_cluster::SLOT_COUNT)]);
         assert_eq!(watch.see(&state, now + TELL / 2).expect("still"), [""; 0], "nothing has changed");
@@ -168,15 +166,22 @@ mod tests {
 
     #[test]
     fn a_node_that_does_not_answer_is_asked_again_for_a_while() {
-        let (mut state, now) = (ClusterState::new(ClusterId([1; 16]), 2), Instant::now());
-        let number = join(&mut state, 1);
-        join(&mut state, 2);
-        let mut watch = Watch::new(number, state.apply(Change::Drain { number }), now);
+        let (state, mut watch) = being_drained();
+        let now = watch.heard;
         assert!(watch.bear("it rests", now + SILENCE / 2).is_ok());
         watch.see(&state, now + SILENCE / 2).expect("it is being drained");
         assert!(watch.bear("it rests", now + SILENCE).is_ok(), "it has answered meanwhile");
         let error = watch.bear("it rests", now + SILENCE * 3 / 2).expect_err("too long").to_string();
         assert!(error.contains("it rests") && error.contains("hint:"), "{error}");
+    }
+
+    /// The first of two nodes is.
+    fn being_drained() -> (ClusterState, Watch) {
+        let mut state = ClusterState::new(ClusterId([1; 16]), 2);
+        let number = join(&mut state, 1);
+        join(&mut state, 2);
+        let applied = state.apply(Change::Drain { number });
+        (state, Watch::new(number, applied, Instant::now()))
     }
 
     fn join(state: &mut ClusterState, node: u8) -> NodeNumber {
