@@ -259,7 +259,7 @@ impl Replication {
         }
         let wake = Arc::new(Notify::new());
         loop {
-            recorded.marks.iter().for_each(|mark| self.wake_after(mark, &wake));
+            recorded.marks.iter().filter(|mark| mark.is_counted()).for_each(|mark| self.wake_after(mark, &wake));
             if self.copies(recorded) >= copies {
                 return;
             }
@@ -334,7 +334,8 @@ impl Replication {
         if let Some(peer) = self.peer(mark.peer) {
             let mut log = self.log(mark.slot()).lock();
             let target = log.target(mark.peer).filter(|target| target.must_hold());
-            let record = target.and_then(|target| target.expects(mark.ticket));
+            // One who has dealt with it and is not counted has nobody woken at once, or whoever waits would go round and round.
+            let record = target.and_then(|target| target.expects(mark.ticket)).filter(|record| peer.dealt() < *record);
             drop(log);
             // What is not on its way may be so with the next that is heard.
             peer.wake_after(record.unwrap_or_else(|| peer.dealt() + 1), wake);

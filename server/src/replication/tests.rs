@@ -242,6 +242,16 @@ fn all_that_count_are_waited_for_and_no_others() {
     });
 }
 
+/// Whether somebody was woken.
+#[derive(Default)]
+struct Woken(std::sync::atomic::AtomicBool);
+
+impl std::task::Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 /// That its copy is complete may be agreed on before its owner knows.
 #[test]
 fn a_copy_that_was_said_to_be_complete_is_waited_for_and_does_not_count() {
@@ -259,6 +269,13 @@ fn a_copy_that_was_said_to_be_complete_is_waited_for_and_does_not_count() {
                 break stage.other(slot);
             }
         };
+        let written = owner.execute(&SET, 0, &[b"set", b"{a}1", b"w"]);
+        turns(3_000).await;
+        let woken = Arc::<Woken>::default();
+        let mut acknowledged = std::pin::pin!(owner.replication.acknowledged(&written, 1));
+        let waker = Arc::clone(&woken).into();
+        assert!(acknowledged.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+        assert!(!woken.0.load(Relaxed), "who waits for it goes round and round");
         stage.cut((owner.number, holder.number));
         turns(3_000).await;
         let removed = owner.execute(&DEL, 0, &[b"del", b"{a}1"]);
