@@ -55,7 +55,14 @@ fn drop_former(node: &Node, keyspace: &mut Keyspace<'_>, keys: &[Key<'_>]) {
 fn is_there_and_former(node: &Node, groups: &Groups, keyspace: &mut Keyspace<'_>, key: &Key<'_>) -> bool {
     let filled_by = keyspace.filled_by(key);
     let is_there = filled_by.is_some() || keyspace.peek(key).is_some();
-    is_there && is_former(node, groups, key.slot(), (key.db(), key.bytes()), filled_by)
+    is_there
+        && is_former(node, groups, key.slot(), (key.db(), key.bytes()), filled_by)
+        && !is_awaited(node, keyspace, key)
+}
+
+/// Whether the database is yet to be told of what is there: then that is newer than what the database has, and would be recalled again and again.
+fn is_awaited(node: &Node, keyspace: &mut Keyspace<'_>, key: &Key<'_>) -> bool {
+    keyspace.filled_by(key).is_none() && node.writes.behind.is_pending(keyspace, key)
 }
 
 /// Whether an entry was loaded by a definition that is not its key's, or touched by a client before its group was called in.
@@ -173,7 +180,10 @@ fn look_at_some(node: &Node, keyspace: &mut Keyspace<'_>, slot: u16, cursor: Slo
         seen < STEP
     });
     for (db, name) in &former {
-        drop_entry(node, keyspace, &node.store.key(*db, slot, name));
+        let key = node.store.key(*db, slot, name);
+        if !is_awaited(node, keyspace, &key) {
+            drop_entry(node, keyspace, &key);
+        }
     }
     next
 }
